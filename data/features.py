@@ -1,0 +1,64 @@
+"""What a backbone says about a batch of images: one token a patch, and where the patches lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eigenseg.data.geometry import Geometry, Size
+
+
+@dataclass(frozen=True)
+class FeatureGrid:
+    """Tokens of a batch of images whose grids are equal.
+
+    Args:
+        tokens: (B, N, D) floating, one per patch, row-major.
+        grid: patches (gh, gw), gh * gw = N.
+        kind: what the tokens are: ``"key"``, ``"query"``, ``"value"``, ``"token"``, several joined by ``+``, or a
+            descriptor's name.
+        geometries: one per image; each holds the same grid.
+        cls: (B, D) the CLS token of the same kind, where the backbone has one.
+        registers: (B, R, D) register tokens of the same kind, where the backbone has them.
+        attention: (B, heads, N) softmax attention of CLS to the patches, where asked for. Rows sum to less than 1:
+            CLS and registers take their share.
+
+    Raises:
+        ValueError: if the shapes do not fit each other.
+    """
+
+    tokens: Tensor
+    grid: Size
+    kind: str
+    geometries: tuple[Geometry, ...]
+    cls: Tensor | None = None
+    registers: Tensor | None = None
+    attention: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 3 or not self.tokens.is_floating_point():
+            raise ValueError(f"tokens must be (B, N, D) floating, got {tuple(self.tokens.shape)} {self.tokens.dtype}")
+        batch, count, width = self.tokens.shape
+        if self.grid[0] * self.grid[1] != count:
+            raise ValueError(f"grid {self.grid[0]}x{self.grid[1]} holds {self.grid[0] * self.grid[1]} tokens, got {count}")
+        if len(self.geometries) != batch:
+            raise ValueError(f"{batch} images need {batch} geometries, got {len(self.geometries)}")
+        for geometry in self.geometries:
+            if geometry.grid != self.grid:
+                raise ValueError(f"a geometry has grid {geometry.grid}, the tokens have {self.grid}")
+        if self.cls is not None and self.cls.shape != (batch, width):
+            raise ValueError(f"cls must be {(batch, width)}, got {tuple(self.cls.shape)}")
+        if self.registers is not None and (self.registers.ndim != 3 or self.registers.shape[::2] != (batch, width)):
+            raise ValueError(f"registers must be ({batch}, R, {width}), got {tuple(self.registers.shape)}")
+        if self.attention is not None and (self.attention.ndim != 3 or self.attention.shape[::2] != (batch, count)):
+            raise ValueError(f"attention must be ({batch}, heads, {count}), got {tuple(self.attention.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.geometries)
+
+    def padded_tokens(self) -> Tensor:
+        """Which tokens hold padding: (B, N) bool on the tokens' device."""
+        padded = torch.stack([geometry.padded_patches().flatten() for geometry in self.geometries])
+        return padded.to(self.tokens.device)

@@ -1,0 +1,100 @@
+"""Pictures of any kind to one kind of array: RGB, uint8, (H, W, 3), the way a viewer would show them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+ImageArray = NDArray[np.uint8]
+ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def read_image(path: str | os.PathLike[str]) -> ImageArray:
+    """Read a picture file.
+
+    EXIF orientation is applied. Grey becomes three equal channels, palettes and CMYK are converted, 16-bit grey is divided
+    by 257, transparency is laid over white, and of an animation the first frame is taken.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is empty, truncated, too large to be a photograph or no picture; the message names it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such image: {path}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns above 89 megapixels and refuses above 179; photographs in between are welcome.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return as_rgb(picture)
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that Pillow can read") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large: {error}") from None
+    # Pillow's decoders raise these three for damaged files, whatever the format.
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"{path} cannot be decoded, it is truncated or damaged ({error})") from None
+
+
+def as_rgb(image: ImageLike) -> ImageArray:
+    """Bring a path, a PIL image or an array into one form.
+
+    Args:
+        image: path, PIL image, or uint8 array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+
+    Raises:
+        TypeError: if it is none of these, or an array that is not uint8.
+        ValueError: if an array has another shape or no pixel.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return _from_pil(image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"image must be a path, a PIL image or an HWC uint8 array, got {type(image).__name__}")
+    if image.dtype != np.uint8:
+        raise TypeError(f"image arrays must be uint8 in 0..255, got {image.dtype}; scale and convert first")
+    if image.size == 0:
+        raise ValueError(f"image has no pixels: shape {image.shape}")
+    channels = 1 if image.ndim == 2 else image.shape[-1]
+    if image.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise ValueError(f"image arrays must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {image.shape}")
+    if channels == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if channels == 4:
+        return _from_pil(Image.fromarray(image))
+    return np.ascontiguousarray(image)
+
+
+def _from_pil(picture: Image.Image) -> ImageArray:
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in _SIXTEEN_BIT:
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("32-bit images are not supported; convert to 8 or 16 bits")
+        # 65535 = 255 * 257, so white stays white and black black.
+        return as_rgb((values // 257).astype(np.uint8))
+    if picture.mode == "F":
+        raise ValueError("floating-point images are not supported; convert to 8 or 16 bits")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return np.array(picture.convert("RGB"))

@@ -1,0 +1,154 @@
+"""The result of every method: objects of one image, as masks, boxes and scores in original pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenseg.data.rle import BoolArray, RleMasks, encode_masks, mask_areas
+
+# Above this many bytes of bool a result keeps run lengths instead: a hundred objects of a 12-megapixel photograph.
+_DENSE_BYTES = 64 * 2**20
+# Everything is found without labels, so there is one class: foreground.
+FOREGROUND = "fg"
+_NOT_GIVEN: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Objects found in one image. Arrays are NumPy, on the host.
+
+    Args:
+        masks: (n, H, W) bool, or ``RleMasks``; arrays above 64 MB are encoded on construction.
+        scores: (n,) float32 in [0, 1].
+        boxes: (n, 4) float32, xyxy half-open in pixels of the image, inside it.
+        image_size: (H, W) in pixels.
+        labels: (n,) int64 indices into ``names``; all 0 if not given.
+        names: names of the classes; one, ``"fg"``, if not given.
+        extras: values per instance: each entry has length n (seed, eigenvalue, gap, source...).
+        metadata: values of the image as a whole, such as ``reason``: why nothing was found.
+
+    Raises:
+        ValueError: if lengths, shapes or ranges do not fit.
+    """
+
+    masks: BoolArray | RleMasks
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    image_size: tuple[int, int]
+    labels: NDArray[np.int64] = field(default_factory=lambda: _NOT_GIVEN)
+    names: tuple[str, ...] = (FOREGROUND,)
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.masks)
+        _set(self, "scores", np.asarray(self.scores, dtype=np.float32))
+        _set(self, "boxes", np.asarray(self.boxes, dtype=np.float32).reshape(-1, 4))
+        given = self.labels is not _NOT_GIVEN
+        labels = np.asarray(self.labels, dtype=np.int64) if given else np.zeros(count, dtype=np.int64)
+        _set(self, "labels", labels)
+        if self.masks.shape != (count, *self.image_size):
+            raise ValueError(f"masks must be (n, {self.image_size[0]}, {self.image_size[1]}), got {self.masks.shape}")
+        if self.masks.dtype != bool:
+            raise ValueError(f"masks must be bool, got {self.masks.dtype}; threshold soft masks first")
+        for name in ("scores", "boxes", "labels"):
+            if len(getattr(self, name)) != count:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {count} masks")
+        for name, values in self.extras.items():
+            if len(values) != count:
+                raise ValueError(f"extras[{name!r}] has {len(values)} entries for {count} masks")
+        if not ((self.scores >= 0) & (self.scores <= 1)).all():
+            raise ValueError(f"scores must lie in [0, 1], got {self.scores.tolist()}")
+        height, width = self.image_size
+        limits = np.array([width, height, width, height], dtype=np.float32)
+        if not ((self.boxes >= 0) & (self.boxes <= limits)).all() or (self.boxes[:, :2] > self.boxes[:, 2:]).any():
+            raise ValueError(f"boxes must be xyxy inside {width}x{height} pixels, got {self.boxes.tolist()}")
+        if not ((self.labels >= 0) & (self.labels < len(self.names))).all():
+            raise ValueError(f"labels must index the {len(self.names)} names, got {self.labels.tolist()}")
+        if isinstance(self.masks, np.ndarray) and self.masks.nbytes > _DENSE_BYTES:
+            _set(self, "masks", RleMasks(encode_masks(self.masks), self.image_size))
+
+    @classmethod
+    def empty(cls, image_size: tuple[int, int], reason: str, **metadata: Any) -> Instances:
+        """No object; ``reason`` says in one sentence why."""
+        return cls(
+            masks=np.zeros((0, *image_size), dtype=bool),
+            scores=np.zeros(0, dtype=np.float32),
+            boxes=np.zeros((0, 4), dtype=np.float32),
+            image_size=image_size,
+            metadata={"reason": reason, **metadata},
+        )
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, index: Any) -> Instances:
+        """Choose instances by an integer, a slice, a list of integers or a bool array; always returns Instances."""
+        chosen = np.atleast_1d(np.arange(len(self))[index])
+        return replace(
+            self,
+            masks=self.masks[chosen],
+            scores=self.scores[chosen],
+            boxes=self.boxes[chosen],
+            labels=self.labels[chosen],
+            extras={name: [values[i] for i in chosen] for name, values in self.extras.items()},
+        )
+
+    def __iter__(self) -> Iterator[Instances]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing was found, in a sentence; None where there are objects."""
+        return self.metadata.get("reason")
+
+    def sorted(self) -> Instances:
+        """By descending score; equal scores keep their order."""
+        return self[np.argsort(-self.scores, kind="stable")]
+
+    def areas(self) -> NDArray[np.int64]:
+        """Mask areas: (n,) int64 pixels."""
+        if isinstance(self.masks, RleMasks):
+            return np.array(mask_areas(self.masks.rles), dtype=np.int64)
+        return np.asarray(self.masks.sum(axis=(1, 2)), dtype=np.int64)
+
+    def label_map(self) -> NDArray[np.int32]:
+        """One number a pixel: (H, W) int32, 0 is background, i + 1 is instance i; the higher score lies on top,
+        among equals the first."""
+        canvas = np.zeros(self.image_size, dtype=np.int32)
+        for i in np.argsort(-self.scores, kind="stable")[::-1]:
+            canvas[self.masks[int(i)]] = i + 1
+        return canvas
+
+    def to_coco(self) -> list[dict[str, Any]]:
+        """COCO annotations without ids: RLE with ASCII counts, bbox xywh, area, score, ``category_id`` from 1.
+
+        Extras that are plain numbers, or pairs of them, are added under their names.
+        """
+        rles = list(self.masks.rles) if isinstance(self.masks, RleMasks) else encode_masks(self.masks)
+        annotations = []
+        for i, (rle, area) in enumerate(zip(rles, mask_areas(rles), strict=True)):
+            x0, y0, x1, y1 = (float(side) for side in self.boxes[i])
+            annotation = {
+                "category_id": int(self.labels[i]) + 1,
+                "iscrowd": 0,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": area,
+                "segmentation": dict(rle),
+                "score": float(self.scores[i]),
+            }
+            for name, values in self.extras.items():
+                value = np.asarray(values[i])
+                if value.size <= 2 and value.dtype.kind in "biuf":
+                    annotation[name] = value.tolist()
+            annotations.append(annotation)
+        return annotations
+
+
+def _set(instances: Instances, name: str, value: object) -> None:
+    object.__setattr__(instances, name, value)

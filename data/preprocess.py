@@ -1,0 +1,146 @@
+"""From a picture to a model's input, and the geometry that leads back.
+
+The published methods disagree on this step, so the way is a parameter with a preset per method:
+
+======  ==================================================  =======================================
+mode    what happens                                        published use
+======  ==================================================  =======================================
+pad     native size, zeros at the right and bottom          TokenCut and LOST discovery, FOUND
+round   each side to the nearest multiple of the patch      TokenCut saliency
+square  both sides to ``resize``, aspect ratio ignored      MaskCut (480)
+crop    native size, right and bottom remainder cut off     Deep Spectral
+======  ==================================================  =======================================
+
+Padding is added after normalisation, so its value is the data set's mean colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from eigenseg.data.geometry import Geometry, Size
+from eigenseg.data.images import ImageArray
+
+Mode = Literal["pad", "round", "square", "crop"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture is fitted to the patch grid. ``None`` means: as the preset says.
+
+    Args:
+        mode: see the table above.
+        resize: pixels. The shorter side before anything else; with ``square`` the side. ``None`` or 0: native size.
+        max_tokens: a grid of more patches is refused, because memory and time grow with its square; 16,384 tokens hold a
+            2048 x 2048 picture at patch 16.
+
+    Raises:
+        ValueError: if the mode is unknown or a number is out of range.
+    """
+
+    mode: Mode | None = None
+    resize: int | None = None
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode is not None and self.mode not in get_args(Mode):
+            raise ValueError(f"preprocess.mode must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
+        if self.resize is not None and self.resize < 0:
+            raise ValueError(f"preprocess.resize must be a number of pixels (0: native size), got {self.resize}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"preprocess.max_tokens must be positive, got {self.max_tokens}")
+
+    def over(self, preset: Preprocess) -> Preprocess:
+        """These settings, and the preset's where these are ``None``."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return replace(preset, **given)
+
+
+# What holds where neither the user, the backbone nor the method says anything.
+NATIVE = Preprocess(mode="pad", resize=0, max_tokens=16_384)
+
+
+def plan_geometry(image_size: Size, patch_size: int, preprocess: Preprocess) -> Geometry:
+    """Decide all sizes before a pixel is touched.
+
+    Args:
+        image_size: (H, W) pixels.
+        patch_size: p.
+        preprocess: settings; ``None`` fields are taken from ``NATIVE``.
+
+    Raises:
+        ValueError: if the grid holds more than ``max_tokens`` patches, or a crop leaves none.
+    """
+    settings = preprocess.over(NATIVE)
+    shorter, target = min(image_size), settings.resize or 0
+    if settings.mode == "square":
+        if not target:
+            raise ValueError("preprocess.mode=square needs preprocess.resize, the side in pixels")
+        sides = (_nearest_multiple(target, patch_size),) * 2
+        geometry = Geometry(image_size, sides, sides, patch_size)
+    elif settings.mode == "round":
+        scale = target / shorter if target else 1.0
+        sides = tuple(_nearest_multiple(side * scale, patch_size) for side in image_size)  # type: ignore[assignment]
+        geometry = Geometry(image_size, sides, sides, patch_size)
+    else:
+        scaled = image_size
+        if target:
+            scaled = tuple(max(1, round(side * target / shorter)) for side in image_size)  # type: ignore[assignment]
+        fit = _multiple_above if settings.mode == "pad" else _multiple_below
+        inputs = (fit(scaled[0], patch_size), fit(scaled[1], patch_size))
+        if min(inputs) < patch_size:
+            raise ValueError(
+                f"an image of {image_size[1]}x{image_size[0]} pixels holds no whole patch of {patch_size}; "
+                f"enlarge it with preprocess.resize or use preprocess.mode=pad"
+            )
+        geometry = Geometry(image_size, scaled, inputs, patch_size)
+    rows, columns = geometry.grid
+    limit = settings.max_tokens or rows * columns
+    if rows * columns > limit:
+        raise ValueError(
+            f"an image of {image_size[1]}x{image_size[0]} pixels makes {rows}x{columns} = {rows * columns} tokens, "
+            f"more than max_tokens={limit}; shrink it with preprocess.resize (shorter side in pixels), "
+            "or raise preprocess.max_tokens"
+        )
+    return geometry
+
+
+def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Resize (Lanczos, as the published code), normalise, then pad with zeros or crop.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        geometry: from ``plan_geometry``.
+        mean, std: per channel, for values in [0, 1].
+
+    Returns:
+        (3, h, w) float32 on the CPU.
+    """
+    height, width = geometry.scaled_size
+    if (height, width) != geometry.image_size:
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
+    pixels = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    canvas = torch.zeros(3, *geometry.input_size)
+    rows, columns = min(height, geometry.input_size[0]), min(width, geometry.input_size[1])
+    canvas[:, :rows, :columns] = pixels[:, :rows, :columns]
+    return canvas
+
+
+def _nearest_multiple(side: float, patch: int) -> int:
+    # Python rounds halves to even, as the published saliency script does; never below one patch.
+    return max(1, round(side / patch)) * patch
+
+
+def _multiple_above(side: int, patch: int) -> int:
+    return -(-side // patch) * patch
+
+
+def _multiple_below(side: int, patch: int) -> int:
+    return side // patch * patch

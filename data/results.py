@@ -1,0 +1,156 @@
+"""A folder of results that can be stopped at any moment and continued.
+
+::
+
+    instances.json       all masks, COCO format, assembled at the end from the manifest
+    labels/<name>.png    one number a pixel, 0 is background (16 bits above 255 instances)
+    overlays/<name>.jpg  for the eye
+    masks/<name>/000.png each instance by itself, 0 or 255 (on request)
+    manifest.jsonl       one record an image, written when everything else of the image is on disk
+    run.json             versions, weights, configuration
+
+``<name>`` is the picture's path below the input, suffix included: ``dogs/rex.jpg`` gives ``labels/dogs/rex.jpg.png``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eigenseg.data.files import make_folder, write_bytes, write_json, write_picture
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import FOREGROUND, Instances
+from eigenseg.data.manifest import Manifest, Record
+from eigenseg.data.overlay import draw_heatmap, draw_overlay
+from eigenseg.data.sources import ImageSource
+
+DONE, FAILED = "done", "failed"
+
+
+class ResultFolder:
+    """Writes what a method found and remembers what is finished.
+
+    Args:
+        root: the folder; created if absent.
+        run: what the results depend on, as json values; ``run["identity"]`` decides whether a later run may continue here.
+        resume: continue if the folder holds results of the same identity; otherwise start the records afresh.
+        labels, overlays, masks, heatmap: which pictures to write; ``heatmap`` puts the eigenvector beside the overlay.
+
+    Raises:
+        OutputError: if the folder cannot be written.
+        ValueError: if it holds results of another identity and ``resume`` is set.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        run: Mapping[str, Any],
+        *,
+        resume: bool = True,
+        labels: bool = True,
+        overlays: bool = True,
+        masks: bool = False,
+        heatmap: bool = False,
+    ) -> None:
+        self.root = root
+        self._labels, self._overlays, self._masks, self._heatmap = labels, overlays, masks, heatmap
+        make_folder(root)
+        self.manifest = Manifest(root / "manifest.jsonl")
+        run_file = root / "run.json"
+        if not resume:
+            self.manifest.clear()
+        elif run_file.exists() and self.manifest.records:
+            _check_identity(root, json.loads(run_file.read_text()).get("identity"), run["identity"])
+        if not self.manifest.records:
+            write_json(run_file, run)
+
+    def holds(self, source: ImageSource) -> bool:
+        """Whether this picture is finished and has not been changed since."""
+        record = self.manifest.records.get(source.name)
+        return record is not None and record["status"] == DONE and record["file"] == _stamp(source)
+
+    def add(self, source: ImageSource, image: ImageArray, instances: Instances, milliseconds: float) -> None:
+        """Write everything of one picture, its record last."""
+        if self._labels:
+            label_map = instances.label_map()
+            depth = np.uint8 if len(instances) <= 255 else np.uint16
+            write_picture(self.root / "labels" / f"{source.name}.png", label_map.astype(depth))
+        if self._masks:
+            for i in range(len(instances)):
+                mask = np.asarray(instances.masks[i])
+                write_picture(self.root / "masks" / source.name / f"{i:03d}.png", mask.astype(np.uint8) * 255)
+        if self._overlays:
+            picture = draw_overlay(image, instances)
+            if self._heatmap:
+                picture = np.concatenate([picture, draw_heatmap(image, instances)], axis=1)
+            write_picture(self.root / "overlays" / f"{source.name}.jpg", picture)
+        reason = {} if instances.reason is None else {"reason": instances.reason}
+        self.manifest.append(
+            {
+                "image": source.name,
+                "status": DONE,
+                "instances": len(instances),
+                **reason,
+                "milliseconds": round(milliseconds, 2),
+                "size": list(instances.image_size),
+                "file": _stamp(source),
+                "annotations": instances.to_coco(),
+            }
+        )
+
+    def add_failure(self, source: ImageSource, error: str) -> None:
+        """Record that a picture could not be processed; a later run tries it again."""
+        self.manifest.append({"image": source.name, "status": FAILED, "error": error})
+
+    def finish(self) -> Path:
+        """Assemble ``instances.json`` from the records, sorted by name, ids from 1; untouched if nothing changed."""
+        path = self.root / "instances.json"
+        content = json.dumps(coco_dataset(self.manifest.records.values()), allow_nan=False).encode() + b"\n"
+        if not (path.exists() and path.read_bytes() == content):
+            write_bytes(path, content)
+        return path
+
+
+def coco_dataset(records: Iterable[Record]) -> dict[str, Any]:
+    """Join records of finished pictures into one COCO dict (images, annotations, categories)."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    finished = (record for record in records if record["status"] == DONE)
+    for image_id, record in enumerate(sorted(finished, key=lambda record: str(record["image"])), start=1):
+        height, width = record["size"]
+        images.append({"id": image_id, "file_name": record["image"], "width": width, "height": height})
+        for annotation in record["annotations"]:
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+    return {
+        "info": {"description": "eigenseg: objects found without labels"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": FOREGROUND, "supercategory": FOREGROUND}],
+    }
+
+
+def _stamp(source: ImageSource) -> list[int]:
+    """Size in bytes and time of the last change: a picture that was edited is processed again."""
+    status = source.path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _check_identity(root: Path, before: Any, now: Any) -> None:
+    if before == now:
+        return
+    changed = sorted(_differences(before or {}, now))
+    raise ValueError(
+        f"{root} holds results of another run; different: {', '.join(changed)}. "
+        "Choose another output.dir, or resume=false to replace them"
+    )
+
+
+def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        names = [str(name) for name in {*before, *now} if before.get(name) != now.get(name)]
+        return [line for name in names for line in _differences(before.get(name), now.get(name), f"{prefix}{name}.")]
+    return [f"{prefix.rstrip('.')} ({before} before, {now} now)"]

@@ -1,0 +1,77 @@
+"""Masks as COCO run-length encodings: the compact form for files and for results too large to keep as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from faster_coco_eval.core import mask as coco_mask
+from numpy.typing import NDArray
+
+BoolArray = NDArray[np.bool_]
+
+
+class Rle(TypedDict):
+    """A COCO run-length encoding: column-major runs of one mask."""
+
+    size: list[int]  # [H, W]
+    counts: str  # compressed, ASCII
+
+
+def encode_masks(masks: BoolArray) -> list[Rle]:
+    """Encode masks one by one.
+
+    Args:
+        masks: (n, H, W) bool.
+
+    Returns:
+        n encodings whose ``counts`` are ASCII strings, ready for json.
+    """
+    height, width = masks.shape[1:]
+    # COCO runs go down the columns: a Fortran-ordered (H, W) array is read without another copy.
+    encoded = [coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    return [Rle(size=[height, width], counts=rle["counts"].decode("ascii")) for rle in encoded]
+
+
+def decode_mask(rle: Rle) -> BoolArray:
+    """Decode one mask: (H, W) bool."""
+    decoded: BoolArray = coco_mask.decode(rle).astype(bool)
+    return decoded
+
+
+def mask_areas(rles: Sequence[Rle]) -> list[int]:
+    """Areas in pixels."""
+    return [int(coco_mask.area(rle)) for rle in rles]
+
+
+class RleMasks(Sequence[BoolArray]):
+    """Masks kept as run lengths that look like an (n, H, W) bool array: one is decoded when it is asked for.
+
+    ``masks[i]`` is an (H, W) array, ``masks[[0, 2]]`` or a slice again RleMasks, ``np.asarray(masks)`` everything.
+    """
+
+    dtype = np.dtype(bool)
+    ndim = 3
+
+    def __init__(self, rles: Sequence[Rle], image_size: tuple[int, int]) -> None:
+        self.rles = tuple(rles)
+        self.shape = (len(self.rles), *image_size)
+        for rle in self.rles:
+            if tuple(rle["size"]) != tuple(image_size):
+                raise ValueError(f"an encoded mask has size {rle['size']}, the image {list(image_size)}")
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, (int, np.integer)):
+            return decode_mask(self.rles[index])
+        chosen = np.arange(len(self))[index]
+        return RleMasks([self.rles[i] for i in chosen], (self.shape[1], self.shape[2]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        stack = np.zeros(self.shape, dtype=bool)
+        for i, rle in enumerate(self.rles):
+            stack[i] = decode_mask(rle)
+        return stack if dtype is None else stack.astype(dtype)

@@ -1,0 +1,94 @@
+"""Where pictures come from: a file, a folder with its subfolders, a glob pattern, or a text file that lists paths."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_CAMERA = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".avif", ".jp2")
+_OTHER = (".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
+IMAGE_SUFFIXES = frozenset(_CAMERA + _OTHER)
+VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"))
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One picture to process.
+
+    Args:
+        path: the file.
+        name: its path below the input's root with forward slashes and suffix, unique within one input; outputs mirror it.
+    """
+
+    path: Path
+    name: str
+
+
+def find_images(source: str | os.PathLike[str]) -> list[ImageSource]:
+    """List the pictures that an input names, sorted by name.
+
+    A folder is searched with all its subfolders (hidden ones left out) for files with a picture's suffix, and so are a
+    pattern's matches. A single file, and what a ``.txt`` list holds (one path a line, relative to the list; blank lines and
+    ``#`` comments skipped), is taken whatever its suffix.
+
+    Raises:
+        FileNotFoundError: if the path does not exist or nothing matches.
+        ValueError: if no picture is found, or a video is given.
+    """
+    text, path = os.fspath(source), Path(source)
+    if not text:
+        raise ValueError("input is empty; give a picture, a folder, a glob pattern or a .txt list of paths")
+    if path.is_dir():
+        found = [entry for entry in _walk(path) if entry.suffix.lower() in IMAGE_SUFFIXES]
+        if not found:
+            raise ValueError(f"folder {text} holds no picture (looked in all subfolders for {_suffixes()})")
+        return _named(found, root=path)
+    if path.is_file():
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            raise ValueError(f"{text} is a video; this version reads pictures, extract the frames into a folder first")
+        return _from_list(path) if path.suffix.lower() == ".txt" else [ImageSource(path, path.name)]
+    if glob.has_magic(text):
+        matches = [Path(match) for match in glob.glob(text, recursive=True)]
+        found = [match for match in matches if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES]
+        if not found:
+            raise FileNotFoundError(f"pattern {text} matches no picture ({len(matches)} other matches)")
+        return _named(found)
+    raise FileNotFoundError(f"no such file or folder: {text}")
+
+
+def _from_list(path: Path) -> list[ImageSource]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a UTF-8 text file with one path a line") from None
+    found = [path.parent / line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise ValueError(f"{path} lists no picture; write one path a line")
+    return _named(list(dict.fromkeys(found)))
+
+
+def _named(paths: list[Path], root: Path | None = None) -> list[ImageSource]:
+    if root is None:
+        root = Path(os.path.commonpath([Path(os.path.abspath(path)).parent for path in paths]))
+    sources = [ImageSource(path, Path(os.path.relpath(path, root)).as_posix()) for path in paths]
+    return sorted(sources, key=lambda source: source.name)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for current, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        # A link to a parent folder would be walked for ever.
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(current, name) for name in files if not name.startswith("."))
+
+
+def _suffixes() -> str:
+    return " ".join(sorted(IMAGE_SUFFIXES))
