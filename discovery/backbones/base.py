@@ -1,0 +1,49 @@
+"""What a backbone is: normalised pixels of a batch in, one token a patch out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from eigenseg.data import FeatureGrid, Geometry, Preprocess
+
+# RGB statistics of ImageNet for values in [0, 1], with which all DINO models were trained.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(Protocol):
+    """One file and one yaml make a new one; nothing is registered anywhere.
+
+    ``preprocess`` holds what the backbone itself insists on; it goes before the method's preset.
+    """
+
+    patch_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    preprocess: Preprocess
+    has_attention: bool
+
+    def __call__(self, pixels: Tensor, geometries: Sequence[Geometry], attention: bool = False) -> FeatureGrid:
+        """Describe a batch of equal size.
+
+        Args:
+            pixels: (B, 3, h, w) float32, normalised by ``mean`` and ``std``, h and w multiples of the patch.
+            geometries: one per image.
+            attention: whether ``FeatureGrid.attention`` is wanted.
+
+        Raises:
+            ValueError: if attention is wanted and ``has_attention`` is false, or the sizes do not fit.
+        """
+        ...
+
+    def to(self, device: torch.device) -> Backbone:
+        """Move to a device; returns itself."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Name and origin of the weights as json values, for ``run.json``."""
+        ...

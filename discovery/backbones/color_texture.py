@@ -1,0 +1,122 @@
+"""A descriptor without weights: colour at three scales, texture, and position.
+
+For trying the toolkit offline and for tests. It finds things that differ in colour or texture from what surrounds them and
+knows nothing about objects; the papers' numbers need a DINO backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eigenseg.data import FeatureGrid, Geometry, Preprocess
+
+_BLURS = (0.0, 2.0, 8.0)  # pixels: the patch's own colour, its surroundings, the region
+_WAVELENGTHS = (4.0, 8.0)  # pixels: finest texture that survives resizing, and one period a patch
+_ORIENTATIONS = 6  # every 30 degrees; a Gabor filter with these envelopes hears about 40
+_ENVELOPE = 0.56  # sigma over wavelength for a bandwidth of one octave
+_FLAT = 1e-6  # a channel that varies less than this carries rounding, not picture
+
+
+class ColorTexture:
+    """Lab colour blurred at sigma 0, 2 and 8, Gabor energies (2 wavelengths x 6 orientations, smoothed), y and x: D = 23.
+
+    Channels are averaged over patches of 8 pixels and z-scored per image. There is neither CLS nor attention.
+    """
+
+    patch_size = 8
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+    # Filters are in pixels, so the picture's scale is fixed; rounding avoids padding, which would look like an object.
+    preprocess = Preprocess(mode="round", resize=240)
+    has_attention = False
+
+    def __init__(self) -> None:
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> ColorTexture:
+        """Where tokens go; filtering happens on the CPU."""
+        self._device = device
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """There are no weights."""
+        return {"architecture": "color_texture", "weights": {"source": "none"}}
+
+    def __call__(self, pixels: Tensor, geometries: Sequence[Geometry], attention: bool = False) -> FeatureGrid:
+        """Describe a batch; see ``Backbone``.
+
+        Args:
+            pixels: (B, 3, h, w) float32 RGB in [0, 1].
+            geometries: one per image.
+            attention: not available.
+
+        Raises:
+            ValueError: if attention is asked for.
+        """
+        if attention:
+            raise ValueError("backbone color_texture has no attention; choose a ViT, such as dino_vits16")
+        images = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        channels = torch.from_numpy(np.stack([describe_pixels(image) for image in images]))  # (B, 23, h, w)
+        patches = F.avg_pool2d(channels, self.patch_size)
+        spread = patches.std(dim=(2, 3), keepdim=True, correction=0)
+        patches = (patches - patches.mean(dim=(2, 3), keepdim=True)) / spread.clamp(min=_FLAT)
+        return FeatureGrid(
+            tokens=patches.flatten(2).mT.contiguous().to(self._device),
+            grid=(patches.shape[2], patches.shape[3]),
+            kind="color_texture",
+            geometries=tuple(geometries),
+        )
+
+
+def describe_pixels(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """All channels of one picture before averaging.
+
+    Args:
+        image: (h, w, 3) float32 RGB in [0, 1].
+
+    Returns:
+        (23, h, w) float32: 9 of Lab, 12 Gabor energies, y, x.
+    """
+    lab = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2LAB)  # L in 0..100, a and b in about -128..127
+    colours = [lab if sigma == 0 else cv2.GaussianBlur(lab, (0, 0), sigma) for sigma in _BLURS]
+    lightness = np.ascontiguousarray(lab[..., 0])
+    energies = [
+        gabor_energy(lightness, wavelength, np.pi * i / _ORIENTATIONS)
+        for wavelength in _WAVELENGTHS
+        for i in range(_ORIENTATIONS)
+    ]
+    rows, columns = np.indices(image.shape[:2], dtype=np.float32)
+    stacked = np.concatenate([*(colour.transpose(2, 0, 1) for colour in colours), energies, [rows, columns]])
+    return stacked.astype(np.float32)
+
+
+def gabor_energy(lightness: NDArray[np.float32], wavelength: float, angle: float) -> NDArray[np.float32]:
+    """Local strength of a grating: square root of the squared even and odd Gabor responses, blurred by two wavelengths.
+
+    Args:
+        lightness: (h, w) float32.
+        wavelength: pixels.
+        angle: radians, of the direction across the stripes.
+
+    Returns:
+        (h, w) float32, not negative.
+    """
+    sigma = _ENVELOPE * wavelength
+    side = 2 * int(np.ceil(3 * sigma)) + 1
+    even, odd = (
+        cv2.getGaborKernel((side, side), sigma, angle, wavelength, gamma=1.0, psi=phase, ktype=cv2.CV_32F)
+        for phase in (0.0, np.pi / 2)
+    )
+    even -= even.mean()  # brightness alone must give no response
+    energy = np.hypot(cv2.filter2D(lightness, -1, even), cv2.filter2D(lightness, -1, odd))
+    # Two wavelengths are where the beat of neighbouring stripes has vanished.
+    smoothed: NDArray[np.float32] = cv2.GaussianBlur(energy, (0, 0), 2 * wavelength)
+    return smoothed

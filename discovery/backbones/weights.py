@@ -1,0 +1,179 @@
+"""Weights for a timm model: by name, from a file, from a state dict, or random on request. Strict in every case."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import eva, vision_transformer
+from torch import Tensor, nn
+
+PRETRAINED, RANDOM = "pretrained", "random"
+# A training checkpoint keeps the network under one of these, best first: DINO's teacher is the one that was published.
+_CONTAINERS = ("teacher", "student", "model_ema", "model", "state_dict")
+_PREFIXES = ("module.", "backbone.")
+# The projection and classification heads that self-supervised training puts on top; a feature extractor has none.
+_HEADS = ("head.", "fc_norm.", "dino_head.", "ibot_head.")
+
+
+def load_vit(
+    architecture: str,
+    weights: str | os.PathLike[str] | Mapping[str, Tensor],
+    cached_as: str | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build a timm ViT and fill it.
+
+    Args:
+        architecture: timm's name, such as ``vit_small_patch16_224.dino``.
+        weights: ``"pretrained"`` (torch hub's folder of downloaded checkpoints, then timm's cache and download),
+            ``"random"``, the path of a ``.pth``/``.pt``/``.safetensors`` file, or a state dict.
+        cached_as: file name of the authors' checkpoint in torch hub's folder.
+        model_args: further arguments of the timm model, for other sizes.
+        seed: of random weights; the global generators are left alone.
+
+    Returns:
+        The model in evaluation mode on the CPU, and where its weights came from, as json values.
+
+    Raises:
+        FileNotFoundError: if there are no weights; the message names the ways to get them.
+        ValueError: if a file holds something else than this architecture's tensors.
+    """
+    options = {"num_classes": 0, "dynamic_img_size": True, **(model_args or {})}
+    if isinstance(weights, Mapping):
+        return _filled(architecture, options, dict(weights), "the state dict"), {"source": "state dict"}
+    if weights == RANDOM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = _create(architecture, options)
+        return model.eval(), {"source": RANDOM, "seed": seed}
+    if weights == PRETRAINED:
+        cached = Path(torch.hub.get_dir(), "checkpoints", cached_as) if cached_as else None
+        if cached is None or not cached.exists():
+            return _download(architecture, options, cached)
+        weights = cached
+    path = Path(weights).expanduser()
+    model = _filled(architecture, options, read_state_dict(path), str(path))
+    return model, {"source": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read tensors, and nothing but tensors, from a checkpoint file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or holds pickled objects.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"backbone.weights: no such file {path}; accepted are a .pth, .pt or .safetensors file, "
+            f"'{PRETRAINED}' or '{RANDOM}'"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error) and "Unsupported" not in str(error):
+            raise ValueError(f"backbone.weights: {path} is not a checkpoint ({error})") from None
+        raise ValueError(
+            f"backbone.weights: {path} holds pickled Python objects, which could run code when loaded, so it is refused; "
+            "if you trust it, load it once yourself and save its tensors alone as .safetensors"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise ValueError(f"backbone.weights: {path} is damaged or no checkpoint ({_first_line(error)})") from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f"backbone.weights: {path} holds a {type(content).__name__}, expected a dict of tensors")
+    return unwrap(content)
+
+
+def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors of the network inside a training checkpoint: container, wrapper prefixes and heads removed."""
+    for name in _CONTAINERS:
+        if isinstance(content.get(name), Mapping):
+            return unwrap(content[name])
+    tensors = {}
+    for name, value in content.items():
+        for prefix in _PREFIXES:
+            name = name.removeprefix(prefix)
+        if isinstance(value, Tensor) and not name.startswith(_HEADS):
+            tensors[name] = value
+    return tensors
+
+
+def _filled(architecture: str, options: dict[str, Any], state: dict[str, Tensor], origin: str) -> nn.Module:
+    model = _create(architecture, options)
+    state = _to_timm_names(unwrap(state), model)
+    wanted = model.state_dict()
+    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    shapes = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
+    if missing or unexpected or shapes:
+        problems = [f"{len(missing)} tensors missing" + _example(missing)] if missing else []
+        problems += [f"{len(unexpected)} unknown" + _example(unexpected)] if unexpected else []
+        if shapes:
+            name = min(shapes)
+            came, expected = list(state[name].shape), list(wanted[name].shape)
+            problems.append(f"{len(shapes)} of another shape ({name}: {came}, {expected} wanted)")
+        raise ValueError(
+            f"backbone.weights: {origin} does not fit {architecture}: {'; '.join(problems)}; "
+            "choose the backbone that the file was trained as"
+        )
+    model.load_state_dict(state, strict=True)
+    return model.eval()
+
+
+def _to_timm_names(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """DINOv2's and DINOv3's published names become timm's; DINO's are the same already."""
+    if isinstance(model, eva.Eva) and "storage_tokens" in state:
+        return dict(eva.checkpoint_filter_fn(state, model))
+    if isinstance(model, vision_transformer.VisionTransformer) and "mask_token" in state:
+        return dict(vision_transformer._convert_dinov2(dict(state), model))
+    return state
+
+
+def _create(architecture: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(architecture, pretrained=False, **options)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"backbone.architecture {architecture!r} cannot be built by timm: {_first_line(error)}") from None
+    return model
+
+
+def _download(architecture: str, options: dict[str, Any], cached: Path | None) -> tuple[nn.Module, dict[str, Any]]:
+    _create(architecture, options)  # a wrong name is the user's error, not the network's
+    try:
+        model: nn.Module = timm.create_model(architecture, pretrained=True, **options)
+    # The hub's client raises its own, its HTTP library's and the system's errors, depending on what is missing.
+    except Exception as error:
+        place = f", or put the authors' file at {cached}" if cached else ""
+        raise FileNotFoundError(
+            f"no weights for {architecture}: they are in no cache and cannot be downloaded ({type(error).__name__}). "
+            "Go online once, so that timm can fetch them by name; or give a file with backbone.weights=path.pth "
+            f"(or .safetensors){place}. To try eigenseg without weights use backbone=color_texture"
+        ) from error
+    return model.eval(), {"source": "timm", "sha256_of_tensors": _digest(model)}
+
+
+def _digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _example(names: list[str]) -> str:
+    return f" ({names[0]}{', ...' if len(names) > 1 else ''})"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

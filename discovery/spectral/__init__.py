@@ -1,0 +1,19 @@
+"""Normalized cuts of token graphs: ``build_affinity`` makes the graph, ``solve_ncut`` its smallest eigenpairs."""
+
+from eigenseg.discovery.spectral.affinity import Affinity, build_affinity, normalized_cut
+from eigenseg.discovery.spectral.dense import solve_ncut_dense
+from eigenseg.discovery.spectral.result import NcutResult, Status, orient, peak_index
+from eigenseg.discovery.spectral.solve import NcutSolver, solve_ncut
+
+__all__ = [
+    "Affinity",
+    "NcutResult",
+    "NcutSolver",
+    "Status",
+    "build_affinity",
+    "normalized_cut",
+    "orient",
+    "peak_index",
+    "solve_ncut",
+    "solve_ncut_dense",
+]

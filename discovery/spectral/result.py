@@ -1,0 +1,72 @@
+"""What a spectral solver returns, with the evidence for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+# Twin tokens of a binary graph have equal entries up to rounding; the lowest index among them is the peak on every machine.
+_TIE = 1e-9
+
+
+class Status(Enum):
+    """How an image's eigenpairs were obtained, and whether they mean something."""
+
+    CONVERGED = "converged"  # by the iteration, to its tolerance
+    DENSE = "dense"  # by a dense float64 factorisation
+    DEGENERATE = "degenerate"  # the wanted eigenvalue is repeated: valid vectors, but the partition is arbitrary
+    TRIVIAL = "trivial"  # lambda_2 = 1: constant, fully masked or single-token input has no cut
+    FAILED = "failed"  # the iteration did not converge and no fallback was allowed
+
+
+@dataclass(frozen=True)
+class NcutResult:
+    """Smallest nontrivial pairs of (D - W) x = lambda D x, for a batch of graphs with N tokens.
+
+    Args:
+        eigenvalues: (B, k) float64, ascending; the trivial 0 is left out.
+        eigenvectors: (B, N, k) float64, x^T D x = 1, entry of largest magnitude positive (``orient``); 0 at tokens
+            that were excluded from the graph.
+        residuals: (B, k) float64, |M y - (1 - lambda) y| with M = D^-1/2 W D^-1/2 and y = D^1/2 x, |y| = 1.
+        gap: (B,) float64, distance from eigenvalue k to the next one; infinite where there is none.
+        proven: (B, N) bool, whether an error bound proves on which side of the mean the first eigenvector's entry lies.
+        status: one per image.
+        passes: (B,) int64, products with the graph that were needed; 0 for a dense solve.
+        ritz_block: (B, N, m) float64 orthonormal block y to start a similar problem from, or None.
+    """
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+    residuals: Tensor
+    gap: Tensor
+    proven: Tensor
+    status: tuple[Status, ...]
+    passes: Tensor
+    ritz_block: Tensor | None = None
+
+
+def peak_index(vectors: Tensor) -> Tensor:
+    """Index of the largest magnitude along the last dimension; among entries within 1e-9 (relative) the lowest.
+
+    Args:
+        vectors: (..., N) real.
+
+    Returns:
+        (...,) int64.
+    """
+    magnitude = vectors.abs()
+    at_peak = magnitude >= (1 - _TIE) * magnitude.amax(dim=-1, keepdim=True)
+    return at_peak.int().argmax(dim=-1)  # argmax of 0/1 returns the first one
+
+
+def orient(vectors: Tensor) -> Tensor:
+    """Fix the arbitrary sign of eigenvectors: the entry at ``peak_index`` becomes positive.
+
+    Args:
+        vectors: (..., N) real, one vector along the last dimension.
+    """
+    peak = vectors.gather(-1, peak_index(vectors).unsqueeze(-1))
+    return torch.where(peak < 0, -vectors, vectors)
