@@ -1,0 +1,1 @@
+"""The Hydra tree, packaged so that an installed eigenseg finds it."""

@@ -1,0 +1,183 @@
+"""Pictures to objects: a backbone, a method, and the way between them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+
+from eigenseg.data import FeatureGrid, Geometry, Instances, Preprocess, as_rgb, find_images, plan_geometry, prepare_image
+from eigenseg.data.images import ImageArray, ImageLike
+from eigenseg.data.preprocess import NATIVE
+from eigenseg.discovery import Backbone, Method
+from eigenseg.segment.extraction import predict_sources
+
+logger = logging.getLogger(__name__)
+
+
+class Predictor:
+    """Finds objects in pictures.
+
+    Args:
+        backbone: describes pictures.
+        method: finds objects in descriptions.
+        preprocess: the user's wishes; fields left ``None`` come from the backbone, then the method, then the defaults.
+        device: ``"auto"`` (CUDA if there is one, else CPU; logged), or anything ``torch.device`` knows.
+
+    Raises:
+        ValueError: if the device is not there, or the method needs attention that the backbone does not have.
+    """
+
+    def __init__(
+        self, backbone: Backbone, method: Method, preprocess: Preprocess | None = None, device: str = "auto"
+    ) -> None:
+        if method.needs_attention and not backbone.has_attention:
+            raise ValueError(
+                f"method {type(method).__name__} needs CLS attention, which backbone {type(backbone).__name__} "
+                "does not have; choose a ViT, such as dino_vits16"
+            )
+        self.device = choose_device(device)
+        self.backbone = backbone.to(self.device)
+        self.method = method
+        self.preprocess = (preprocess or Preprocess()).over(backbone.preprocess.over(method.preprocess.over(NATIVE)))
+
+    @classmethod
+    def from_config(
+        cls,
+        method: str | os.PathLike[str] = "tokencut",
+        *,
+        backbone: str | os.PathLike[str] = "dino_vits16",
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+        config_dir: str | os.PathLike[str] | None = None,
+    ) -> Predictor:
+        """Build a predictor from the configurations that the command line uses.
+
+        Args:
+            method, backbone: a name (``"tokencut"``) or the path of a yaml.
+            device: as above.
+            overrides: as on the command line, such as ``["method.tau=0.3", "backbone.weights=dino.pth"]``.
+            config_dir: folder with your own ``method/`` and ``backbone/`` yamls, searched besides the shipped ones.
+
+        Raises:
+            ValueError: if a name or an override is unknown; the message lists the known names.
+            FileNotFoundError: if a yaml or the weights are missing.
+        """
+        from eigenseg.config import build_parts, compose
+
+        # Quotes, because a device such as cuda:1 is no plain word to Hydra.
+        config = compose(method, backbone, [*overrides, f"runtime.device='{device}'"], config_dir)
+        return cls(**build_parts(config))
+
+    def __call__(self, image: ImageLike) -> Instances:
+        """Find the objects of one picture.
+
+        Args:
+            image: path, PIL image, or (H, W, 3) uint8 RGB array.
+        """
+        return self.predict([image])[0]
+
+    def predict(self, images: Sequence[ImageLike]) -> list[Instances]:
+        """Find the objects of several pictures of any sizes; those with equal grids are computed together.
+
+        Raises:
+            TypeError, ValueError, FileNotFoundError: if a picture cannot be read or does not fit the limits.
+        """
+        pictures = [as_rgb(image) for image in images]
+        results: dict[int, Instances] = {}
+        batches: dict[tuple[int, int], list[int]] = defaultdict(list)
+        geometries = [self._plan(picture) for picture in pictures]
+        for i, (picture, geometry) in enumerate(zip(pictures, geometries, strict=True)):
+            if (picture == picture[0, 0]).all():
+                reason = "no object: the picture has a single colour"
+                results[i] = Instances.empty(geometry.image_size, reason, geometry=geometry)
+            else:
+                batches[geometry.input_size].append(i)
+        for members in batches.values():
+            features = self._describe(
+                [pictures[i] for i in members], [geometries[i] for i in members], self.method.needs_attention
+            )
+            results.update(zip(members, self.method(features), strict=True))
+        return [results[i] for i in range(len(pictures))]
+
+    def stream(
+        self,
+        source: str | os.PathLike[str],
+        batch_size: int = 8,
+        workers: int = 2,
+        errors: Literal["raise", "skip"] = "raise",
+    ) -> Iterator[tuple[str, Instances]]:
+        """Find objects in many pictures without holding them all.
+
+        Args:
+            source: a file, a folder with its subfolders, a glob pattern, or a .txt list.
+            batch_size: pictures computed together.
+            workers: threads that decode pictures ahead.
+            errors: what a picture that cannot be processed does: end the loop with its error, or be logged and left out.
+
+        Yields:
+            (path, instances), in the order of the sorted paths.
+
+        Raises:
+            FileNotFoundError, ValueError: at once if there is nothing to read, later for a broken picture.
+        """
+        if errors not in ("raise", "skip"):
+            raise ValueError(f"errors must be 'raise' or 'skip', got {errors!r}")
+        outcomes = predict_sources(self.predict, find_images(source), batch_size, workers)
+
+        def results() -> Iterator[tuple[str, Instances]]:
+            for outcome in outcomes:
+                if outcome.instances is not None:
+                    yield str(outcome.source.path), outcome.instances
+                elif errors == "raise" and outcome.error is not None:
+                    raise outcome.error
+                else:
+                    logger.warning("%s left out: %s", outcome.source.path, outcome.error)
+
+        return results()
+
+    def features(self, image: ImageLike, attention: bool = False) -> FeatureGrid:
+        """Describe one picture.
+
+        Args:
+            image: path, PIL image, or (H, W, 3) uint8 RGB array.
+            attention: include the CLS attention, where the backbone has it.
+
+        Returns:
+            A batch of one, on the predictor's device.
+        """
+        picture = as_rgb(image)
+        return self._describe([picture], [self._plan(picture)], attention)
+
+    def _plan(self, picture: ImageArray) -> Geometry:
+        return plan_geometry((picture.shape[0], picture.shape[1]), self.backbone.patch_size, self.preprocess)
+
+    def _describe(self, pictures: Sequence[ImageArray], geometries: Sequence[Geometry], attention: bool) -> FeatureGrid:
+        pixels = [
+            prepare_image(picture, geometry, self.backbone.mean, self.backbone.std)
+            for picture, geometry in zip(pictures, geometries, strict=True)
+        ]
+        return self.backbone(torch.stack(pixels).to(self.device), geometries, attention)
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a name into a device that is there.
+
+    Raises:
+        ValueError: if the name is unknown or the machine has no such device.
+    """
+    if name == "auto":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        logger.info("device %s (runtime.device=auto)", device)
+        return device
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"runtime.device={name} is not available here ({why}); use auto, cpu or cuda") from None
+    return device

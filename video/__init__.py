@@ -1,0 +1,1 @@
+"""Time: methods for videos will live here. This version has none."""
