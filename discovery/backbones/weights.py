@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import timm
 import torch
 from safetensors import SafetensorError
@@ -57,9 +61,10 @@ def load_vit(
             model = _create(architecture, options)
         return model.eval(), {"source": RANDOM, "seed": seed}
     if weights == PRETRAINED:
-        cached = Path(torch.hub.get_dir(), "checkpoints", cached_as) if cached_as else None
-        if cached is None or not cached.exists():
-            return _download(architecture, options, cached)
+        place = Path(torch.hub.get_dir(), "checkpoints", cached_as) if cached_as else None
+        cached = place if place and place.exists() else _in_hub_cache(architecture)
+        if cached is None:
+            return _download(architecture, options, place)
         weights = cached
     path = Path(weights).expanduser()
     model = _filled(architecture, options, read_state_dict(path), str(path))
@@ -148,19 +153,37 @@ def _create(architecture: str, options: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _download(architecture: str, options: dict[str, Any], cached: Path | None) -> tuple[nn.Module, dict[str, Any]]:
+def _in_hub_cache(architecture: str) -> Path | None:
+    """The file that timm downloaded earlier, found without asking the network."""
+    settings = timm.get_pretrained_cfg(architecture)
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        found = huggingface_hub.try_to_load_from_cache(settings.hf_hub_id, name) if settings else None
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _download(architecture: str, options: dict[str, Any], place: Path | None) -> tuple[nn.Module, dict[str, Any]]:
     _create(architecture, options)  # a wrong name is the user's error, not the network's
     try:
+        _require_hub()
         model: nn.Module = timm.create_model(architecture, pretrained=True, **options)
     # The hub's client raises its own, its HTTP library's and the system's errors, depending on what is missing.
     except Exception as error:
-        place = f", or put the authors' file at {cached}" if cached else ""
+        authors = f", or put the authors' file at {place}" if place else ""
         raise FileNotFoundError(
             f"no weights for {architecture}: they are in no cache and cannot be downloaded ({type(error).__name__}). "
             "Go online once, so that timm can fetch them by name; or give a file with backbone.weights=path.pth "
-            f"(or .safetensors){place}. To try eigenseg without weights use backbone=color_texture"
+            f"(or .safetensors){authors}. To try eigenseg without weights use backbone=color_texture"
         ) from error
     return model.eval(), {"source": "timm", "sha256_of_tensors": _digest(model)}
+
+
+def _require_hub() -> None:
+    """Fail at once where there is no network; the hub's client would try for most of a minute."""
+    if not any(urllib.request.getproxies().get(kind) for kind in ("https", "all")):
+        host = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+        socket.create_connection((host.hostname or "", host.port or 443), timeout=5).close()
 
 
 def _digest(model: nn.Module) -> str:
