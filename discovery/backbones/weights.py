@@ -15,7 +15,6 @@ from typing import Any
 import huggingface_hub
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import eva, vision_transformer
 from torch import Tensor, nn
@@ -94,7 +93,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"backbone.weights: {path} holds pickled Python objects, which could run code when loaded, so it is refused; "
             "if you trust it, load it once yourself and save its tensors alone as .safetensors"
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    # On arbitrary bytes torch's unpickler raises whatever its stack machine stumbles over, IndexError and KeyError included.
+    except Exception as error:
         raise ValueError(f"backbone.weights: {path} is damaged or no checkpoint ({_first_line(error)})") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"backbone.weights: {path} holds a {type(content).__name__}, expected a dict of tensors")

@@ -40,7 +40,7 @@ class Affinity:
     @property
     def degrees(self) -> Tensor:
         """Diagonal of D: (B, N) float64, a N + c sum_j B_ij, and 0 for excluded tokens."""
-        count = self.valid.sum(dim=1, keepdim=True)
+        count = self.valid.sum(dim=1, keepdim=True).double()  # an integer times a float would be float32
         return torch.where(self.valid, self.offset * count + self.scale * self.row_sums, 0.0)
 
     def product(self, vectors: Tensor) -> Tensor:

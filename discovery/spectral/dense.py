@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from scipy import linalg
 from torch import Tensor
@@ -86,7 +85,7 @@ def _largest_pairs(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     # On a CPU the subset driver needs a little over half the time of all vectors.
     last = len(matrix) - 1
     mu, y = linalg.eigh(matrix.numpy(), subset_by_index=[last - count + 1, last], driver="evr")
-    return torch.from_numpy(np.ascontiguousarray(mu[::-1])), torch.from_numpy(np.ascontiguousarray(y[:, ::-1]))
+    return torch.from_numpy(mu[::-1].copy()), torch.from_numpy(y[:, ::-1].copy())
 
 
 def _proven(x: Tensor, matrix: Tensor, residual: Tensor, mu: Tensor, angle: Tensor, root: Tensor) -> Tensor:

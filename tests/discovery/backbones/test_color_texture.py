@@ -1,0 +1,90 @@
+"""The weight-free descriptor measures what it says, and cuts out the flower of scikit-learn's photograph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.datasets import load_sample_image
+
+from eigenseg import Predictor
+from eigenseg.data import Geometry
+from eigenseg.discovery import ColorTexture, TokenCut
+from eigenseg.discovery.backbones.color_texture import describe_pixels, gabor_energy
+
+
+def grating(wavelength: float, angle: float) -> NDArray[np.float32]:
+    """(96, 96) sine wave of amplitude 20 whose crests run across ``angle``."""
+    rows, columns = np.indices((96, 96))
+    phase = 2 * np.pi * (columns * np.cos(angle) + rows * np.sin(angle)) / wavelength
+    return (50 + 20 * np.sin(phase)).astype(np.float32)
+
+
+def lab_by_hand(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CIE L*a*b* (D65) of sRGB values in [0, 1], (n, 3)."""
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    matrix = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+    x, y, z = (linear @ matrix.T / [0.950456, 1, 1.088754]).T
+    fx, fy, fz = (np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116) for t in (x, y, z))
+    return np.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], axis=1)
+
+
+def test_the_first_channels_are_lab_and_its_blurs_and_the_last_are_position() -> None:
+    image = np.random.default_rng(0).random((48, 64, 3)).astype(np.float32)
+    channels = describe_pixels(image)
+    lab = lab_by_hand(image.reshape(-1, 3).astype(np.float64)).T.reshape(3, 48, 64)
+    np.testing.assert_allclose(channels[:3], lab, atol=0.4)  # OpenCV interpolates Lab in a table: 0.32 off at most here
+    middle = np.s_[:, 20:-20, 30:-30]  # beyond the borders, which the two libraries mirror differently
+    blurred = np.stack([ndimage.gaussian_filter(channel, 2.0, truncate=4) for channel in lab])
+    np.testing.assert_allclose(channels[3:6][middle], blurred[middle], atol=0.1)
+    np.testing.assert_array_equal(channels[21], np.indices((48, 64))[0])
+    np.testing.assert_array_equal(channels[22], np.indices((48, 64))[1])
+
+
+@pytest.mark.parametrize("wavelength", [4.0, 8.0])
+@pytest.mark.parametrize("direction", range(6))
+def test_a_grating_is_loudest_in_its_own_filter(wavelength: float, direction: int) -> None:
+    picture = grating(wavelength, np.pi * direction / 6)
+    energies = {
+        (other, i): gabor_energy(picture, other, np.pi * i / 6)[48, 48] for other in (4.0, 8.0) for i in range(6)
+    }
+    assert max(energies, key=lambda key: energies[key]) == (wavelength, direction)
+
+
+def test_brightness_alone_has_no_texture() -> None:
+    energy = gabor_energy(np.full((40, 40), 70, dtype=np.float32), 8.0, 0.3)
+    assert energy.max() < 1e-3
+
+
+def test_tokens_are_patch_means_with_zero_mean_and_unit_spread() -> None:
+    pixels = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    geometry = Geometry((48, 64), (48, 64), (48, 64), 8)
+    found = ColorTexture()(pixels, [geometry, geometry])
+    assert found.grid == (6, 8)
+    for image in range(2):
+        channels = describe_pixels(pixels[image].permute(1, 2, 0).numpy())
+        means = channels.reshape(23, 6, 8, 8, 8).mean(axis=(2, 4)).reshape(23, 48)
+        expected = (means - means.mean(axis=1, keepdims=True)) / means.std(axis=1, keepdims=True)
+        np.testing.assert_allclose(found.tokens[image].numpy(), expected.T, atol=1e-3)
+
+
+def test_a_grey_picture_gives_finite_tokens() -> None:
+    geometry = Geometry((16, 16), (16, 16), (16, 16), 8)
+    assert ColorTexture()(torch.full((1, 3, 16, 16), 0.5), [geometry]).tokens.isfinite().all()
+
+
+def test_attention_is_refused() -> None:
+    with pytest.raises(ValueError, match="color_texture has no attention; choose a ViT"):
+        ColorTexture()(torch.zeros(1, 3, 8, 8), [Geometry((8, 8), (8, 8), (8, 8), 8)], attention=True)
+
+
+def test_the_flower_is_cut_out() -> None:
+    picture = load_sample_image("flower.jpg")
+    found = Predictor(ColorTexture(), TokenCut(), device="cpu")(picture)
+    red, _, blue = (picture[..., channel].astype(int) for channel in range(3))
+    petals = ndimage.binary_opening(red - blue > 60, iterations=2)  # both blossoms are orange, everything else is not
+    mask = np.asarray(found.masks[0])
+    assert (mask & petals).sum() / petals.sum() > 0.97
+    assert (mask & ndimage.binary_dilation(petals, iterations=24)).sum() / mask.sum() > 0.99  # about a patch and a half

@@ -1,0 +1,157 @@
+"""TokenCut equals the published algorithm, written down once more with SciPy, and the outputs of the published code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import linalg, ndimage
+from torch import Tensor
+
+from eigenseg.data import FeatureGrid, Geometry
+from eigenseg.discovery import TokenCut, tokencut
+from eigenseg.discovery.spectral import Status, build_affinity
+
+
+def reference(features: NDArray[np.float32], grid: tuple[int, int], tau: float) -> tuple[NDArray[np.bool_], list[int]]:
+    """Mask and box of one image in patches, step by step as in the paper's section 3."""
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    weights = np.where(unit @ unit.T > tau, 1.0, 1e-5)
+    degrees = np.diag(weights.sum(axis=1))
+    vector = linalg.eigh(degrees - weights, degrees, subset_by_index=[1, 2])[1][:, 0]
+    side, seed = vector > vector.mean(), np.argmax(np.abs(vector))
+    if not side[seed]:
+        side = vector < vector.mean()
+    labels, _ = ndimage.label(side.reshape(grid))
+    mask = labels == labels[np.unravel_index(seed, grid)]
+    rows, columns = np.nonzero(mask)
+    return mask, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def scene(seed: int, grid: tuple[int, int] = (9, 12)) -> Tensor:
+    """Features (N, 8) of a rectangle on a ground, with noise strong enough for a ragged cut."""
+    generator = np.random.default_rng(seed)
+    inside = np.zeros(grid, dtype=bool)
+    inside[2:6, 3:8] = True
+    points = np.where(inside[..., None], [1, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0])
+    return torch.from_numpy(points + 0.35 * generator.standard_normal((*grid, 8))).float().flatten(0, 1)
+
+
+def batch_of(tokens: Tensor, grid: tuple[int, int], patch: int = 4, padding: tuple[int, int] = (0, 0)) -> FeatureGrid:
+    full = (grid[0] * patch, grid[1] * patch)
+    image = (full[0] - padding[0], full[1] - padding[1])
+    return FeatureGrid(tokens, grid, "test", (Geometry(image, image, full, patch),) * len(tokens))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("tau", [0.1, 0.3])
+def test_mask_and_box_equal_the_published_steps(seed: int, tau: float) -> None:
+    points = scene(seed)
+    mask, box = reference(points.numpy(), (9, 12), tau)
+    cut = tokencut(points[None], (9, 12), tau)
+    np.testing.assert_array_equal(cut.mask[0].numpy(), mask)
+    assert cut.box[0].tolist() == box
+
+
+@pytest.mark.parametrize("kind", ["vit", "colour"])
+@pytest.mark.parametrize("photo", range(5))
+def test_outputs_of_the_published_code_are_reproduced(test_data: Path, kind: str, photo: int) -> None:
+    golden = np.load(sorted((test_data / "golden").glob("*.npz"))[photo])
+    cut = tokencut(torch.from_numpy(golden[f"{kind}_features"]).float()[None], (30, 30))
+    ours, theirs = cut.ncut.eigenvectors[0, :, 0].numpy(), golden[f"{kind}_tokencut_eigenvector"]
+    assert abs(ours @ theirs) / np.linalg.norm(ours) / np.linalg.norm(theirs) > 1 - 1e-8
+    values = golden[f"{kind}_eigenvalues"]
+    assert cut.ncut.eigenvalues[0, 0].item() == pytest.approx(values[1], abs=1e-9)
+    assert cut.ncut.gap.item() == pytest.approx(values[2] - values[1], abs=1e-9)
+    seed = int(golden[f"{kind}_tokencut_seed"])
+    assert abs(theirs[cut.seed.item()]) >= (1 - 1e-9) * abs(theirs[seed])  # the seed, or one tied with it
+    assert (cut.box[0] * 16).tolist() == golden[f"{kind}_tokencut_box"].tolist()
+    np.testing.assert_array_equal(cut.mask[0].numpy(), golden[f"{kind}_tokencut_mask"])
+    assert cut.ncut.proven.all()
+
+
+def test_a_batch_is_cut_like_each_image_alone() -> None:
+    points = torch.stack([scene(seed) for seed in range(4)] + [torch.ones(108, 8)])
+    together = tokencut(points, (9, 12))
+    for i in range(5):
+        alone = tokencut(points[i : i + 1], (9, 12))
+        assert torch.equal(together.mask[i], alone.mask[0])
+        assert together.ncut.status[i] is alone.ncut.status[0]
+
+
+def test_result_is_in_original_pixels() -> None:
+    points = scene(3)
+    mask, (x0, y0, x1, y1) = reference(points.numpy(), (9, 12), 0.2)
+    (found,) = TokenCut()(batch_of(points[None], (9, 12), patch=4))
+    np.testing.assert_array_equal(found.masks[0], mask.repeat(4, axis=0).repeat(4, axis=1))
+    np.testing.assert_array_equal(found.boxes, [[4 * x0, 4 * y0, 4 * x1, 4 * y1]])
+    row, column = divmod(found.extras["seed"][0], 12)
+    assert found.extras["seed_point"][0] == [4 * column + 2, 4 * row + 2]
+
+
+def test_score_is_one_minus_the_value_of_the_cut() -> None:
+    points = scene(5)
+    cut, (found,) = tokencut(points[None], (9, 12)), TokenCut()(batch_of(points[None], (9, 12)))
+    weights = build_affinity(points[None]).dense()[0].numpy()
+    side = cut.foreground[0].numpy().ravel()
+    ties = weights[side][:, ~side].sum()
+    value = ties / weights[side].sum() + ties / weights[~side].sum()
+    assert found.scores[0] == pytest.approx(1 - value, abs=1e-6)
+    assert found.extras["cut_value"][0] == pytest.approx(value, abs=1e-12)
+    assert value >= found.extras["eigenvalue"][0] - 1e-12  # lambda_2 bounds every cut from below
+
+
+def test_tokens_that_all_look_alike_give_no_object_and_say_so() -> None:
+    (found,) = TokenCut()(batch_of(torch.ones(1, 20, 3), (4, 5)))
+    assert len(found) == 0
+    assert found.reason == "no object: all tokens look alike, the graph has no cut (lambda_2 = 1)"
+
+
+def test_features_without_a_finite_token_give_no_object_and_are_counted() -> None:
+    (found,) = TokenCut()(batch_of(torch.full((1, 20, 3), torch.nan), (4, 5)))
+    assert len(found) == 0
+    assert found.metadata["non_finite_tokens"] == 20
+
+
+def test_a_single_token_gives_no_object_and_names_the_way_out() -> None:
+    (found,) = TokenCut()(batch_of(torch.ones(1, 1, 3), (1, 1)))
+    assert len(found) == 0
+    assert "enlarge it with preprocess.resize" in (found.reason or "")
+
+
+def test_a_cut_among_equals_is_marked_degenerate() -> None:
+    three = torch.eye(3).repeat_interleave(4, dim=0)  # three groups of four, no ties between them
+    (found,) = TokenCut()(batch_of(three[None], (3, 4)))
+    assert found.metadata["status"] == Status.DEGENERATE.value
+    assert found.extras["status"] == [Status.DEGENERATE.value]
+
+
+def test_dropping_padded_tokens_cuts_the_rest_as_if_they_were_not_there() -> None:
+    points = scene(1)
+    points[torch.arange(108) % 12 == 11] = torch.tensor([0.0, 0, 0, 0, 0, 0, 0, 9])  # a padded column of its own look
+    kept = points.view(9, 12, 8)[:, :11].reshape(1, 99, 8)
+    expected = tokencut(kept, (9, 11)).mask[0]
+    (found,) = TokenCut(padding="drop")(batch_of(points[None], (9, 12), padding=(0, 2)))
+    np.testing.assert_array_equal(found.masks[0][::4, :44:4], expected.numpy())
+    assert not found.masks[0][:, 44:].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tau": 1.5}, r"method.tau must be in \[0, 1\), got 1.5"),
+        ({"eps": 0}, r"method.eps must be in \(0, 1\), got 0"),
+        ({"padding": "crop"}, "method.padding must be 'keep' or 'drop', got 'crop'"),
+    ],
+)
+def test_parameters_are_refused_at_construction(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TokenCut(**arguments)  # type: ignore[arg-type]
+
+
+def test_one_token_cannot_be_cut() -> None:
+    with pytest.raises(ValueError, match="a cut needs at least 2 tokens, got a grid of 1x1"):
+        tokencut(torch.ones(1, 1, 3), (1, 1))
