@@ -4,7 +4,7 @@ from eigenseg.discovery.backbones import Backbone, ColorTexture, ViTBackbone
 from eigenseg.discovery.method import Method
 from eigenseg.discovery.partition import bipartition, component_of
 from eigenseg.discovery.spectral import NcutResult, build_affinity, solve_ncut, solve_ncut_dense
-from eigenseg.discovery.tokencut import TokenCut, tokencut
+from eigenseg.discovery.tokencut import TokenCut
 
 __all__ = [
     "Backbone",
@@ -18,5 +18,4 @@ __all__ = [
     "component_of",
     "solve_ncut",
     "solve_ncut_dense",
-    "tokencut",
 ]

@@ -18,6 +18,7 @@ from eigenseg.discovery.spectral import (
     NcutSolver,
     Status,
     build_affinity,
+    check_graph_parameters,
     normalized_cut,
     solve_ncut,
 )
@@ -106,12 +107,9 @@ class TokenCut:
         padding: Literal["keep", "drop"] = "keep",
         solver: NcutSolver = solve_ncut,
     ) -> None:
-        if not 0 <= tau < 1:
-            raise ValueError(f"method.tau must be in [0, 1), got {tau}")
-        if not 0 < eps < 1:
-            raise ValueError(f"method.eps must be in (0, 1), got {eps}")
+        check_graph_parameters(tau, eps)
         if padding not in ("keep", "drop"):
-            raise ValueError(f"method.padding must be 'keep' or 'drop', got {padding!r}")
+            raise ValueError(f"padding must be 'keep' or 'drop', got {padding!r}")
         self.tau, self.eps, self.padding, self.solver = tau, eps, padding, solver
 
     def __call__(self, features: FeatureGrid) -> list[Instances]:

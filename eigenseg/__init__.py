@@ -18,8 +18,8 @@ from eigenseg._version import __version__
 
 if TYPE_CHECKING:
     from eigenseg.data import FeatureGrid, Geometry, Instances, Preprocess, read_image
-    from eigenseg.discovery import TokenCut, tokencut
     from eigenseg.discovery.spectral import NcutResult, build_affinity, solve_ncut, solve_ncut_dense
+    from eigenseg.discovery.tokencut import TokenCut, tokencut
     from eigenseg.predictor import Predictor
 
 _HOMES = {
@@ -28,8 +28,8 @@ _HOMES = {
     "Instances": "eigenseg.data",
     "Preprocess": "eigenseg.data",
     "read_image": "eigenseg.data",
-    "TokenCut": "eigenseg.discovery",
-    "tokencut": "eigenseg.discovery",
+    "TokenCut": "eigenseg.discovery.tokencut",
+    "tokencut": "eigenseg.discovery.tokencut",
     "NcutResult": "eigenseg.discovery.spectral",
     "build_affinity": "eigenseg.discovery.spectral",
     "solve_ncut": "eigenseg.discovery.spectral",

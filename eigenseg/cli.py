@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
+    except SystemExit as stop:  # Hydra's own options, --help and wrong ones among them
+        return stop.code if isinstance(stop.code, int) else 2
     return runs.exit_code
 
 
@@ -149,12 +151,12 @@ def _run_hydra(name: str, task: Callable[[Any], None], arguments: Sequence[str])
 
     from eigenseg.config import CONFIG_MODULE
 
-    _configure_logging()
     entry = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=name)(task)
     saved = sys.argv
     sys.argv = [f"eigenseg {name}", *(_quote_path(argument) for argument in arguments)]
     try:
-        entry()
+        with _messages_on_stderr():
+            entry()
     finally:
         sys.argv = saved
 
@@ -218,13 +220,19 @@ def _limit_threads(threads: int | None) -> None:
     threadpool_limits(threads)
 
 
-def _configure_logging() -> None:
-    logger = logging.getLogger("eigenseg")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+@contextlib.contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Show what the library logs, as long as the command runs."""
+    logger, handler = logging.getLogger("eigenseg"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _fail(message: str) -> int:

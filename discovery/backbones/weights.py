@@ -93,7 +93,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"backbone.weights: {path} holds pickled Python objects, which could run code when loaded, so it is refused; "
             "if you trust it, load it once yourself and save its tensors alone as .safetensors"
         ) from None
-    # On arbitrary bytes torch's unpickler raises whatever its stack machine stumbles over, IndexError and KeyError included.
+    # On arbitrary bytes torch's unpickler raises whatever its stack machine stumbles over, IndexError for one.
     except Exception as error:
         raise ValueError(f"backbone.weights: {path} is damaged or no checkpoint ({_first_line(error)})") from None
     if not isinstance(content, Mapping):

@@ -7,7 +7,7 @@ products and degrees, which are therefore exact (a row sum of 0/1 is an integer)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -90,10 +90,7 @@ def build_affinity(
     """
     if features.ndim != 3 or not features.is_floating_point():
         raise ValueError(f"features must be (B, N, D) floating, got {tuple(features.shape)} {features.dtype}")
-    if not 0 <= tau < 1:
-        raise ValueError(f"tau must be in [0, 1), got {tau}")
-    if not 0 < eps < 1:
-        raise ValueError(f"eps must be in (0, 1), got {eps}")
+    check_graph_parameters(tau, eps)
     if weights not in ("image", "video"):
         raise ValueError(f"weights must be 'image' or 'video', got {weights!r}")
     if valid is None:
@@ -115,6 +112,18 @@ def build_affinity(
         valid=valid,
         non_finite=(valid & ~finite).sum(dim=1),
     )
+
+
+def check_graph_parameters(tau: Any, eps: Any) -> None:
+    """Refuse a threshold or a background weight for which the graph has no meaning; a yaml may hold anything.
+
+    Raises:
+        ValueError: naming the parameter.
+    """
+    if not (isinstance(tau, (int, float)) and 0 <= tau < 1):
+        raise ValueError(f"tau must be a number in [0, 1), got {tau!r}")
+    if not (isinstance(eps, (int, float)) and 0 < eps < 1):
+        raise ValueError(f"eps must be a number in (0, 1), got {eps!r}")
 
 
 def normalized_cut(affinity: Affinity, foreground: Tensor) -> Tensor:

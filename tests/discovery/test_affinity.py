@@ -105,9 +105,9 @@ def test_the_cut_value_equals_sums_over_pairs(seed: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau": 1.0}, r"tau must be in \[0, 1\), got 1.0"),
-        ({"tau": -0.1}, r"tau must be in \[0, 1\)"),
-        ({"eps": 0.0}, r"eps must be in \(0, 1\), got 0.0"),
+        ({"tau": 1.0}, r"tau must be a number in \[0, 1\), got 1.0"),
+        ({"tau": -0.1}, r"tau must be a number in \[0, 1\)"),
+        ({"eps": 0.0}, r"eps must be a number in \(0, 1\), got 0.0"),
         ({"weights": "other"}, "weights must be 'image' or 'video', got 'other'"),
         ({"valid": torch.ones(1, 3, dtype=torch.bool)}, r"valid must be \(1, 4\) bool, got \(1, 3\)"),
         ({"features": torch.zeros(4, 2)}, r"features must be \(B, N, D\) floating, got \(4, 2\)"),

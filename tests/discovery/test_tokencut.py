@@ -12,8 +12,8 @@ from scipy import linalg, ndimage
 from torch import Tensor
 
 from eigenseg.data import FeatureGrid, Geometry
-from eigenseg.discovery import TokenCut, tokencut
 from eigenseg.discovery.spectral import Status, build_affinity
+from eigenseg.discovery.tokencut import TokenCut, tokencut
 
 
 def reference(features: NDArray[np.float32], grid: tuple[int, int], tau: float) -> tuple[NDArray[np.bool_], list[int]]:
@@ -142,9 +142,9 @@ def test_dropping_padded_tokens_cuts_the_rest_as_if_they_were_not_there() -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau": 1.5}, r"method.tau must be in \[0, 1\), got 1.5"),
-        ({"eps": 0}, r"method.eps must be in \(0, 1\), got 0"),
-        ({"padding": "crop"}, "method.padding must be 'keep' or 'drop', got 'crop'"),
+        ({"tau": 1.5}, r"tau must be a number in \[0, 1\), got 1.5"),
+        ({"eps": 0}, r"eps must be a number in \(0, 1\), got 0"),
+        ({"padding": "crop"}, "padding must be 'keep' or 'drop', got 'crop'"),
     ],
 )
 def test_parameters_are_refused_at_construction(arguments: dict[str, object], message: str) -> None:

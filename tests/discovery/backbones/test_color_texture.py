@@ -47,9 +47,7 @@ def test_the_first_channels_are_lab_and_its_blurs_and_the_last_are_position() ->
 @pytest.mark.parametrize("direction", range(6))
 def test_a_grating_is_loudest_in_its_own_filter(wavelength: float, direction: int) -> None:
     picture = grating(wavelength, np.pi * direction / 6)
-    energies = {
-        (other, i): gabor_energy(picture, other, np.pi * i / 6)[48, 48] for other in (4.0, 8.0) for i in range(6)
-    }
+    energies = {(other, i): gabor_energy(picture, other, np.pi * i / 6)[48, 48] for other in (4.0, 8.0) for i in range(6)}
     assert max(energies, key=lambda key: energies[key]) == (wavelength, direction)
 
 

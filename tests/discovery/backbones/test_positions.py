@@ -28,7 +28,9 @@ def published(table: Tensor, height: int, width: int, patch: int) -> Tensor:
 
 
 @pytest.mark.parametrize("side", [14, 28])
-@pytest.mark.parametrize("grid", [(14, 14), (28, 28), (30, 30), (30, 53), (53, 30), (1, 17), (17, 1), (1, 1), (60, 60), (7, 9)])
+@pytest.mark.parametrize(
+    "grid", [(14, 14), (28, 28), (30, 30), (30, 53), (53, 30), (1, 17), (17, 1), (1, 1), (60, 60), (7, 9)]
+)
 def test_the_dino_rule_is_bit_equal_to_the_published_formula(side: int, grid: tuple[int, int]) -> None:
     table = torch.randn(1, 1 + side**2, 12, generator=torch.Generator().manual_seed(side))
     expected = published(table, grid[0] * 16, grid[1] * 16, 16)

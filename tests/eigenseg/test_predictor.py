@@ -1,0 +1,157 @@
+"""A predictor joins preprocessing, backbone and method without changing what each of them says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from eigenseg import Instances, Predictor, Preprocess, TokenCut
+from eigenseg.data import FeatureGrid, Geometry
+from eigenseg.discovery import ColorTexture
+
+
+class PatchMeans:
+    """A backbone whose tokens are the mean colours of patches of 4 pixels; remembers its batches."""
+
+    patch_size, mean, std = 4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    preprocess, has_attention = Preprocess(), False
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, ...]] = []
+
+    def __call__(self, pixels: Tensor, geometries: Sequence[Geometry], attention: bool = False) -> FeatureGrid:
+        self.batches.append(tuple(pixels.shape))
+        means = torch.nn.functional.avg_pool2d(pixels, 4)
+        return FeatureGrid(means.flatten(2).mT, (means.shape[2], means.shape[3]), "colour", tuple(geometries))
+
+    def to(self, device: torch.device) -> PatchMeans:
+        return self
+
+    def describe(self) -> dict[str, object]:
+        return {"weights": "none"}
+
+
+class RedPatches:
+    """A method that finds patches redder than the rest, so that its answer can be written down."""
+
+    preprocess, needs_attention = Preprocess(mode="pad"), False
+
+    def __call__(self, features: FeatureGrid) -> list[Instances]:
+        red = (features.tokens[..., 0] > 0.2).reshape(-1, *features.grid)
+        results = []
+        for geometry, mask in zip(features.geometries, red, strict=True):
+            full = geometry.masks_to_image(mask)[None].numpy()
+            boxes = np.array([[0, 0, geometry.image_size[1], geometry.image_size[0]]], dtype=np.float32)
+            results.append(Instances(full, np.ones(1, dtype=np.float32), boxes, geometry.image_size))
+        return results
+
+
+class NeedsAttention(RedPatches):
+    needs_attention = True
+
+
+def picture(height: int, width: int, red_columns: int) -> NDArray[np.uint8]:
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[:, :red_columns, 0] = 255
+    return pixels
+
+
+def test_pictures_of_any_sizes_keep_their_order_and_their_own_sizes() -> None:
+    images = [picture(8, 16, 4), picture(13, 9, 8), picture(8, 16, 12), picture(7, 15, 4)]
+    backbone = PatchMeans()
+    results = Predictor(backbone, RedPatches(), device="cpu").predict(images)
+    for image, found in zip(images, results, strict=True):
+        np.testing.assert_array_equal(found.masks[0], image[..., 0] > 0)
+    assert sorted(backbone.batches) == [(1, 3, 16, 12), (3, 3, 8, 16)]  # equal grids were computed together
+
+
+def test_path_pil_image_and_array_give_the_same(tmp_path: Path) -> None:
+    image = picture(8, 16, 4)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predictor = Predictor(PatchMeans(), RedPatches(), device="cpu")
+    for same in (image, Image.fromarray(image), tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(predictor(same).masks[0], image[..., 0] > 0)
+
+
+def test_a_picture_of_one_colour_has_no_object_and_is_not_shown_to_the_backbone() -> None:
+    backbone = PatchMeans()
+    found = Predictor(backbone, RedPatches(), device="cpu")(np.full((20, 30, 3), 77, dtype=np.uint8))
+    assert len(found) == 0
+    assert found.reason == "no object: the picture has a single colour"
+    assert found.image_size == (20, 30)
+    assert backbone.batches == []
+
+
+def test_the_users_preprocessing_goes_before_the_backbones_and_that_before_the_methods() -> None:
+    predictor = Predictor(ColorTexture(), TokenCut(), device="cpu")
+    assert (predictor.preprocess.mode, predictor.preprocess.resize) == ("round", 240)
+    predictor = Predictor(ColorTexture(), TokenCut(), Preprocess(resize=120), device="cpu")
+    assert (predictor.preprocess.mode, predictor.preprocess.resize) == ("round", 120)
+    predictor = Predictor(PatchMeans(), TokenCut(), Preprocess(max_tokens=9), device="cpu")
+    assert (predictor.preprocess.mode, predictor.preprocess.max_tokens) == ("pad", 9)
+
+
+def test_the_disc_is_found_by_tokencut_on_colour_and_texture(disc: tuple[NDArray[np.uint8], NDArray[np.bool_]]) -> None:
+    image, truth = disc
+    found = Predictor(ColorTexture(), TokenCut(), device="cpu")(image)
+    mask = np.asarray(found.masks[0])
+    assert mask[truth].all()
+    assert ndimage.distance_transform_edt(~truth)[mask].max() < 24  # nothing further away than three patches
+
+
+def test_stream_yields_paths_in_order_with_the_same_results(tmp_path: Path) -> None:
+    for i in range(5):
+        Image.fromarray(picture(8, 16 + 4 * (i % 2), 4 * (i % 3 + 1))).save(tmp_path / f"{i}.png")
+    predictor = Predictor(PatchMeans(), RedPatches(), device="cpu")
+    streamed = list(predictor.stream(tmp_path, batch_size=2))
+    assert [path for path, _ in streamed] == [str(tmp_path / f"{i}.png") for i in range(5)]
+    for path, found in streamed:
+        np.testing.assert_array_equal(found.masks, predictor(path).masks)
+
+
+def test_stream_raises_or_skips_a_broken_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.fromarray(picture(8, 16, 4)).save(tmp_path / "b.png")
+    (tmp_path / "a.png").write_bytes(b"")
+    predictor = Predictor(PatchMeans(), RedPatches(), device="cpu")
+    with pytest.raises(ValueError, match="a.png is empty"):
+        list(predictor.stream(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        assert [Path(path).name for path, _ in predictor.stream(tmp_path, errors="skip")] == ["b.png"]
+    assert "a.png is empty (0 bytes)" in caplog.text
+
+
+def test_a_stream_of_nothing_fails_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        Predictor(PatchMeans(), RedPatches(), device="cpu").stream(tmp_path / "nowhere")
+
+
+def test_features_are_a_batch_of_one() -> None:
+    image = picture(8, 16, 4)
+    found = Predictor(PatchMeans(), RedPatches(), device="cpu").features(image)
+    np.testing.assert_array_equal(found.tokens[0, :, 0].reshape(2, 4).numpy(), [[1, 0, 0, 0], [1, 0, 0, 0]])
+
+
+def test_a_method_that_needs_attention_refuses_a_backbone_without() -> None:
+    with pytest.raises(ValueError, match="NeedsAttention needs CLS attention, which backbone PatchMeans does not have"):
+        Predictor(PatchMeans(), NeedsAttention(), device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_refused_by_name(device: str) -> None:
+    with pytest.raises(ValueError, match=f"runtime.device={device} is not available here .*use auto, cpu or cuda"):
+        Predictor(PatchMeans(), RedPatches(), device=device)
+
+
+def test_the_choice_of_auto_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        predictor = Predictor(PatchMeans(), RedPatches())
+    assert f"device {predictor.device} (runtime.device=auto)" in caplog.text
