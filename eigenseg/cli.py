@@ -153,7 +153,10 @@ def _run_hydra(name: str, task: Callable[[Any], None], arguments: Sequence[str])
 
     entry = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=name)(task)
     saved = sys.argv
-    sys.argv = [f"eigenseg {name}", *(_quote_path(argument) for argument in arguments)]
+    # Hydra's parser wants all overrides in one row; people write them in any order.
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    options = [argument for argument in arguments if argument not in overrides]
+    sys.argv = [f"eigenseg {name}", *options, *(_quote_path(override) for override in overrides)]
     try:
         with _messages_on_stderr():
             entry()
@@ -164,7 +167,7 @@ def _run_hydra(name: str, task: Callable[[Any], None], arguments: Sequence[str])
 def _quote_path(argument: str) -> str:
     """Quote the value of ``key=value`` if it is an existing path that Hydra's grammar would misread."""
     key, equals, value = argument.partition("=")
-    if equals and not argument.startswith("-") and _GRAMMAR & set(value) and Path(value).exists():
+    if equals and _GRAMMAR & set(value) and Path(value).exists():
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"{key}='{escaped}'"
     return argument

@@ -78,9 +78,7 @@ def test_the_wheel_holds_real_files_of_every_folder_and_every_yaml(wheel: Path) 
         for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.yaml")]:
             assert f"eigenseg/{path.relative_to(ROOT)}" in names
     assert "eigenseg/py.typed" in names
-    assert not [
-        name for name in names if name.split("/")[0] not in ("eigenseg", wheel.name.rsplit("-", 3)[0] + ".dist-info")
-    ]
+    assert {name.split("/")[0] for name in names} == {"eigenseg", f"{wheel.name.rsplit('-', 3)[0]}.dist-info"}
 
 
 @pytest.mark.slow

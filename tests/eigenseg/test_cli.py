@@ -245,6 +245,13 @@ def test_a_sweep_gives_every_job_its_own_folder_and_one_wrong_job_does_not_stop_
     assert taus == {"0": 0.1, "2": 0.2}
 
 
+def test_options_and_overrides_may_come_in_any_order(run: Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "conf" / "method" / "mine.yaml").write_text("_target_: eigenseg.discovery.TokenCut\ntau: 0.33\n")
+    assert extract(run, photos / "a.png", "--config-dir", "conf", "method=mine")[0] == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["config"]["method"]["tau"] == 0.33
+
+
 def test_a_path_that_hydra_would_misread_is_taken_as_it_is(run: Run, photos: Path) -> None:
     code, out, _ = extract(run, photos / "sub" / "c (1).jpg")
     assert code == 0

@@ -161,7 +161,8 @@ def test_a_hidden_target_deeper_in_a_yaml_is_refused_too() -> None:
 
 def test_ones_own_class_is_accepted_when_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_cuts.py").write_text(
-        "from eigenseg import Preprocess\nclass Mine:\n    preprocess = Preprocess(mode='crop')\n    needs_attention = False\n"
+        "from eigenseg import Preprocess\n"
+        "class Mine:\n    preprocess = Preprocess(mode='crop')\n    needs_attention = False\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine.yaml").write_text("_target_: my_cuts.Mine\n")
