@@ -118,7 +118,7 @@ def _describe_run(config: Any, predictor: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     resolved: Any = OmegaConf.to_container(config, resolve=True)
-    identity = {name: resolved[name] for name in ("backbone", "method", "solver")}
+    identity = {name: resolved[name] for name in ("backbone", "method")}
     identity["preprocess"] = vars(predictor.preprocess)
     identity["weights"] = predictor.backbone.describe()["weights"]
     identity["input"] = os.path.abspath(config.input)
