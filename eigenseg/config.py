@@ -19,7 +19,9 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -156,6 +158,19 @@ def build(node: Any) -> Any:
         if isinstance(cause, (ValueError, FileNotFoundError)):
             raise cause from None
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """All settings as dicts, lists and numbers, interpolations resolved; a missing one is None."""
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    return {name: None if value == MISSING else value for name, value in settings.items()}
+
+
+def sweep_folder() -> str | None:
+    """The folder that a sweep gave to this job; None outside a sweep."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return str(HydraConfig.get().runtime.output_dir)
+    return None
 
 
 def check_targets(node: Any, allowed: Sequence[str], key: str) -> None:

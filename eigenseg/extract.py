@@ -1,0 +1,117 @@
+"""``eigenseg extract``: masks for pictures, as a configuration says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits
+
+from eigenseg._version import __version__
+from eigenseg.config import build_parts, plain, sweep_folder
+from eigenseg.data import find_images
+from eigenseg.data.results import ResultFolder
+from eigenseg.predictor import Predictor
+from eigenseg.segment.extraction import Summary, extract
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "opencv-python-headless", "pillow", "hydra-core")
+_FAILURES_SHOWN = 20  # a screenful; the manifest has them all
+
+
+def run_extract(config: Any) -> dict[str, Any]:
+    """Extract masks as configured (``ExtractConfig``); returns the counts of the summary line.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: if the configuration is wrong.
+        OutputError: if results cannot be written.
+    """
+    settings = plain(config)
+    if settings["input"] is None:
+        raise ValueError("input is missing; say what to read: input=photos/ (picture, folder, glob pattern or .txt list)")
+    runtime, output = settings["runtime"], settings["output"]
+    _limit_threads(runtime["threads"])
+    sources = find_images(settings["input"])
+    predictor = Predictor(**build_parts(config))
+    root = Path(output["dir"] or sweep_folder() or os.path.join("outputs", "extract"))
+    pictures = {name: value for name, value in output.items() if name != "dir"}
+    folder = ResultFolder(root, _describe_run(settings, predictor), resume=settings["resume"], **pictures)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    waiting = sum(not folder.holds(source) for source in sources)
+    with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and waiting)) as progress:
+        task = progress.add_task("extracting", total=waiting)
+        summary = extract(
+            predictor.predict,
+            sources,
+            folder,
+            batch_size=runtime["batch_size"],
+            workers=runtime["workers"],
+            on_outcome=lambda _: progress.advance(task),
+        )
+    _report(summary, folder, overlays=output["overlays"])
+    return {"output": str(root), **vars(summary)}
+
+
+def _report(summary: Summary, folder: ResultFolder, overlays: bool) -> None:
+    """Failures on standard error, then the summary line."""
+    failed = [record for record in folder.manifest.records.values() if record["status"] == "failed"]
+    for record in failed[:_FAILURES_SHOWN]:
+        print(f"failed: {record['image']}: {record['error']}", file=sys.stderr)
+    if len(failed) > _FAILURES_SHOWN:
+        more = len(failed) - _FAILURES_SHOWN
+        print(f"failed: and {more} more, see {folder.manifest.path}", file=sys.stderr)
+    done = f", {summary.skipped} already done" if summary.skipped else ""
+    print(
+        f"{summary.images} images, {summary.instances} instances, {summary.images_per_second:.1f} images/s, "
+        f"{summary.failures} failed{done} -> {folder.root}"
+    )
+    if overlays:
+        print(f"look at {folder.root / 'overlays'}")
+
+
+def _describe_run(settings: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
+    """What ``run.json`` says; ``identity`` holds everything that decides what is in the folder."""
+    identity = {name: settings[name] for name in ("backbone", "method")}
+    identity["preprocess"] = vars(predictor.preprocess)
+    identity["weights"] = predictor.backbone.describe()["weights"]
+    identity["input"] = os.path.abspath(settings["input"])
+    identity["output"] = {name: value for name, value in settings["output"].items() if name != "dir"}
+    return {
+        "identity": identity,
+        "config": settings,
+        "device": str(predictor.device),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "eigenseg": __version__,
+            "python": platform.python_version(),
+            **_versions(_PACKAGES),
+        },
+    }
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    installed = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):  # another build of OpenCV, for instance, does as well
+            installed[name] = version(name)
+    return installed
+
+
+def _limit_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise ValueError(f"runtime.threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
