@@ -50,18 +50,24 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises:
         OutputError: if it cannot be written; no temporary file is left and an older file stays as it was.
+        ValueError: if the name alone is the reason.
     """
     make_folder(path.parent)
     temporary = None
     try:
         # In the same folder, because a rename across file systems is not atomic.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.", suffix=".tmp")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".eigenseg-", suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            # Otherwise a power cut could leave an empty file under the new name.
+            stream.flush()
+            os.fsync(stream.fileno())
         # mkstemp makes files for the owner alone; results are for everybody the folder is for.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(f"cannot write {path.name}: the name is too long for this file system") from None
         raise output_error(path, error) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
@@ -83,7 +89,10 @@ def write_picture(path: Path, pixels: NDArray[Any], quality: int = 92) -> None:
     """
     ordered = pixels[..., ::-1] if pixels.ndim == 3 else pixels
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else []
-    done, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(ordered), options)
+    try:
+        done, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(ordered), options)
+    except cv2.error:
+        done = False
     if not done:
         raise ValueError(f"{path.name}: a picture of shape {pixels.shape} cannot be encoded as {path.suffix}")
     write_bytes(path, encoded.tobytes())

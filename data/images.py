@@ -35,19 +35,26 @@ def read_image(path: str | os.PathLike[str]) -> ImageArray:
         raise FileNotFoundError(f"no such image: {path}")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes)")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a picture")
     try:
         with warnings.catch_warnings():
             # Pillow warns above 89 megapixels and refuses above 179; photographs in between are welcome.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return as_rgb(picture)
+            picture = Image.open(path)
+            picture.load()
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not a picture that Pillow can read") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large: {error}") from None
-    # Pillow's decoders raise these three for damaged files, whatever the format.
-    except (OSError, SyntaxError, EOFError) as error:
+    # Pillow's decoders raise OSError, SyntaxError, EOFError, RuntimeError and others for damaged files, each its own.
+    except Exception as error:
         raise ValueError(f"{path} cannot be decoded, it is truncated or damaged ({error})") from None
+    with picture:
+        try:
+            return _from_pil(picture)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 def as_rgb(image: ImageLike) -> ImageArray:
@@ -84,6 +91,8 @@ def as_rgb(image: ImageLike) -> ImageArray:
 
 
 def _from_pil(picture: Image.Image) -> ImageArray:
+    if min(picture.size) < 1:
+        raise ValueError(f"image has no pixels: size {picture.size}")
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in _SIXTEEN_BIT:
         values = np.asarray(picture)

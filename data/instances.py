@@ -48,7 +48,7 @@ class Instances:
     def __post_init__(self) -> None:
         count = len(self.masks)
         _set(self, "scores", np.asarray(self.scores, dtype=np.float32))
-        _set(self, "boxes", np.asarray(self.boxes, dtype=np.float32).reshape(-1, 4))
+        _set(self, "boxes", np.asarray(self.boxes, dtype=np.float32))
         given = self.labels is not _NOT_GIVEN
         labels = np.asarray(self.labels, dtype=np.int64) if given else np.zeros(count, dtype=np.int64)
         _set(self, "labels", labels)
@@ -56,9 +56,9 @@ class Instances:
             raise ValueError(f"masks must be (n, {self.image_size[0]}, {self.image_size[1]}), got {self.masks.shape}")
         if self.masks.dtype != bool:
             raise ValueError(f"masks must be bool, got {self.masks.dtype}; threshold soft masks first")
-        for name in ("scores", "boxes", "labels"):
-            if len(getattr(self, name)) != count:
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {count} masks")
+        for name, shape in (("scores", (count,)), ("boxes", (count, 4)), ("labels", (count,))):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must be {shape} for {count} masks, got {getattr(self, name).shape}")
         for name, values in self.extras.items():
             if len(values) != count:
                 raise ValueError(f"extras[{name!r}] has {len(values)} entries for {count} masks")
@@ -121,9 +121,14 @@ class Instances:
         """One number a pixel: (H, W) int32, 0 is background, i + 1 is instance i; the higher score lies on top,
         among equals the first."""
         canvas = np.zeros(self.image_size, dtype=np.int32)
-        for i in np.argsort(-self.scores, kind="stable")[::-1]:
-            canvas[self.masks[int(i)]] = i + 1
+        for i in self.bottom_up():
+            canvas[self.masks[i]] = i + 1
         return canvas
+
+    def bottom_up(self) -> list[int]:
+        """Indices in painting order: the highest score comes last and lies on top, among equals the first one."""
+        order: list[int] = np.argsort(-self.scores, kind="stable")[::-1].tolist()
+        return order
 
     def to_coco(self) -> list[dict[str, Any]]:
         """COCO annotations without ids: RLE with ASCII counts, bbox xywh, area, score, ``category_id`` from 1.
@@ -144,8 +149,10 @@ class Instances:
             }
             for name, values in self.extras.items():
                 value = np.asarray(values[i])
-                if value.size <= 2 and value.dtype.kind in "biuf":
-                    annotation[name] = value.tolist()
+                if name not in annotation and value.size <= 2 and value.dtype.kind in "biuf":
+                    # json has no infinity, which is the gap of a graph with two tokens
+                    numbers = [number if np.isfinite(number) else None for number in value.ravel().tolist()]
+                    annotation[name] = numbers if value.ndim else numbers[0]
             annotations.append(annotation)
         return annotations
 

@@ -10,6 +10,8 @@ from typing import Any
 from eigenseg.data.files import output_error
 
 Record = dict[str, Any]
+# What every line starts with, so that a line cut in half can be told from somebody else's file.
+_BEGINNING = b'{"image": '
 
 
 class Manifest:
@@ -31,10 +33,13 @@ class Manifest:
         self.records: dict[str, Record] = {}
         content = path.read_bytes() if path.exists() else b""
         whole, _, torn = content.rpartition(b"\n")
+        if torn[: len(_BEGINNING)] != _BEGINNING[: len(torn)]:
+            raise ValueError(f"{path} was not written by eigenseg; choose another output.dir")
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 record = json.loads(line)
                 self.records[record["image"]] = record
+                record["status"]
             except (ValueError, KeyError, TypeError):
                 raise ValueError(f"{path} line {number} is not a record of eigenseg; choose another output.dir") from None
         if torn:
@@ -43,8 +48,8 @@ class Manifest:
     def append(self, record: Record) -> None:
         """Add one record and wait until the disk has it."""
         # allow_nan: json has no NaN, and a record that no other program reads is worth nothing
-        line = json.dumps(record, allow_nan=False).encode() + b"\n"
-        before = self.path.stat().st_size if self.path.exists() else 0
+        line = json.dumps({"image": record["image"], **record}, allow_nan=False).encode() + b"\n"
+        name, before = record["image"], self.path.stat().st_size if self.path.exists() else 0
 
         def write() -> None:
             try:
@@ -59,7 +64,7 @@ class Manifest:
                 raise
 
         self._write(write)
-        self.records[record["image"]] = record
+        self.records[name] = record
 
     def clear(self) -> None:
         """Forget everything, on disk too."""

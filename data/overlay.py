@@ -34,13 +34,15 @@ def draw_overlay(image: ImageArray, instances: Instances) -> ImageArray:
     """
     canvas = image.copy()
     line = max(1, round(min(image.shape[:2]) / 220))
-    order = np.argsort(instances.scores, kind="stable")
+    halo = line + 2 if line > 1 else 0  # on a small picture a white rim would hide more than it helps
+    order = instances.bottom_up()
     for i in order:
         tint = PALETTE[i % len(PALETTE)]
-        mask = np.asarray(instances.masks[int(i)])
+        mask = np.asarray(instances.masks[i])
         canvas[mask] = (canvas[mask] * (1 - _TINT) + tint * _TINT).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, contours, -1, (255, 255, 255), line + 2, cv2.LINE_AA)
+        if halo:
+            cv2.drawContours(canvas, contours, -1, (255, 255, 255), halo, cv2.LINE_AA)
         cv2.drawContours(canvas, contours, -1, tint.tolist(), line, cv2.LINE_AA)
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
@@ -50,7 +52,7 @@ def draw_overlay(image: ImageArray, instances: Instances) -> ImageArray:
         _draw_box(pen, instances.boxes[i].tolist(), f"{instances.scores[i]:.2f}", colour, font, line)
     if not len(instances):
         _draw_note(pen, "no object", font)
-    return np.asarray(picture)
+    return np.array(picture)
 
 
 def draw_heatmap(image: ImageArray, instances: Instances) -> ImageArray:
@@ -67,9 +69,10 @@ def draw_heatmap(image: ImageArray, instances: Instances) -> ImageArray:
     geometry, vectors = instances.metadata.get("geometry"), instances.extras.get("eigenvector", ())
     if not isinstance(geometry, Geometry) or not len(vectors):
         return grey
-    values = geometry.maps_to_image(torch.as_tensor(np.asarray(vectors[0]))).numpy()
-    low, high = values.min(), values.max()
-    levels = ((values - low) / max(high - low, np.finfo(np.float32).tiny) * 255).astype(np.uint8)
+    vector = np.asarray(vectors[0], dtype=np.float32)
+    low, high = vector.min(), vector.max()
+    values = geometry.maps_to_image(torch.from_numpy(vector)).numpy()
+    levels = ((values - low) / max(high - low, np.finfo(np.float32).tiny) * 255).clip(0, 255).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
     blended: ImageArray = cv2.addWeighted(colours, 0.75, grey, 0.25, 0)
     return blended

@@ -123,6 +123,8 @@ def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...]
         (3, h, w) float32 on the CPU.
     """
     height, width = geometry.scaled_size
+    if image.shape[:2] != geometry.image_size:
+        raise ValueError(f"the picture has {image.shape[:2]} pixels, its geometry says {geometry.image_size}")
     if (height, width) != geometry.image_size:
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)

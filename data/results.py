@@ -58,13 +58,14 @@ class ResultFolder:
     ) -> None:
         self.root = root
         self._labels, self._overlays, self._masks, self._heatmap = labels, overlays, masks, heatmap
+        run = json.loads(json.dumps(run))  # what a file can hold, so that it compares with what a file held
         make_folder(root)
         self.manifest = Manifest(root / "manifest.jsonl")
         run_file = root / "run.json"
         if not resume:
             self.manifest.clear()
-        elif run_file.exists() and self.manifest.records:
-            _check_identity(root, json.loads(run_file.read_text()).get("identity"), run["identity"])
+        elif self.manifest.records:
+            _check_identity(root, _read_identity(run_file), run["identity"])
         if not self.manifest.records:
             write_json(run_file, run)
 
@@ -80,9 +81,7 @@ class ResultFolder:
             depth = np.uint8 if len(instances) <= 255 else np.uint16
             write_picture(self.root / "labels" / f"{source.name}.png", label_map.astype(depth))
         if self._masks:
-            for i in range(len(instances)):
-                mask = np.asarray(instances.masks[i])
-                write_picture(self.root / "masks" / source.name / f"{i:03d}.png", mask.astype(np.uint8) * 255)
+            self._write_masks(source, instances)
         if self._overlays:
             picture = draw_overlay(image, instances)
             if self._heatmap:
@@ -98,9 +97,20 @@ class ResultFolder:
                 "milliseconds": round(milliseconds, 2),
                 "size": list(instances.image_size),
                 "file": _stamp(source),
+                "names": list(instances.names),
                 "annotations": instances.to_coco(),
             }
         )
+
+    def _write_masks(self, source: ImageSource, instances: Instances) -> None:
+        folder = self.root / "masks" / source.name
+        names = [f"{i:03d}.png" for i in range(len(instances))]
+        for i, name in enumerate(names):
+            write_picture(folder / name, np.asarray(instances.masks[i]).astype(np.uint8) * 255)
+        # An earlier run may have found more.
+        for stale in folder.glob("[0-9][0-9][0-9]*.png"):
+            if stale.name not in names:
+                stale.unlink()
 
     def add_failure(self, source: ImageSource, error: str) -> None:
         """Record that a picture could not be processed; a later run tries it again."""
@@ -119,30 +129,48 @@ def coco_dataset(records: Iterable[Record]) -> dict[str, Any]:
     """Join records of finished pictures into one COCO dict (images, annotations, categories)."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    categories: dict[str, int] = {FOREGROUND: 1}
     finished = (record for record in records if record["status"] == DONE)
     for image_id, record in enumerate(sorted(finished, key=lambda record: str(record["image"])), start=1):
         height, width = record["size"]
         images.append({"id": image_id, "file_name": record["image"], "width": width, "height": height})
         for annotation in record["annotations"]:
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+            # Names may differ from picture to picture; in the file each has one number.
+            name = record["names"][annotation["category_id"] - 1]
+            category = categories.setdefault(name, len(categories) + 1)
+            numbers = {"id": len(annotations) + 1, "image_id": image_id}
+            annotations.append({**numbers, **annotation, "category_id": category})
     return {
         "info": {"description": "eigenseg: objects found without labels"},
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": 1, "name": FOREGROUND, "supercategory": FOREGROUND}],
+        "categories": [{"id": i, "name": name, "supercategory": FOREGROUND} for name, i in categories.items()],
     }
 
 
-def _stamp(source: ImageSource) -> list[int]:
-    """Size in bytes and time of the last change: a picture that was edited is processed again."""
-    status = source.path.stat()
+def _stamp(source: ImageSource) -> list[int] | None:
+    """Size in bytes and time of the last change, by which an edited picture is recognised; None if it is gone."""
+    try:
+        status = source.path.stat()
+    except FileNotFoundError:
+        return None
     return [status.st_size, status.st_mtime_ns]
+
+
+def _read_identity(run_file: Path) -> Any:
+    try:
+        return json.loads(run_file.read_text())["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{run_file} does not say with which settings {run_file.parent} was made; choose another output.dir, "
+            "or resume=false to replace its results"
+        ) from None
 
 
 def _check_identity(root: Path, before: Any, now: Any) -> None:
     if before == now:
         return
-    changed = sorted(_differences(before or {}, now))
+    changed = sorted(_differences(before, now))
     raise ValueError(
         f"{root} holds results of another run; different: {', '.join(changed)}. "
         "Choose another output.dir, or resume=false to replace them"
@@ -151,6 +179,7 @@ def _check_identity(root: Path, before: Any, now: Any) -> None:
 
 def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        names = [str(name) for name in {*before, *now} if before.get(name) != now.get(name)]
-        return [line for name in names for line in _differences(before.get(name), now.get(name), f"{prefix}{name}.")]
+        names = {*before, *now}
+        pairs = [(name, before.get(name, "absent"), now.get(name, "absent")) for name in names]
+        return [line for name, old, new in pairs if old != new for line in _differences(old, new, f"{prefix}{name}.")]
     return [f"{prefix.rstrip('.')} ({before} before, {now} now)"]

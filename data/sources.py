@@ -51,8 +51,10 @@ def find_images(source: str | os.PathLike[str]) -> list[ImageSource]:
             raise ValueError(f"{text} is a video; this version reads pictures, extract the frames into a folder first")
         return _from_list(path) if path.suffix.lower() == ".txt" else [ImageSource(path, path.name)]
     if glob.has_magic(text):
-        matches = [Path(match) for match in glob.glob(text, recursive=True)]
+        matches = sorted((Path(match) for match in glob.glob(text, recursive=True)), key=lambda match: len(match.parts))
         found = [match for match in matches if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES]
+        # ** may reach a file in several ways, around a loop of links too; the shortest one is kept.
+        found = list({(os.path.realpath(path.parent), path.name): path for path in reversed(found)}.values())
         if not found:
             raise FileNotFoundError(f"pattern {text} matches no picture ({len(matches)} other matches)")
         return _named(found)
@@ -61,25 +63,29 @@ def find_images(source: str | os.PathLike[str]) -> list[ImageSource]:
 
 def _from_list(path: Path) -> list[ImageSource]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a UTF-8 text file with one path a line") from None
     found = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not found:
         raise ValueError(f"{path} lists no picture; write one path a line")
-    return _named(list(dict.fromkeys(found)))
+    return _named(found)
 
 
 def _named(paths: list[Path], root: Path | None = None) -> list[ImageSource]:
     if root is None:
         root = Path(os.path.commonpath([Path(os.path.abspath(path)).parent for path in paths]))
-    sources = [ImageSource(path, Path(os.path.relpath(path, root)).as_posix()) for path in paths]
-    return sorted(sources, key=lambda source: source.name)
+    names = {Path(os.path.relpath(path, root)).as_posix(): path for path in paths}
+    return [ImageSource(path, name) for name, path in sorted(names.items())]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     seen: set[str] = set()
-    for current, folders, files in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}")
+
+    for current, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(current)
         # A link to a parent folder would be walked for ever.
         if real in seen:

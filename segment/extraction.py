@@ -108,14 +108,16 @@ def extract(
     fresh = [source for source in sources if not folder.holds(source)]
     summary.skipped = len(sources) - len(fresh)
     for outcome in predict_sources(predict, fresh, batch_size, workers):
-        if outcome.error is None:
-            assert outcome.image is not None
-            assert outcome.instances is not None
-            folder.add(outcome.source, outcome.image, outcome.instances, outcome.milliseconds)
-            summary.images += 1
-            summary.instances += len(outcome.instances)
-        else:
-            folder.add_failure(outcome.source, describe_error(outcome.error))
+        error = outcome.error
+        if outcome.image is not None and outcome.instances is not None:
+            try:
+                folder.add(outcome.source, outcome.image, outcome.instances, outcome.milliseconds)
+                summary.images += 1
+                summary.instances += len(outcome.instances)
+            except ValueError as refused:  # this picture's result has no file form; a disk that fails is an OutputError
+                error = refused
+        if error is not None:
+            folder.add_failure(outcome.source, describe_error(error))
             summary.failures += 1
         on_outcome(outcome.source)
     folder.finish()
@@ -134,7 +136,7 @@ def _predict_batch(predict: Predict, batch: Sequence[tuple[ImageSource, Future[I
     for _, future in batch:
         try:
             images.append(future.result())
-        except (OSError, ValueError, MemoryError) as error:
+        except Exception as error:
             images.append(error)
     readable = [image for image in images if not isinstance(image, Exception)]
     start = time.perf_counter()

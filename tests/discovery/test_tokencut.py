@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,14 @@ def test_a_single_token_gives_no_object_and_names_the_way_out() -> None:
     (found,) = TokenCut()(batch_of(torch.ones(1, 1, 3), (1, 1)))
     assert len(found) == 0
     assert "enlarge it with preprocess.resize" in (found.reason or "")
+
+
+def test_a_picture_of_two_tokens_is_cut_and_fits_into_json() -> None:
+    (found,) = TokenCut()(batch_of(torch.eye(2)[None], (1, 2)))
+    assert found.extras["gap"] == [float("inf")]
+    (annotation,) = found.to_coco()
+    assert annotation["gap"] is None
+    assert json.dumps(annotation, allow_nan=False)
 
 
 def test_a_cut_among_equals_is_marked_degenerate() -> None:

@@ -147,6 +147,17 @@ def test_a_full_disk_stops_the_run_at_once_and_keeps_what_was_done(
     assert extract(bright_pixels, sources, ResultFolder(tmp_path / "out", RUN)).skipped == 3
 
 
+def test_a_picture_whose_result_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b" * 247 + ".png"):  # with .png the label's name has 255 bytes, with .tmp or more too many
+        Image.new("RGB", (9, 9), (200, 0, 9)).save(tmp_path / "photos" / name)
+    Image.new("RGB", (9, 9), (200, 0, 9)).save(tmp_path / "photos" / ("c" * 251 + ".png"))
+    folder = ResultFolder(tmp_path / "out", RUN)
+    summary = extract(bright_pixels, find_images(tmp_path / "photos"), folder)
+    assert (summary.images, summary.failures) == (2, 1)
+    assert "the name is too long for this file system" in folder.manifest.records["c" * 251 + ".png"]["error"]
+
+
 @pytest.mark.parametrize(("batch_size", "workers"), [(0, 1), (1, 0)])
 def test_numbers_that_are_not_positive_are_refused(batch_size: int, workers: int) -> None:
     with pytest.raises(ValueError, match="batch_size and runtime.workers must be at least 1"):

@@ -1,0 +1,239 @@
+"""Every kind of picture becomes the RGB a viewer shows, and what is no picture is refused in one sentence that names it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from eigenseg.data import as_rgb, read_image
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+GREY = COLOUR[..., 0]
+NOISE = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+ALL_PAIRS = np.stack(np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8)), axis=-1)
+
+# What a viewer does to the stored rows and columns, by the EXIF standard's description of tag 274.
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
+
+def three_channels(grey: np.ndarray) -> np.ndarray:
+    return np.stack([grey] * 3, axis=-1)
+
+
+def assert_rgb(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, expected.astype(np.uint8), strict=True)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_is_applied(orientation: int, suffix: str, tmp_path: Path) -> None:
+    path, exif = tmp_path / f"photo{suffix}", Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(COLOUR).save(path, exif=exif)
+    raw = COLOUR
+    if suffix == ".jpg":  # lossy: what was stored is what Pillow reads without regard to the tag
+        with Image.open(path) as stored:
+            raw = np.array(stored)
+    assert raw.shape == (6, 9, 3)
+    assert_rgb(read_image(path), UPRIGHT[orientation](raw))
+
+
+def test_grey_and_one_bit_pictures_become_three_equal_channels(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "grey.png")
+    Image.fromarray(GREY > 128).save(tmp_path / "bit.png")
+    with Image.open(tmp_path / "bit.png") as stored:
+        assert stored.mode == "1"
+    assert_rgb(read_image(tmp_path / "grey.png"), three_channels(GREY))
+    assert_rgb(read_image(tmp_path / "bit.png"), three_channels(np.where(GREY > 128, 255, 0)))
+
+
+@pytest.mark.parametrize("see_through", [None, 2])
+def test_a_palette_is_looked_up_and_its_transparent_entry_is_white(see_through: int | None, tmp_path: Path) -> None:
+    indices, palette = RNG.integers(0, 4, (6, 9), dtype=np.uint8), RNG.integers(0, 256, (4, 3), dtype=np.uint8)
+    picture = Image.fromarray(indices)
+    picture.putpalette(palette.tobytes())
+    picture.save(tmp_path / "p.png", **({} if see_through is None else {"transparency": see_through}))
+    expected = palette[indices]
+    if see_through is not None:
+        expected[indices == see_through] = 255
+    assert_rgb(read_image(tmp_path / "p.png"), expected)
+
+
+def test_transparency_is_laid_over_white_for_every_value_and_alpha(tmp_path: Path) -> None:
+    value, alpha = ALL_PAIRS[..., 0], ALL_PAIRS[..., 1]
+    rgba = np.stack([value, value, value, alpha], axis=-1)
+    # (v a + 255 (255 - a)) / 255 is never half-way between two integers, so rounding has one meaning
+    expected = three_channels(np.round((value * 1.0 * alpha + 255.0 * (255 - alpha)) / 255))
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    Image.fromarray(rgba[..., 2:]).save(tmp_path / "la.png")
+    for image in (rgba, Image.fromarray(rgba), tmp_path / "rgba.png", tmp_path / "la.png"):
+        assert_rgb(as_rgb(image), expected)
+
+
+def test_cmyk_is_light_left_over_by_ink_and_black(tmp_path: Path) -> None:
+    ink, black = ALL_PAIRS[..., 0], ALL_PAIRS[..., 1]
+    Image.merge("CMYK", [Image.fromarray(channel) for channel in (ink, ink, ink, black)]).save(tmp_path / "print.tif")
+    expected = np.round((255.0 - ink) * (255.0 - black) / 255)
+    assert_rgb(read_image(tmp_path / "print.tif"), three_channels(expected))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_grey_is_divided_by_257(suffix: str, tmp_path: Path) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    cv2.imwrite(str(tmp_path / f"deep{suffix}"), values)
+    assert_rgb(read_image(tmp_path / f"deep{suffix}"), three_channels(values // 257))
+
+
+def test_big_endian_sixteen_bit_tiff_reads_as_little_endian_does(tmp_path: Path) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.frombytes("I;16B", (256, 256), values.astype(">u2").tobytes()).save(tmp_path / "deep.tif")
+    assert_rgb(read_image(tmp_path / "deep.tif"), three_channels(values // 257))
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (9, 6), colour) for colour in ((250, 10, 20), (0, 90, 200)))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    assert_rgb(read_image(tmp_path / "a.gif"), np.broadcast_to([250, 10, 20], (6, 9, 3)))
+
+
+def test_arrays_of_the_accepted_kinds_mean_what_they_show() -> None:
+    opaque = np.concatenate([COLOUR, np.full((6, 9, 1), 255, np.uint8)], axis=2)
+    assert_rgb(as_rgb(GREY), three_channels(GREY))
+    assert_rgb(as_rgb(GREY[..., None]), three_channels(GREY))
+    assert_rgb(as_rgb(opaque), COLOUR)
+    for array in (COLOUR, np.asfortranarray(COLOUR), COLOUR[::-1], COLOUR[:, ::-1]):
+        assert_rgb(as_rgb(array), array)
+
+
+def test_path_string_and_opened_picture_give_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "c.png"
+    Image.fromarray(COLOUR).save(path)
+    for image in (path, str(path), Image.open(path)):
+        assert_rgb(as_rgb(image), COLOUR)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (COLOUR.astype(np.float32) / 255, TypeError, r"must be uint8 in 0\.\.255, got float32"),
+        (GREY > 0, TypeError, "must be uint8 .*, got bool"),
+        (COLOUR.tolist(), TypeError, "must be a path, a PIL image or an HWC uint8 array, got list"),
+        (None, TypeError, "got NoneType"),
+        (COLOUR[..., :2], ValueError, r"\(H, W, 3\) or \(H, W, 4\), got \(6, 9, 2\)"),
+        (COLOUR.transpose(2, 0, 1), ValueError, r"got \(3, 6, 9\)"),
+        (COLOUR[None], ValueError, r"got \(1, 6, 9, 3\)"),
+        (GREY[0], ValueError, r"got \(9,\)"),
+        (COLOUR[:0], ValueError, r"no pixels: shape \(0, 9, 3\)"),
+        (Image.new("F", (2, 2)), ValueError, "floating-point images are not supported"),
+        (Image.new("I", (2, 2), 70000), ValueError, "32-bit images are not supported"),
+        (Image.new("I", (2, 2), -1), ValueError, "32-bit images are not supported"),
+    ],
+)
+def test_other_kinds_are_refused_with_what_came(image: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        as_rgb(image)  # type: ignore[arg-type]
+
+
+def encoded(format_: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(NOISE).save(stream, format_)
+    return stream.getvalue()
+
+
+BROKEN = {
+    "zero bytes": (b"", "is empty"),
+    "half a jpeg": (encoded("JPEG")[: len(encoded("JPEG")) // 2], "truncated or damaged"),
+    "half a png": (encoded("PNG")[: len(encoded("PNG")) // 2], "truncated or damaged"),
+    "half a tiff": (encoded("TIFF")[: len(encoded("TIFF")) // 2], "truncated or damaged"),
+    "a png without its end": (encoded("PNG")[:-200], "truncated or damaged"),
+    "text": (b"The quick brown fox.\n" * 9, "is not a picture"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_named_in_one_sentence(kind: str, tmp_path: Path) -> None:
+    content, message = BROKEN[kind]
+    path = tmp_path / "holiday.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_image(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read:UserWarning:PIL")
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_wherever_a_file_is_cut_it_reads_or_is_refused_by_name(format_: str, tmp_path: Path) -> None:
+    path, content = tmp_path / "cut", encoded(format_)
+    for length in range(1, len(content), max(1, len(content) // 60)):
+        path.write_bytes(content[:length])
+        try:
+            assert read_image(path).shape == (40, 50, 3)
+        except ValueError as error:
+            assert str(path) in str(error)  # noqa: PT017
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"no such image: {tmp_path}/nowhere.jpg"):
+        read_image(tmp_path / "nowhere.jpg")
+    with pytest.raises(ValueError, match=f"^{tmp_path} is a folder, expected a picture"):
+        read_image(tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_photograph_is_read_in_silence_and_a_larger_picture_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "wall.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6 * 9 // 2)
+    assert_rgb(read_image(tmp_path / "wall.png"), COLOUR)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6 * 9 // 2 - 1)
+    with pytest.raises(ValueError, match=f"{tmp_path}/wall.png is too large"):
+        read_image(tmp_path / "wall.png")
+
+
+def unnamed(path: Path) -> str:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        read_image(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_a_file_of_unsupported_depth_is_named(dtype: type, tmp_path: Path) -> None:
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.full((4, 4), 1e6, dtype=dtype)).save(path)
+    assert str(path) in unnamed(path)
+
+
+def test_a_damaged_header_of_a_ppm_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "scan.ppm"
+    path.write_bytes(b"P6 1x 2 255\n" + bytes(60))
+    assert str(path) in unnamed(path)
+
+
+def test_whatever_a_decoder_raises_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "phone.avif"
+    path.write_bytes(b"damaged")
+
+    def refuse(*_: object, **__: object) -> Image.Image:
+        raise RuntimeError("Failed to decode image: Missing or empty image item")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert str(path) in unnamed(path)

@@ -1,0 +1,219 @@
+"""Instances refuse what does not fit, agree with pycocotools and a slow painter, and keep their meaning as run lengths."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as reference
+from pycocotools.coco import COCO
+
+from eigenseg.data import Instances, RleMasks
+from eigenseg.data import instances as module
+from eigenseg.data.rle import BoolArray
+
+# pycocotools' own result type does not know NumPy 2's copy keyword.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
+
+SIZE = (7, 9)
+# Few values, so that scores tie often.
+scored = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=6)
+
+
+def tight_box(mask: BoolArray) -> list[int]:
+    ys, xs = np.nonzero(mask)
+    return [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] if len(xs) else [0, 0, 0, 0]
+
+
+def some_instances(scores: list[float], seed: int = 0, **more: Any) -> Instances:
+    masks = np.random.default_rng(seed).random((len(scores), *SIZE)) < 0.3
+    boxes = np.array([tight_box(mask) for mask in masks], dtype=np.float32).reshape(-1, 4)
+    return Instances(masks, np.array(scores), boxes, SIZE, **more)
+
+
+def as_run_lengths(instances: Instances, monkeypatch: pytest.MonkeyPatch) -> Instances:
+    monkeypatch.setattr(module, "_DENSE_BYTES", 100)
+    masks = np.asarray(instances.masks)
+    return Instances(masks, instances.scores, instances.boxes, SIZE, instances.labels, extras=instances.extras)
+
+
+def assert_same(one: Instances, other: Instances) -> None:
+    for name in ("masks", "scores", "boxes", "labels"):
+        np.testing.assert_array_equal(np.asarray(getattr(one, name)), np.asarray(getattr(other, name)), strict=True)
+    assert {k: list(v) for k, v in one.extras.items()} == {k: list(v) for k, v in other.extras.items()}
+    assert (one.image_size, one.names, one.metadata) == (other.image_size, other.names, other.metadata)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"masks": np.zeros((2, 9, 7), bool)}, r"masks must be \(n, 7, 9\), got \(2, 9, 7\)"),
+        ({"masks": np.zeros(SIZE, bool)}, r"masks must be \(n, 7, 9\), got \(7, 9\)"),
+        ({"masks": np.zeros((2, *SIZE))}, "masks must be bool, got float64"),
+        ({"masks": np.zeros((3, *SIZE), bool)}, "scores must be \\(3,\\) for 3 masks, got \\(2,\\)"),
+        ({"scores": [0.1]}, "scores must be \\(2,\\) for 2 masks, got \\(1,\\)"),
+        ({"scores": [0.5, 1.01]}, r"scores must lie in \[0, 1\], got \[0\.5, 1\.0"),
+        ({"scores": [-0.5, 1.0]}, r"scores must lie in \[0, 1\], got \[-0\.5, 1\.0\]"),
+        ({"scores": [0.5, np.nan]}, r"scores must lie in \[0, 1\], got \[0\.5, nan\]"),
+        ({"boxes": [[0, 0, 1, 1]]}, "boxes must be \\(2, 4\\) for 2 masks, got \\(1, 4\\)"),
+        ({"boxes": [[0, 0, 9, 7], [0, 0, 9.5, 7]]}, "boxes must be xyxy inside 9x7 pixels"),
+        ({"boxes": [[0, 0, 9, 7], [0, 0, 7, 9]]}, "boxes must be xyxy inside 9x7 pixels"),
+        ({"boxes": [[0, 0, 9, 7], [-0.1, 0, 1, 1]]}, "boxes must be xyxy inside 9x7 pixels"),
+        ({"boxes": [[0, 0, 9, 7], [3, 0, 2, 1]]}, "boxes must be xyxy inside 9x7 pixels"),
+        ({"boxes": [[0, 0, 9, 7], [0, 3, 1, 2]]}, "boxes must be xyxy inside 9x7 pixels"),
+        ({"boxes": [[0, 0, 9, 7], [0, 0, np.nan, 2]]}, "boxes must be xyxy inside 9x7 pixels"),
+        ({"labels": [0]}, "labels must be \\(2,\\) for 2 masks, got \\(1,\\)"),
+        ({"labels": []}, "labels must be \\(2,\\) for 2 masks, got \\(0,\\)"),
+        ({"labels": [0, 1]}, r"labels must index the 1 names, got \[0, 1\]"),
+        ({"labels": [0, -1]}, r"labels must index the 1 names, got \[0, -1\]"),
+        ({"extras": {"seed": [1, 2, 3]}}, r"extras\['seed'\] has 3 entries for 2 masks"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    fitting = {"masks": np.zeros((2, *SIZE), bool), "scores": [0.0, 1.0], "boxes": [[0, 0, 9, 7], [1, 1, 1, 1]]}
+    Instances(**fitting, image_size=SIZE)
+    with pytest.raises(ValueError, match=message):
+        Instances(**{**fitting, **changes}, image_size=SIZE)
+
+
+def test_without_labels_everything_is_foreground() -> None:
+    instances = some_instances([0.5, 0.5])
+    assert (instances.labels.tolist(), instances.names) == ([0, 0], ("fg",))
+
+
+@settings(deadline=None)
+@given(scored, st.integers(0, 99))
+def test_the_label_map_shows_the_highest_score_and_among_equals_the_first(scores: list[float], seed: int) -> None:
+    instances = some_instances(scores, seed)
+    expected = np.zeros(SIZE, dtype=np.int32)
+    for y, x in np.ndindex(SIZE):
+        here = [i for i in range(len(scores)) if instances.masks[i][y, x]]
+        expected[y, x] = min(here, key=lambda i: (-scores[i], i)) + 1 if here else 0
+    np.testing.assert_array_equal(instances.label_map(), expected, strict=True)
+
+
+@settings(deadline=None)
+@given(scored)
+def test_sorting_is_by_descending_score_and_stable(scores: list[float]) -> None:
+    instances = some_instances(scores, extras={"rank": list(range(len(scores)))})
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    assert instances.sorted().extras["rank"] == order
+    assert_same(instances.sorted(), instances[order])
+
+
+def test_an_index_chooses_rows_of_everything_and_always_gives_instances() -> None:
+    all_five = some_instances(
+        [0.1, 0.2, 0.3, 0.4, 0.5], labels=[0, 1, 0, 1, 1], names=("a", "b"), extras={"map": np.arange(30).reshape(5, 2, 3)}
+    )
+    for index, rows in [(3, [3]), (-1, [4]), (slice(1, 3), [1, 2]), ([4, 0], [4, 0]), (all_five.scores > 0.25, [2, 3, 4])]:
+        chosen = all_five[index]
+        assert isinstance(chosen, Instances)
+        np.testing.assert_array_equal(chosen.masks, np.stack([all_five.masks[i] for i in rows]))
+        np.testing.assert_array_equal(chosen.scores, [all_five.scores[i] for i in rows])
+        np.testing.assert_array_equal(chosen.boxes, [tight_box(all_five.masks[i]) for i in rows])
+        assert chosen.labels.tolist() == [[0, 1, 0, 1, 1][i] for i in rows]
+        assert [m.tolist() for m in chosen.extras["map"]] == [(np.arange(6).reshape(2, 3) + 6 * i).tolist() for i in rows]
+    assert [float(one.scores[0]) for one in all_five] == [float(score) for score in all_five.scores]
+    with pytest.raises(IndexError):
+        all_five[5]
+
+
+def test_masks_become_run_lengths_only_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DENSE_BYTES", 2 * 7 * 9)
+    assert isinstance(some_instances([0.5, 0.5]).masks, np.ndarray)
+    assert isinstance(some_instances([0.5, 0.5, 0.5]).masks, RleMasks)
+
+
+def test_the_limit_is_64_megabytes() -> None:
+    side = 2**13  # one bool mask of 8192 x 8192 takes 64 MB exactly
+    plain = Instances(np.zeros((1, side, side), bool), np.ones(1), np.zeros((1, 4)), (side, side))
+    assert isinstance(plain.masks, np.ndarray)
+    larger = Instances(np.zeros((1, side, side + 1), bool), np.ones(1), np.zeros((1, 4)), (side, side + 1))
+    assert isinstance(larger.masks, RleMasks)
+
+
+def test_as_run_lengths_everything_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = some_instances([0.5, 0.25, 1.0, 0.5, 0.5], extras={"seed": [5, 4, 3, 2, 1]})
+    kept = as_run_lengths(dense, monkeypatch)
+    assert isinstance(kept.masks, RleMasks)
+    assert_same(kept, dense)
+    np.testing.assert_array_equal(kept.areas(), dense.areas(), strict=True)
+    np.testing.assert_array_equal(kept.label_map(), dense.label_map(), strict=True)
+    assert kept.to_coco() == dense.to_coco()
+    assert_same(kept.sorted(), dense.sorted())
+    for index in (2, -1, slice(1, 4), [4, 0, 0], dense.scores == 0.5):
+        assert_same(kept[index], dense[index])
+
+
+@settings(deadline=None)
+@given(scored, st.integers(0, 99))
+def test_areas_count_pixels(scores: list[float], seed: int) -> None:
+    instances = some_instances(scores, seed)
+    counts = [sum(bool(mask[yx]) for yx in np.ndindex(SIZE)) for mask in instances.masks]
+    np.testing.assert_array_equal(instances.areas(), np.array(counts, dtype=np.int64), strict=True)
+
+
+def test_pycocotools_reads_annotations_as_truth_and_as_results(tmp_path: Any) -> None:
+    instances = some_instances([0.5, 0.25, 1.0], labels=[0, 1, 0], names=("fg", "other"))
+    annotations = [{"id": i, "image_id": 7, **one} for i, one in enumerate(instances.to_coco(), start=1)]
+    (tmp_path / "truth.json").write_text(
+        json.dumps(
+            {
+                "info": {},
+                "images": [{"id": 7, "height": SIZE[0], "width": SIZE[1]}],
+                "annotations": annotations,
+                "categories": [{"id": 1, "name": "fg"}, {"id": 2, "name": "other"}],
+            }
+        )
+    )
+    truth = COCO(str(tmp_path / "truth.json"))
+    results = truth.loadRes([dict(one) for one in annotations])
+    for i, mask in enumerate(np.asarray(instances.masks)):
+        for coco in (truth, results):
+            loaded = coco.loadAnns(i + 1)[0]
+            np.testing.assert_array_equal(coco.annToMask(loaded), mask)
+            assert loaded["bbox"] == reference.toBbox(loaded["segmentation"]).tolist()
+            assert loaded["score"] == instances.scores[i]
+            assert loaded["category_id"] == [1, 2, 1][i]
+        assert truth.loadAnns(i + 1)[0]["area"] == mask.sum()
+    assert truth.getAnnIds(imgIds=7, catIds=2) == [2]
+
+
+def test_only_extras_that_are_numbers_or_pairs_reach_coco() -> None:
+    extras = {
+        "seed": np.array([3, 4]), "gap": [0.5, np.float32(0.25)], "at": np.array([[1, 2], [3, 4]]),
+        "proven": [True, False], "eigenvector": np.ones((2, 3, 3)), "source": ["a", "b"],
+    }  # fmt: skip
+    plain = some_instances([0.5, 0.5]).to_coco()
+    found = some_instances([0.5, 0.5], extras=extras).to_coco()
+    added = [{k: v for k, v in one.items() if k not in plain[0]} for one in json.loads(json.dumps(found))]
+    assert added == [
+        {"seed": 3, "gap": 0.5, "at": [1, 2], "proven": True},
+        {"seed": 4, "gap": 0.25, "at": [3, 4], "proven": False},
+    ]
+
+
+def test_an_empty_result_says_why_and_has_nothing_in_it() -> None:
+    nothing = Instances.empty((3, 4), "the picture has one colour", gap=0.0)
+    assert nothing.reason == "the picture has one colour"
+    assert nothing.metadata == {"reason": "the picture has one colour", "gap": 0.0}
+    assert (len(nothing), list(nothing), nothing.to_coco(), nothing.areas().tolist()) == (0, [], [], [])
+    np.testing.assert_array_equal(nothing.label_map(), np.zeros((3, 4), np.int32))
+    assert len(nothing.sorted()) == 0
+    assert some_instances([0.5]).reason is None
+
+
+@pytest.mark.parametrize("name", ["scores", "labels"])
+def test_a_column_instead_of_a_vector_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Instances(**{"masks": np.zeros((2, *SIZE), bool), "scores": [0, 0], "boxes": np.zeros((2, 4)), name: [[0], [0]]},
+                  image_size=SIZE)  # fmt: skip
+
+
+def test_boxes_that_are_not_n_by_4_are_refused() -> None:
+    with pytest.raises(ValueError, match="boxes"):
+        Instances(np.zeros((2, *SIZE), bool), np.ones(2), np.array([[0, 1], [0, 1], [5, 6], [5, 6]]), SIZE)

@@ -1,0 +1,82 @@
+"""Our run lengths are pycocotools' run lengths, and masks kept as run lengths behave as the array they stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as reference
+
+from eigenseg.data import RleMasks, decode_mask, encode_masks
+from eigenseg.data.rle import BoolArray, mask_areas
+
+# pycocotools' own result type does not know NumPy 2's copy keyword.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
+
+stacks = arrays(bool, st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers(1, 9)))
+five = np.random.default_rng(0).random((5, 6, 7)) < 0.5
+
+
+@settings(deadline=None)
+@given(stacks)
+def test_pycocotools_decodes_what_we_encode(masks: BoolArray) -> None:
+    rles = encode_masks(masks)
+    assert len(rles) == len(masks)
+    for rle, mask in zip(rles, masks, strict=True):
+        assert isinstance(rle["counts"], str)
+        assert rle["counts"].isascii()
+        np.testing.assert_array_equal(reference.decode(rle), mask)
+
+
+@settings(deadline=None)
+@given(stacks)
+def test_we_decode_what_pycocotools_encodes_and_count_its_areas(masks: BoolArray) -> None:
+    rles = [reference.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    texts = [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
+    for text, mask in zip(texts, masks, strict=True):
+        decoded = decode_mask(text)  # type: ignore[arg-type]
+        assert decoded.dtype == bool
+        np.testing.assert_array_equal(decoded, mask)
+    assert mask_areas(texts) == [int(mask.sum()) for mask in masks]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("memory", [np.asfortranarray, lambda masks: np.repeat(masks, 2, axis=2)[:, :, ::2]])
+def test_the_encoding_does_not_depend_on_the_order_in_memory(memory: Any) -> None:
+    assert encode_masks(memory(five)) == encode_masks(np.ascontiguousarray(five))
+
+
+@settings(deadline=None)
+@given(stacks)
+def test_kept_masks_convert_to_the_array_they_stand_for(masks: BoolArray) -> None:
+    kept = RleMasks(encode_masks(masks), masks.shape[1:])
+    assert (kept.shape, kept.dtype, kept.ndim, len(kept)) == (masks.shape, masks.dtype, masks.ndim, len(masks))
+    np.testing.assert_array_equal(np.asarray(kept), masks, strict=True)
+    np.testing.assert_array_equal(np.asarray(kept, dtype=np.float32), masks.astype(np.float32), strict=True)
+    for one, mask in zip(kept, masks, strict=True):
+        np.testing.assert_array_equal(one, mask, strict=True)
+
+
+indices = [0, 4, -1, -5, np.int64(2), slice(None), slice(1, 4), slice(None, None, -2), slice(3, 3), [2, 0, 2], [], [-1]]
+
+
+@pytest.mark.parametrize("index", [*indices, np.array([4, 1]), np.array([True, False, True, True, False])], ids=repr)
+def test_an_index_of_kept_masks_chooses_what_it_chooses_of_the_array(index: Any) -> None:
+    chosen = RleMasks(encode_masks(five), (6, 7))[index]
+    expected = five[np.asarray(index, dtype=np.int64) if index == [] else index] if isinstance(index, list) else five[index]
+    assert isinstance(chosen, RleMasks if expected.ndim == 3 else np.ndarray)
+    np.testing.assert_array_equal(np.asarray(chosen), expected, strict=True)
+
+
+@pytest.mark.parametrize("index", [5, -6, [0, 5]])
+def test_an_index_outside_is_an_index_error_as_for_an_array(index: Any) -> None:
+    with pytest.raises(IndexError):
+        RleMasks(encode_masks(five), (6, 7))[index]
+
+
+def test_an_encoding_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"an encoded mask has size \[6, 7\], the image \[7, 6\]"):
+        RleMasks(encode_masks(five), (7, 6))
