@@ -139,11 +139,13 @@ def test_a_cut_among_equals_is_marked_degenerate() -> None:
 
 
 def test_dropping_padded_tokens_cuts_the_rest_as_if_they_were_not_there() -> None:
-    points = scene(1)
-    points[torch.arange(108) % 12 == 11] = torch.tensor([0.0, 0, 0, 0, 0, 0, 0, 9])  # a padded column of its own look
-    kept = points.view(9, 12, 8)[:, :11].reshape(1, 99, 8)
+    points = torch.nn.functional.pad(scene(1), (0, 1))
+    points[torch.arange(108) % 12 == 11] = torch.eye(9)[8]  # a padded column unlike everything else
+    kept = points.view(9, 12, 9)[:, :11].reshape(1, 99, 9)
     expected = tokencut(kept, (9, 11)).mask[0]
-    (found,) = TokenCut(padding="drop")(batch_of(points[None], (9, 12), padding=(0, 2)))
+    padded = batch_of(points[None], (9, 12), padding=(0, 2))
+    (found,), (published,) = TokenCut(padding="drop")(padded), TokenCut(padding="keep")(padded)
+    assert published.extras["seed"][0] % 12 == 11  # with padding in the graph, padding is what stands out most
     np.testing.assert_array_equal(found.masks[0][::4, :44:4], expected.numpy())
     assert not found.masks[0][:, 44:].any()
 

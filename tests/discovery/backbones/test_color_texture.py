@@ -39,6 +39,8 @@ def test_the_first_channels_are_lab_and_its_blurs_and_the_last_are_position() ->
     middle = np.s_[:, 20:-20, 30:-30]  # beyond the borders, which the two libraries mirror differently
     blurred = np.stack([ndimage.gaussian_filter(channel, 2.0, truncate=4) for channel in lab])
     np.testing.assert_allclose(channels[3:6][middle], blurred[middle], atol=0.1)
+    texture = [gabor_energy(channels[0], wavelength, np.pi * i / 6) for wavelength in (4.0, 8.0) for i in range(6)]
+    np.testing.assert_array_equal(channels[9:21], texture)
     np.testing.assert_array_equal(channels[21], np.indices((48, 64))[0])
     np.testing.assert_array_equal(channels[22], np.indices((48, 64))[1])
 

@@ -110,6 +110,26 @@ def test_keys_and_attention_equal_what_hooks_see_in_the_model_itself(architectur
         torch.testing.assert_close(found.registers, seen["qkv"][:, 1:prefix, 48:96], rtol=0, atol=1e-5)
 
 
+def test_separate_biases_of_queries_and_values_are_applied() -> None:
+    backbone = tiny("vit_small_patch16_dinov3_qkvb.lvd1689m", facet="value")
+    last = backbone.model.blocks[-1].attn
+    torch.nn.init.normal_(last.q_bias, generator=torch.Generator().manual_seed(1))
+    torch.nn.init.normal_(last.v_bias, generator=torch.Generator().manual_seed(2))
+    pixels, geometries = picture(backbone, 4, 6)
+    found, seen = backbone(pixels, geometries, attention=True), {}
+    last.fused_attn = False
+    last.attn_drop.register_forward_hook(lambda module, inputs, output: seen.update(attention=output))
+    last.norm.register_forward_pre_hook(lambda module, inputs: seen.update(mixed=inputs[0]))
+    with torch.no_grad():
+        backbone.model(pixels)
+    torch.testing.assert_close(found.attention, seen["attention"][:, :, 0, 5:], rtol=0, atol=1e-6)
+    assert found.cls is not None
+    assert found.registers is not None
+    values = torch.cat([found.cls[:, None], found.registers, found.tokens], dim=1).reshape(1, 29, 3, 16).transpose(1, 2)
+    mixed = (seen["attention"] @ values).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(mixed, seen["mixed"], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", EVERY)
 def test_tokens_equal_the_models_own_output(architecture: str) -> None:
     backbone = tiny(architecture, facet="token", position="timm")
