@@ -62,11 +62,10 @@ class ResultFolder:
         make_folder(root)
         self.manifest = Manifest(root / "manifest.jsonl")
         run_file = root / "run.json"
-        if not resume:
-            self.manifest.clear()
-        elif self.manifest.records:
+        if resume and any(record["status"] == DONE for record in self.manifest.records.values()):
             _check_identity(root, _read_identity(run_file), run["identity"])
-        if not self.manifest.records:
+        else:
+            self.manifest.clear()
             write_json(run_file, run)
 
     def holds(self, source: ImageSource) -> bool:

@@ -99,7 +99,7 @@ def extract(
         predict, batch_size, workers: as in ``predict_sources``.
         sources: what to process.
         folder: where results go.
-        on_outcome: called after each picture is on disk or was found there, for a progress bar.
+        on_outcome: called after each picture is recorded, for a progress bar.
 
     Raises:
         OutputError: if results cannot be written; everything recorded so far is kept.

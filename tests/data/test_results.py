@@ -268,6 +268,13 @@ def test_a_picture_done_again_with_fewer_objects_leaves_no_old_masks(tmp_path: P
     assert [path.name for path in (tmp_path / "out" / "masks" / sources[-1].name).iterdir()] == ["000.png"]
 
 
+def test_a_folder_of_failures_alone_may_be_used_with_other_settings(tmp_path: Path, sources: list[ImageSource]) -> None:
+    ResultFolder(tmp_path / "out", RUN).add_failure(sources[0], "broken")
+    other = ResultFolder(tmp_path / "out", {"identity": {"method": "other"}})
+    assert other.manifest.records == {}
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"identity": {"method": "other"}}
+
+
 def test_a_setting_that_is_new_and_none_is_named(tmp_path: Path, sources: list[ImageSource]) -> None:
     run(tmp_path / "out", sources, limit=1)
     with pytest.raises(ValueError, match=r"different: resize \(absent before, None now\)"):
@@ -276,7 +283,7 @@ def test_a_setting_that_is_new_and_none_is_named(tmp_path: Path, sources: list[I
 
 def test_an_identity_that_json_writes_differently_is_still_the_same(tmp_path: Path, sources: list[ImageSource]) -> None:
     once = ResultFolder(tmp_path / "out", {"identity": {"scales": (1, 2)}})
-    once.add_failure(sources[0], "broken")
+    once.add(sources[0], read_image(sources[0].path), found_in(sources[0]), 1.0)
     assert ResultFolder(tmp_path / "out", {"identity": {"scales": (1, 2)}}).manifest.records == once.manifest.records
 
 
