@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 # Nothing written after one of these would arrive either, so a run stops instead of failing image by image.
 _HOPELESS = {
@@ -43,6 +49,29 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"cannot create folder {folder}: a file of that name is in the way") from None
     except OSError as error:
         raise output_error(folder, error) from error
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; a second one is refused. The hold ends with the process, however it ends.
+
+    Raises:
+        OutputError: if another process holds it.
+    """
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                error.errno, f"another run is writing to {folder}; wait for it, or choose another output.dir"
+            ) from None
+        except OSError as error:  # some network file systems have no locks, and are used by one run at a time all the same
+            logger.warning("%s cannot be locked (%s): do not start a second run into it", folder, error.strerror)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

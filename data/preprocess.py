@@ -102,10 +102,11 @@ def plan_geometry(image_size: Size, patch_size: int, preprocess: Preprocess) -> 
         geometry = Geometry(image_size, scaled, inputs, patch_size)
     rows, columns = geometry.grid
     limit = settings.max_tokens or rows * columns
+    resized = f", resized to preprocess.resize={target}," if target else ""
     if rows * columns > limit:
         raise ValueError(
-            f"an image of {image_size[1]}x{image_size[0]} pixels makes {rows}x{columns} = {rows * columns} tokens, "
-            f"more than max_tokens={limit}; shrink it with preprocess.resize (shorter side in pixels), "
+            f"an image of {image_size[1]}x{image_size[0]} pixels{resized} makes {rows}x{columns} = {rows * columns} "
+            f"tokens, more than max_tokens={limit}; shrink it with a smaller preprocess.resize (shorter side in pixels), "
             "or raise preprocess.max_tokens"
         )
     return geometry

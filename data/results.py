@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from eigenseg.data.files import make_folder, write_bytes, write_json, write_picture
+from eigenseg.data.files import make_folder, output_error, write_bytes, write_json, write_picture
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import FOREGROUND, Instances
 from eigenseg.data.manifest import Manifest, Record
@@ -37,7 +37,8 @@ class ResultFolder:
     Args:
         root: the folder; created if absent.
         run: what the results depend on, as json values; ``run["identity"]`` decides whether a later run may continue here.
-        resume: continue if the folder holds results of the same identity; otherwise start the records afresh.
+        resume: continue if the folder holds results of the same identity; otherwise everything that the records name is
+            removed and the folder starts afresh.
         labels, overlays, masks, heatmap: which pictures to write; ``heatmap`` puts the eigenvector beside the overlay.
 
     Raises:
@@ -65,27 +66,34 @@ class ResultFolder:
         if resume and any(record["status"] == DONE for record in self.manifest.records.values()):
             _check_identity(root, _read_identity(run_file), run["identity"])
         else:
+            for name in self.manifest.records:
+                self._remove(name)
+            (root / "instances.json").unlink(missing_ok=True)
             self.manifest.clear()
             write_json(run_file, run)
 
     def holds(self, source: ImageSource) -> bool:
-        """Whether this picture is finished and has not been changed since."""
+        """Whether this picture is finished, all its files are there, and it has not been changed since."""
         record = self.manifest.records.get(source.name)
-        return record is not None and record["status"] == DONE and record["file"] == _stamp(source)
+        if record is None or record["status"] != DONE or record["file"] != _stamp(source):
+            return False
+        return all(path.exists() for path in self._files(source.name, record["instances"]))
 
     def add(self, source: ImageSource, image: ImageArray, instances: Instances, milliseconds: float) -> None:
         """Write everything of one picture, its record last."""
+        self._remove(source.name)
         if self._labels:
             label_map = instances.label_map()
             depth = np.uint8 if len(instances) <= 255 else np.uint16
-            write_picture(self.root / "labels" / f"{source.name}.png", label_map.astype(depth))
+            write_picture(self._label(source.name), label_map.astype(depth))
         if self._masks:
-            self._write_masks(source, instances)
+            for i, path in enumerate(self._mask_files(source.name, len(instances))):
+                write_picture(path, np.asarray(instances.masks[i]).astype(np.uint8) * 255)
         if self._overlays:
             picture = draw_overlay(image, instances)
             if self._heatmap:
                 picture = np.concatenate([picture, draw_heatmap(image, instances)], axis=1)
-            write_picture(self.root / "overlays" / f"{source.name}.jpg", picture)
+            write_picture(self._overlay(source.name), picture)
         reason = {} if instances.reason is None else {"reason": instances.reason}
         self.manifest.append(
             {
@@ -101,27 +109,53 @@ class ResultFolder:
             }
         )
 
-    def _write_masks(self, source: ImageSource, instances: Instances) -> None:
-        folder = self.root / "masks" / source.name
-        names = [f"{i:03d}.png" for i in range(len(instances))]
-        for i, name in enumerate(names):
-            write_picture(folder / name, np.asarray(instances.masks[i]).astype(np.uint8) * 255)
-        # An earlier run may have found more.
-        for stale in folder.glob("[0-9][0-9][0-9]*.png"):
-            if stale.name not in names:
-                stale.unlink()
-
     def add_failure(self, source: ImageSource, error: str) -> None:
-        """Record that a picture could not be processed; a later run tries it again."""
+        """Record that a picture could not be processed; a later run tries it again. Older results of it are removed."""
+        self._remove(source.name)
         self.manifest.append({"image": source.name, "status": FAILED, "error": error})
 
-    def finish(self) -> Path:
-        """Assemble ``instances.json`` from the records, sorted by name, ids from 1; untouched if nothing changed."""
-        path = self.root / "instances.json"
-        content = json.dumps(coco_dataset(self.manifest.records.values()), allow_nan=False).encode() + b"\n"
+    def failures(self, sources: Iterable[ImageSource]) -> list[Record]:
+        """Records of those among these pictures that could not be processed."""
+        records = (self.manifest.records.get(source.name) for source in sources)
+        return [record for record in records if record is not None and record["status"] == FAILED]
+
+    def finish(self, sources: Iterable[ImageSource]) -> Path:
+        """Assemble ``instances.json`` from the records of these pictures, sorted by name, ids from 1.
+
+        The file is left untouched if nothing changed.
+        """
+        path, records = self.root / "instances.json", self.manifest.records
+        dataset = coco_dataset(records[source.name] for source in sources if source.name in records)
+        content = json.dumps(dataset, allow_nan=False).encode() + b"\n"
         if not (path.exists() and path.read_bytes() == content):
             write_bytes(path, content)
         return path
+
+    def _label(self, name: str) -> Path:
+        return self.root / "labels" / f"{name}.png"
+
+    def _overlay(self, name: str) -> Path:
+        return self.root / "overlays" / f"{name}.jpg"
+
+    def _mask_files(self, name: str, count: int) -> list[Path]:
+        return [self.root / "masks" / name / f"{i:03d}.png" for i in range(count)]
+
+    def _files(self, name: str, count: int) -> list[Path]:
+        """What this folder writes for a picture with so many instances."""
+        files = [self._label(name)] if self._labels else []
+        files += [self._overlay(name)] if self._overlays else []
+        return files + (self._mask_files(name, count) if self._masks else [])
+
+    def _remove(self, name: str) -> None:
+        """Remove what an earlier record of this picture left behind, whatever was asked for then."""
+        record = self.manifest.records.get(name)
+        if record is None or record["status"] != DONE:
+            return
+        for path in (self._label(name), self._overlay(name), *self._mask_files(name, record["instances"])):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise output_error(path, error) from error
 
 
 def coco_dataset(records: Iterable[Record]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,17 +27,22 @@ class ImageSource:
     name: str
 
 
-def find_images(source: str | os.PathLike[str]) -> list[ImageSource]:
+def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[ImageSource]:
     """List the pictures that an input names, sorted by name.
 
     A folder is searched with all its subfolders (hidden ones left out) for files with a picture's suffix, and so are a
     pattern's matches. A single file, and what a ``.txt`` list holds (one path a line, relative to the list; blank lines and
-    ``#`` comments skipped), is taken whatever its suffix.
+    ``#`` comments skipped), is taken whatever its suffix, and so is every path of a sequence. Folders in which eigenseg
+    wrote results (``run.json`` and ``manifest.jsonl``) are left out, so that results inside the input are not read again.
 
     Raises:
         FileNotFoundError: if the path does not exist or nothing matches.
         ValueError: if no picture is found, or a video is given.
     """
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        if not source:
+            raise ValueError("input is an empty list; give at least one path")
+        return _named([Path(path) for path in source])
     text, path = os.fspath(source), Path(source)
     if not text:
         raise ValueError("input is empty; give a picture, a folder, a glob pattern or a .txt list of paths")
@@ -53,12 +58,18 @@ def find_images(source: str | os.PathLike[str]) -> list[ImageSource]:
     if glob.has_magic(text):
         matches = sorted((Path(match) for match in glob.glob(text, recursive=True)), key=lambda match: len(match.parts))
         found = [match for match in matches if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES]
+        found = [match for match in found if not any(holds_results(parent) for parent in match.parents)]
         # ** may reach a file in several ways, around a loop of links too; the shortest one is kept.
         found = list({(os.path.realpath(path.parent), path.name): path for path in reversed(found)}.values())
         if not found:
             raise FileNotFoundError(f"pattern {text} matches no picture ({len(matches)} other matches)")
         return _named(found)
     raise FileNotFoundError(f"no such file or folder: {text}")
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether eigenseg wrote its results into this folder."""
+    return (folder / "run.json").is_file() and (folder / "manifest.jsonl").is_file()
 
 
 def _from_list(path: Path) -> list[ImageSource]:
@@ -92,7 +103,8 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if not holds_results(Path(current, name))]
         yield from (Path(current, name) for name in files if not name.startswith("."))
 
 

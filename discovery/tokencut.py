@@ -18,6 +18,7 @@ from eigenseg.discovery.spectral import (
     NcutSolver,
     Status,
     build_affinity,
+    check_features,
     check_graph_parameters,
     normalized_cut,
     solve_ncut,
@@ -58,10 +59,14 @@ def tokencut(
         solver: who computes the eigenvector.
 
     Raises:
+        TypeError: if the tokens are no tensor.
         ValueError: if shapes or parameters are out of range, or there are fewer than 2 tokens.
     """
-    if tokens.shape[1] < 2:
+    if grid[0] * grid[1] < 2:
         raise ValueError(f"a cut needs at least 2 tokens, got a grid of {grid[0]}x{grid[1]}")
+    check_features(tokens)
+    if tokens.shape[1] != grid[0] * grid[1]:
+        raise ValueError(f"grid {grid[0]}x{grid[1]} holds {grid[0] * grid[1]} tokens, got {tokens.shape[1]}")
     affinity = build_affinity(tokens, tau=tau, eps=eps, valid=valid)
     ncut = solver(affinity, k=1)
     foreground, seed = bipartition(ncut.eigenvectors[:, :, 0], grid, valid)
@@ -128,7 +133,9 @@ def _instances(cut: Cut, features: FeatureGrid, i: int) -> Instances:
     mask = geometry.masks_to_image(cut.mask[i])
     if not mask.any():
         reason = "no object: all tokens look alike, the graph has no cut (lambda_2 = 1)"
-        if status is not Status.TRIVIAL:
+        if cut.non_finite[i] == features.tokens.shape[1]:
+            reason = "no object: no token has finite features; check the backbone's weights and precision"
+        elif status is not Status.TRIVIAL:
             reason = "no object: the eigenvector is constant, or its object lies in the padding"
         return Instances.empty(geometry.image_size, reason, **metadata)
     cut_value = float(cut.cut_value[i])

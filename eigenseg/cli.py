@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from eigenseg._version import __version__
@@ -22,13 +21,31 @@ eigenseg: objects in pictures, found without labels
   eigenseg extract --help                                                 all methods, backbones and settings
   eigenseg evaluate, eigenseg train                                       not in this version
   eigenseg --version
+
+Exit codes: 0 all done, 1 some pictures failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
 """
 NOT_YET = {
     "evaluate": "eigenseg evaluate is not in this version: there are no dataset readers and metrics yet",
     "train": "eigenseg train is not in this version: there is no trainable method yet",
 }
-# What a file name may hold that Hydra's grammar reads as something else.
-_GRAMMAR = frozenset("()[]{}:=,'\"#&!~ ")
+# Hydra's options that take a value, and those that do not; everything else is a setting, written without dashes.
+_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+_FLAGS = (
+    "--info",
+    "-i",
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--resolve",
+    "--run",
+    "-r",
+    "--multirun",
+    "-m",
+    "--shell-completion",
+    "-sc",
+)
+# Settings that are paths are taken as they are typed, whatever Hydra's grammar makes of their characters.
+_PATHS = ("input", "output.dir", "backbone.weights")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command == "--version":
         print(f"eigenseg {__version__}")
         return 0
+    if "--version" in rest:
+        return main(["--version"])
     if command in NOT_YET:
         return _fail(NOT_YET[command])
     if command != "extract":
@@ -65,10 +84,7 @@ def _run_hydra(name: str, task: Callable[[Any], None], arguments: Sequence[str])
 
     entry = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=name)(task)
     saved = sys.argv
-    # Hydra's parser wants all overrides in one row; people write them in any order.
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    options = [argument for argument in arguments if argument not in overrides]
-    sys.argv = [f"eigenseg {name}", *options, *(_quote_path(override) for override in overrides)]
+    sys.argv = [f"eigenseg {name}", *_arrange(arguments)]
     try:
         with _messages_on_stderr():
             entry()
@@ -76,13 +92,37 @@ def _run_hydra(name: str, task: Callable[[Any], None], arguments: Sequence[str])
         sys.argv = saved
 
 
-def _quote_path(argument: str) -> str:
-    """Quote the value of ``key=value`` if it is an existing path that Hydra's grammar would misread."""
-    key, equals, value = argument.partition("=")
-    if equals and _GRAMMAR & set(value) and Path(value).exists():
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{key}='{escaped}'"
-    return argument
+def _arrange(arguments: Sequence[str]) -> list[str]:
+    """Options first, then settings, as Hydra's parser wants them; people write them in any order.
+
+    Raises:
+        ValueError: if an argument is neither.
+    """
+    options, overrides, value_follows = [], [], False
+    sweep = "-m" in arguments or "--multirun" in arguments
+    for argument in arguments:
+        if value_follows or argument.startswith("-"):
+            if not value_follows and argument.split("=")[0] not in (*_WITH_VALUE, *_FLAGS):
+                raise ValueError(f"unknown option {argument}; settings are written without dashes, such as input=photos/")
+            options.append(argument)
+            value_follows = not value_follows and argument in _WITH_VALUE
+        elif "=" in argument or argument.startswith("~"):
+            overrides.append(_literal_path(argument, sweep))
+        else:
+            raise ValueError(f"{argument!r} is no setting; write key=value, such as input={argument}")
+    return [*options, *overrides]
+
+
+def _literal_path(override: str, sweep: bool) -> str:
+    """Quote a path for Hydra, with ~ expanded; in a sweep a comma separates values, unless a file is called so."""
+    key, _, value = override.partition("=")
+    if key not in _PATHS or value in ("", "null") or value[0] in "'\"":
+        return override
+    path = os.path.expanduser(value)
+    if sweep and "," in value and not os.path.exists(path):
+        return override
+    escaped = path.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"{key}='{escaped}'"
 
 
 class _Runs:

@@ -6,6 +6,7 @@ This file and ``cli.py`` are the only ones that know Hydra; everything below tak
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from eigenseg.data import Preprocess
 from eigenseg.discovery import Backbone, Method
@@ -102,6 +103,8 @@ def compose(
     """
     with contextlib.ExitStack() as stack:
         places = []
+        if isinstance(overrides, str):
+            raise TypeError(f"overrides must be a list of strings, got the string {overrides!r}")
         if config_dir is not None:
             if not Path(config_dir).is_dir():
                 raise FileNotFoundError(f"config_dir: no such folder {os.fspath(config_dir)}")
@@ -166,11 +169,12 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {name: None if value == MISSING else value for name, value in settings.items()}
 
 
-def sweep_folder() -> str | None:
-    """The folder that a sweep gave to this job; None outside a sweep."""
+def job_folder(wanted: str | None) -> str | None:
+    """Where this job writes: as wanted, or, in a sweep, a folder of its own inside of that or of Hydra's sweep folder."""
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return str(HydraConfig.get().runtime.output_dir)
-    return None
+        sweep = HydraConfig.get().sweep
+        return os.path.join(wanted or sweep.dir, sweep.subdir)
+    return wanted
 
 
 def check_targets(node: Any, allowed: Sequence[str], key: str) -> None:
@@ -207,18 +211,25 @@ def readable_errors() -> Iterator[None]:
             raise ValueError(f"unknown setting {unknown[1]!r}; eigenseg extract --help lists all of them") from None
         cause = error.__cause__
         detail = f" {cause}" if isinstance(cause, OmegaConfBaseException) else ""
+        if isinstance(cause, ValidationError):  # its first line says what was wrong with the value
+            merging = str(error).partition("merging override ")[2] or str(error)
+            raise ValueError(f"{merging}: {str(cause).splitlines()[0]}") from None
         raise ValueError(" ".join(f"{error}{detail}".split())) from None
 
 
 def _check_target(target: str, allowed: Sequence[str], key: str) -> None:
     if _within(target, allowed):
+        # Hydra logs three lines before it raises what is said in one below.
+        logging.getLogger("hydra.utils").disabled = True
         try:
             found = get_object(target)
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise ValueError(
-                f"{key}={target} cannot be imported: {reason}; if it is your own, set PYTHONPATH to its folder"
-            ) from None
+            own = not _within(target, TRUSTED)
+            help_text = "; set PYTHONPATH to the folder that holds it" if own else ""
+            raise ValueError(f"{key}={target} cannot be imported: {reason}{help_text}") from None
+        finally:
+            logging.getLogger("hydra.utils").disabled = False
         # torch.os.system begins with torch and is not torch's.
         home = getattr(found, "__module__", None) or ""
         if _within(home, allowed):

@@ -18,11 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits
 
 from eigenseg._version import __version__
-from eigenseg.config import build_parts, plain, sweep_folder
-from eigenseg.data import find_images
+from eigenseg.config import build_parts, job_folder, plain
+from eigenseg.data import ImageSource, find_images
+from eigenseg.data.files import exclusive
 from eigenseg.data.results import ResultFolder
 from eigenseg.predictor import Predictor
-from eigenseg.segment.extraction import Summary, extract
+from eigenseg.segment.extraction import Summary, check_batching, extract
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "opencv-python-headless", "pillow", "hydra-core")
 _FAILURES_SHOWN = 20  # a screenful; the manifest has them all
@@ -40,18 +41,29 @@ def run_extract(config: Any) -> dict[str, Any]:
         raise ValueError("input is missing; say what to read: input=photos/ (picture, folder, glob pattern or .txt list)")
     runtime, output = settings["runtime"], settings["output"]
     _limit_threads(runtime["threads"])
+    check_batching(runtime["batch_size"], runtime["workers"])
+    root = Path(job_folder(output["dir"]) or os.path.join("outputs", "extract"))
+    if root.exists() and Path(settings["input"]).exists() and root.samefile(settings["input"]):
+        raise ValueError(f"output.dir is the input folder, {root}; choose another one, such as output.dir={root / 'out'}")
     sources = find_images(settings["input"])
     predictor = Predictor(**build_parts(config))
-    root = Path(output["dir"] or sweep_folder() or os.path.join("outputs", "extract"))
     pictures = {name: value for name, value in output.items() if name != "dir"}
-    folder = ResultFolder(root, _describe_run(settings, predictor), resume=settings["resume"], **pictures)
+    with exclusive(root):
+        folder = ResultFolder(root, _describe_run(settings, predictor), resume=settings["resume"], **pictures)
+        summary = _extract_with_progress(predictor, sources, folder, runtime)
+    _report(summary, folder, sources, overlays=output["overlays"])
+    return {"output": str(root), **vars(summary)}
 
+
+def _extract_with_progress(
+    predictor: Predictor, sources: list[ImageSource], folder: ResultFolder, runtime: dict[str, Any]
+) -> Summary:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     waiting = sum(not folder.holds(source) for source in sources)
     with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and waiting)) as progress:
         task = progress.add_task("extracting", total=waiting)
-        summary = extract(
+        return extract(
             predictor.predict,
             sources,
             folder,
@@ -59,24 +71,22 @@ def run_extract(config: Any) -> dict[str, Any]:
             workers=runtime["workers"],
             on_outcome=lambda _: progress.advance(task),
         )
-    _report(summary, folder, overlays=output["overlays"])
-    return {"output": str(root), **vars(summary)}
 
 
-def _report(summary: Summary, folder: ResultFolder, overlays: bool) -> None:
+def _report(summary: Summary, folder: ResultFolder, sources: list[ImageSource], overlays: bool) -> None:
     """Failures on standard error, then the summary line."""
-    failed = [record for record in folder.manifest.records.values() if record["status"] == "failed"]
+    failed = folder.failures(sources)
     for record in failed[:_FAILURES_SHOWN]:
         print(f"failed: {record['image']}: {record['error']}", file=sys.stderr)
     if len(failed) > _FAILURES_SHOWN:
         more = len(failed) - _FAILURES_SHOWN
         print(f"failed: and {more} more, see {folder.manifest.path}", file=sys.stderr)
+    speed = f"{summary.images_per_second:.1f} images/s, " if summary.images else ""
     done = f", {summary.skipped} already done" if summary.skipped else ""
     print(
-        f"{summary.images} images, {summary.instances} instances, {summary.images_per_second:.1f} images/s, "
-        f"{summary.failures} failed{done} -> {folder.root}"
+        f"{summary.images} images, {summary.instances} instances, {speed}{summary.failures} failed{done} -> {folder.root}"
     )
-    if overlays:
+    if overlays and summary.images + summary.skipped:
         print(f"look at {folder.root / 'overlays'}")
 
 

@@ -87,6 +87,8 @@ class Predictor:
         Raises:
             TypeError, ValueError, FileNotFoundError: if a picture cannot be read or does not fit the limits.
         """
+        if isinstance(images, (str, os.PathLike)):
+            raise TypeError("predict takes several pictures; for one call the predictor itself, for a folder use stream")
         pictures = [as_rgb(image) for image in images]
         results: dict[int, Instances] = {}
         batches: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -106,7 +108,7 @@ class Predictor:
 
     def stream(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         batch_size: int = 8,
         workers: int = 2,
         errors: Literal["raise", "skip"] = "raise",
@@ -114,7 +116,7 @@ class Predictor:
         """Find objects in many pictures without holding them all.
 
         Args:
-            source: a file, a folder with its subfolders, a glob pattern, or a .txt list.
+            source: a file, a folder with its subfolders, a glob pattern, a .txt list, or a sequence of paths.
             batch_size: pictures computed together.
             workers: threads that decode pictures ahead.
             errors: what a picture that cannot be processed does: end the loop with its error, or be logged and left out.
@@ -176,8 +178,8 @@ def choose_device(name: str) -> torch.device:
         return device
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        why = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"runtime.device={name} is not available here ({why}); use auto, cpu or cuda") from None
+        torch.zeros(1, device=device).item()  # the meta device, for one, holds no values
+    except (RuntimeError, AssertionError, NotImplementedError):
+        cuda = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        raise ValueError(f"runtime.device={name} is not available here ({cuda}); use auto, cpu or cuda") from None
     return device

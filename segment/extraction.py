@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from eigenseg.data import ImageSource, Instances, read_image
 from eigenseg.data.images import ImageArray
@@ -63,9 +64,18 @@ def predict_sources(
     Raises:
         ValueError: if a number is not positive.
     """
-    if batch_size < 1 or workers < 1:
-        raise ValueError(f"runtime.batch_size and runtime.workers must be at least 1, got {batch_size} and {workers}")
+    check_batching(batch_size, workers)
     return _predict_batches(predict, sources, batch_size, workers)
+
+
+def check_batching(batch_size: Any, workers: Any) -> None:
+    """Refuse numbers that no run can use.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if not all(isinstance(number, int) and number >= 1 for number in (batch_size, workers)):
+        raise ValueError(f"batch_size and workers must be whole numbers of at least 1, got {batch_size} and {workers}")
 
 
 def _predict_batches(predict: Predict, sources: Iterable[ImageSource], batch_size: int, workers: int) -> Iterator[Outcome]:
@@ -120,7 +130,7 @@ def extract(
             folder.add_failure(outcome.source, describe_error(error))
             summary.failures += 1
         on_outcome(outcome.source)
-    folder.finish()
+    folder.finish(sources)
     summary.seconds = time.perf_counter() - start
     return summary
 

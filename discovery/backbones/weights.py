@@ -8,6 +8,7 @@ import pickle
 import socket
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged or holds pickled objects.
     """
+    if path.is_dir():
+        raise ValueError(f"backbone.weights: {path} is a folder, expected a .pth, .pt or .safetensors file")
     if not path.is_file():
         raise FileNotFoundError(
             f"backbone.weights: no such file {path}; accepted are a .pth, .pt or .safetensors file, "
@@ -85,17 +88,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error) and "Unsupported" not in str(error):
-            raise ValueError(f"backbone.weights: {path} is not a checkpoint ({error})") from None
+            raise ValueError(f"backbone.weights: {path} is damaged or no checkpoint") from None
         raise ValueError(
             f"backbone.weights: {path} holds pickled Python objects, which could run code when loaded, so it is refused; "
             "if you trust it, load it once yourself and save its tensors alone as .safetensors"
         ) from None
     # On arbitrary bytes torch's unpickler raises whatever its stack machine stumbles over, IndexError for one.
-    except Exception as error:
-        raise ValueError(f"backbone.weights: {path} is damaged or no checkpoint ({_first_line(error)})") from None
+    except Exception:
+        raise ValueError(f"backbone.weights: {path} is damaged or no checkpoint") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"backbone.weights: {path} holds a {type(content).__name__}, expected a dict of tensors")
     return unwrap(content)
@@ -132,6 +137,9 @@ def _filled(architecture: str, options: dict[str, Any], state: dict[str, Tensor]
             f"backbone.weights: {origin} does not fit {architecture}: {'; '.join(problems)}; "
             "choose the backbone that the file was trained as"
         )
+    broken = sorted(name for name, value in state.items() if not torch.isfinite(value).all())
+    if broken:
+        raise ValueError(f"backbone.weights: {origin} has values that are not finite{_example(broken)}; it is damaged")
     model.load_state_dict(state, strict=True)
     return model.eval()
 

@@ -1,6 +1,12 @@
 """Normalized cuts of token graphs: ``build_affinity`` makes the graph, ``solve_ncut`` its smallest eigenpairs."""
 
-from eigenseg.discovery.spectral.affinity import Affinity, build_affinity, check_graph_parameters, normalized_cut
+from eigenseg.discovery.spectral.affinity import (
+    Affinity,
+    build_affinity,
+    check_features,
+    check_graph_parameters,
+    normalized_cut,
+)
 from eigenseg.discovery.spectral.dense import solve_ncut_dense
 from eigenseg.discovery.spectral.result import NcutResult, Status, orient, peak_index
 from eigenseg.discovery.spectral.solve import NcutSolver, solve_ncut
@@ -11,6 +17,7 @@ __all__ = [
     "NcutSolver",
     "Status",
     "build_affinity",
+    "check_features",
     "check_graph_parameters",
     "normalized_cut",
     "orient",

@@ -86,10 +86,10 @@ def build_affinity(
         weights: which published weighting.
 
     Raises:
+        TypeError: if the features are no tensor.
         ValueError: if a shape or a parameter is out of range.
     """
-    if features.ndim != 3 or not features.is_floating_point():
-        raise ValueError(f"features must be (B, N, D) floating, got {tuple(features.shape)} {features.dtype}")
+    check_features(features)
     check_graph_parameters(tau, eps)
     if weights not in ("image", "video"):
         raise ValueError(f"weights must be 'image' or 'video', got {weights!r}")
@@ -112,6 +112,21 @@ def build_affinity(
         valid=valid,
         non_finite=(valid & ~finite).sum(dim=1),
     )
+
+
+def check_features(features: Any) -> None:
+    """Refuse what is no batch of token features.
+
+    Raises:
+        TypeError: if it is no tensor.
+        ValueError: if its shape or dtype is wrong, or the batch is empty.
+    """
+    if not isinstance(features, Tensor):
+        raise TypeError(f"features must be a torch tensor (B, N, D), got {type(features).__name__}")
+    if features.ndim != 3 or not features.is_floating_point() or not len(features):
+        raise ValueError(
+            f"features must be (B, N, D) floating with B at least 1, got {tuple(features.shape)} {features.dtype}"
+        )
 
 
 def check_graph_parameters(tau: Any, eps: Any) -> None:

@@ -26,8 +26,11 @@ def solve_ncut_dense(affinity: Affinity, k: int = 1) -> NcutResult:
         k: pairs per image, 1 <= k < N.
 
     Raises:
+        TypeError: if the affinity is something else.
         ValueError: if k is out of range.
     """
+    if not isinstance(affinity, Affinity):
+        raise TypeError(f"affinity must come from build_affinity, got {type(affinity).__name__}")
     batch, tokens = affinity.valid.shape
     if not 1 <= k < tokens:
         raise ValueError(f"k must be in 1..{tokens - 1} for graphs of {tokens} tokens, got {k}")

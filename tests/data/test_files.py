@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eigenseg.data.files import OutputError, make_folder, write_bytes, write_json, write_picture
+from eigenseg.data.files import OutputError, exclusive, make_folder, write_bytes, write_json, write_picture
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -170,6 +170,14 @@ def test_a_picture_that_the_format_cannot_hold_is_refused_by_name(tmp_path: Path
     with pytest.raises(ValueError, match=r"wide\.jpg: a picture of shape \(1, 65536, 3\) cannot be encoded as \.jpg"):
         write_picture(tmp_path / "wide.jpg", np.zeros((1, 65536, 3), np.uint8))
     assert entries(tmp_path) == {}
+
+
+def test_a_folder_is_held_by_one_run_at_a_time(tmp_path: Path) -> None:
+    refused = pytest.raises(OutputError, match=r"another run is writing to .*out; wait for it, or choose another")
+    with exclusive(tmp_path / "out"), refused:
+        exclusive(tmp_path / "out").__enter__()
+    with exclusive(tmp_path / "out"):
+        pass
 
 
 def test_every_name_that_the_file_system_takes_can_be_written(tmp_path: Path) -> None:

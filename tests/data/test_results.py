@@ -63,7 +63,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def undisturbed(tmp_path: Path, sources: list[ImageSource]) -> dict[str, bytes]:
-    run(tmp_path / "undisturbed", sources).finish()
+    run(tmp_path / "undisturbed", sources).finish(sources)
     return contents(tmp_path / "undisturbed")
 
 
@@ -82,7 +82,7 @@ def test_stopped_after_any_picture_and_continued_equals_undisturbed(
     run(tmp_path / "out", sources, limit=done)
     continued = ResultFolder(tmp_path / "out", RUN)
     assert [continued.holds(source) for source in sources] == [True] * done + [False] * (len(PHOTOS) - done)
-    run(tmp_path / "out", sources).finish()
+    run(tmp_path / "out", sources).finish(sources)
     assert contents(tmp_path / "out") == undisturbed
 
 
@@ -111,7 +111,7 @@ def test_a_picture_whose_files_are_not_all_written_is_not_recorded_and_done_agai
     monkeypatch.undo()
     assert (root / "manifest.jsonl").read_bytes() == before
     assert not ResultFolder(root, RUN).holds(sources[2])
-    run(root, sources).finish()
+    run(root, sources).finish(sources)
     assert contents(root) == undisturbed
 
 
@@ -152,8 +152,8 @@ def test_a_failure_is_recorded_left_out_of_the_results_and_tried_again(
     assert json.loads((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()[1]) == {
         "image": sources[1].name, "status": "failed", "error": "it is truncated",
     }  # fmt: skip
-    assert [image["file_name"] for image in json.loads(folder.finish().read_text())["images"]] == [sources[0].name]
-    finished = run(tmp_path / "out", sources).finish()
+    assert [image["file_name"] for image in json.loads(folder.finish(sources).read_text())["images"]] == [sources[0].name]
+    finished = run(tmp_path / "out", sources).finish(sources)
     assert finished.read_bytes() == undisturbed["instances.json"]
 
 
@@ -188,24 +188,24 @@ def test_without_resume_the_records_start_afresh_under_the_new_identity(tmp_path
     folder = ResultFolder(tmp_path / "out", other, resume=False)
     assert not any(folder.holds(source) for source in sources)
     assert json.loads((tmp_path / "out" / "run.json").read_text()) == other
-    assert json.loads(folder.finish().read_text())["images"] == []
+    assert json.loads(folder.finish(sources).read_text())["images"] == []
     assert not any(ResultFolder(tmp_path / "out", other).holds(source) for source in sources)
 
 
 def test_finishing_again_changes_neither_a_byte_nor_the_time(tmp_path: Path, sources: list[ImageSource]) -> None:
-    path = run(tmp_path / "out", sources, limit=3).finish()
+    path = run(tmp_path / "out", sources, limit=3).finish(sources)
     content = path.read_bytes()
     os.utime(path, ns=(1, 1))
-    assert ResultFolder(tmp_path / "out", RUN).finish() == path
+    assert ResultFolder(tmp_path / "out", RUN).finish(sources) == path
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, 1)
-    run(tmp_path / "out", sources).finish()
+    run(tmp_path / "out", sources).finish(sources)
     assert path.read_bytes() != content
 
 
 def test_coco_ids_count_from_one_in_the_order_of_names_whatever_the_order_of_work(
     tmp_path: Path, sources: list[ImageSource]
 ) -> None:
-    truth = COCO(str(run(tmp_path / "out", sources[::-1]).finish()))
+    truth = COCO(str(run(tmp_path / "out", sources[::-1]).finish(sources)))
     images = truth.loadImgs(truth.getImgIds())
     assert [(image["id"], image["file_name"]) for image in images] == list(enumerate(sorted(PHOTOS), start=1))
     assert all((image["width"], image["height"]) == (32, 24) for image in images)
@@ -268,6 +268,40 @@ def test_a_picture_done_again_with_fewer_objects_leaves_no_old_masks(tmp_path: P
     assert [path.name for path in (tmp_path / "out" / "masks" / sources[-1].name).iterdir()] == ["000.png"]
 
 
+def test_without_resume_everything_that_the_records_name_is_gone(tmp_path: Path, sources: list[ImageSource]) -> None:
+    run(tmp_path / "out", sources).finish(sources)
+    (tmp_path / "out" / "labels" / "mine.png").write_text("not written by eigenseg")
+    ResultFolder(tmp_path / "out", RUN, resume=False)
+    assert contents(tmp_path / "out").keys() == {"run.json", "labels/mine.png"}
+
+
+def test_a_picture_whose_files_were_deleted_is_not_held(
+    tmp_path: Path, sources: list[ImageSource], undisturbed: dict[str, bytes]
+) -> None:
+    for kind in ("labels", "overlays", "masks"):
+        folder = run(tmp_path / "out", sources)
+        lost = next(path for path in (tmp_path / "out" / kind).rglob("*.*g") if path.is_file())
+        lost.unlink()
+        assert [source for source in sources if not folder.holds(source)]
+        run(tmp_path / "out", sources).finish(sources)
+        assert lost.read_bytes() == undisturbed[lost.relative_to(tmp_path / "out").as_posix()]
+
+
+def test_a_failure_removes_what_an_earlier_version_of_the_picture_gave(tmp_path: Path, sources: list[ImageSource]) -> None:
+    folder = run(tmp_path / "out", sources)
+    folder.add_failure(sources[0], "it is truncated")
+    assert not [path for path in contents(tmp_path / "out") if sources[0].name in path]
+    assert [record["error"] for record in folder.failures(sources)] == ["it is truncated"]
+
+
+def test_pictures_that_left_the_input_leave_the_dataset(tmp_path: Path, sources: list[ImageSource]) -> None:
+    folder = run(tmp_path / "out", sources)
+    folder.add_failure(sources[0], "gone")
+    content = json.loads(folder.finish(sources[2:]).read_text())
+    assert [image["file_name"] for image in content["images"]] == [source.name for source in sources[2:]]
+    assert folder.failures(sources[2:]) == []
+
+
 def test_a_folder_of_failures_alone_may_be_used_with_other_settings(tmp_path: Path, sources: list[ImageSource]) -> None:
     ResultFolder(tmp_path / "out", RUN).add_failure(sources[0], "broken")
     other = ResultFolder(tmp_path / "out", {"identity": {"method": "other"}})
@@ -296,7 +330,7 @@ def test_names_that_differ_from_picture_to_picture_become_one_table(tmp_path: Pa
         scores = np.full(count, 0.5, np.float32)
         found = Instances(masks, scores, boxes, size, labels=np.arange(count), names=names)
         folder.add(source, image, found, 1.0)
-    content = json.loads(folder.finish().read_text())
+    content = json.loads(folder.finish(sources).read_text())
     table = {category["id"]: category["name"] for category in content["categories"]}
     assert [table[annotation["category_id"]] for annotation in content["annotations"]] == ["cat", "dog", "dog", "fg", "cat"]
 

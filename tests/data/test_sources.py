@@ -139,6 +139,24 @@ def test_a_list_names_a_picture_once_however_it_is_written(tmp_path: Path) -> No
     assert found == ["a.jpg", "s/b.jpg"]
 
 
+def test_results_inside_the_input_are_left_out(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "a.jpg", "out/overlays/a.jpg.jpg", "out/run.json", "out/manifest.jsonl", "other/run.json", "other/b.jpg"
+    )
+    assert names_of(tmp_path) == ["a.jpg", "other/b.jpg"]
+    assert names_of(f"{tmp_path}/**/*.jpg") == ["a.jpg", "other/b.jpg"]
+
+
+def test_a_sequence_of_paths_is_taken_as_it_is(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "s/b.dat")
+    assert [source.name for source in find_images([tmp_path / "s" / "b.dat", str(tmp_path / "a.jpg")])] == [
+        "a.jpg",
+        "s/b.dat",
+    ]
+    with pytest.raises(ValueError, match="input is an empty list"):
+        find_images([])
+
+
 def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.jpg\n")

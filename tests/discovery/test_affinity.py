@@ -102,6 +102,11 @@ def test_the_cut_value_equals_sums_over_pairs(seed: int) -> None:
     assert normalized_cut(affinity, torch.from_numpy(side)[None]).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_features_that_are_no_tensor_are_refused() -> None:
+    with pytest.raises(TypeError, match="features must be a torch tensor .*, got ndarray"):
+        build_affinity(np.ones((1, 4, 2)))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -110,8 +115,9 @@ def test_the_cut_value_equals_sums_over_pairs(seed: int) -> None:
         ({"eps": 0.0}, r"eps must be a number in \(0, 1\), got 0.0"),
         ({"weights": "other"}, "weights must be 'image' or 'video', got 'other'"),
         ({"valid": torch.ones(1, 3, dtype=torch.bool)}, r"valid must be \(1, 4\) bool, got \(1, 3\)"),
-        ({"features": torch.zeros(4, 2)}, r"features must be \(B, N, D\) floating, got \(4, 2\)"),
-        ({"features": torch.zeros(1, 4, 2, dtype=torch.int64)}, "floating, got .* torch.int64"),
+        ({"features": torch.zeros(0, 4, 2)}, r"floating with B at least 1, got \(0, 4, 2\)"),
+        ({"features": torch.zeros(4, 2)}, r"features must be \(B, N, D\) floating with B at least 1, got \(4, 2\)"),
+        ({"features": torch.zeros(1, 4, 2, dtype=torch.int64)}, "floating with B at least 1, got .* torch.int64"),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(arguments: dict[str, object], message: str) -> None:

@@ -162,6 +162,11 @@ def test_an_image_with_too_few_tokens_left_is_trivial_and_leaves_the_others_alon
     torch.testing.assert_close(result.eigenvectors[1], solve_ncut(build_affinity(points[1:])).eigenvectors[0])
 
 
+def test_what_is_no_affinity_is_refused() -> None:
+    with pytest.raises(TypeError, match="affinity must come from build_affinity, got Tensor"):
+        solve_ncut(torch.ones(1, 5, 5))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("k", [0, 5, 6])
 def test_a_number_of_pairs_out_of_range_is_refused(k: int) -> None:
     with pytest.raises(ValueError, match=f"k must be in 1..4 for graphs of 5 tokens, got {k}"):

@@ -115,6 +115,7 @@ def test_features_without_a_finite_token_give_no_object_and_are_counted() -> Non
     (found,) = TokenCut()(batch_of(torch.full((1, 20, 3), torch.nan), (4, 5)))
     assert len(found) == 0
     assert found.metadata["non_finite_tokens"] == 20
+    assert found.reason == "no object: no token has finite features; check the backbone's weights and precision"
 
 
 def test_a_single_token_gives_no_object_and_names_the_way_out() -> None:
@@ -161,6 +162,11 @@ def test_dropping_padded_tokens_cuts_the_rest_as_if_they_were_not_there() -> Non
 def test_parameters_are_refused_at_construction(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TokenCut(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_grid_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="grid 3x5 holds 15 tokens, got 12"):
+        tokencut(torch.ones(1, 12, 3), (3, 5))
 
 
 def test_one_token_cannot_be_cut() -> None:

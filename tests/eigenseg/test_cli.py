@@ -20,6 +20,7 @@ from pycocotools.coco import COCO
 from eigenseg import Predictor, __version__
 from eigenseg.cli import main
 from eigenseg.data import find_images
+from eigenseg.data.files import exclusive
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -141,10 +142,8 @@ def test_broken_pictures_are_named_and_the_others_come_out(run: Run, photos: Pat
     assert "is empty (0 bytes)" in found["empty.jpg"]["error"]
     assert "cannot be decoded, it is truncated or damaged" in found["cut.jpg"]["error"]
     assert "is not a picture that Pillow can read" in found["text.png"]["error"]
-    assert (
-        "750x1000 = 750000 tokens, more than max_tokens=16384; shrink it with preprocess.resize"
-        in found["huge.png"]["error"]
-    )
+    assert "750x1000 = 750000 tokens, more than max_tokens=16384" in found["huge.png"]["error"]
+    assert "shrink it with a smaller preprocess.resize" in found["huge.png"]["error"]
     for name in ("empty.jpg", "cut.jpg", "text.png", "huge.png"):
         assert f"failed: {name}: {found[name]['error']}" in err
         assert not (tmp_path / "out" / "labels" / f"{name}.png").exists()
@@ -168,6 +167,18 @@ def test_broken_pictures_are_named_and_the_others_come_out(run: Run, photos: Pat
         (["input=photos", "backbone=color_texture", "runtime.threads=0"], "runtime.threads must be at least 1, got 0"),
         (["input=photos", "backbone=color_texture", "preprocess.mode=zoom"], "preprocess.mode must be one of pad, round"),
         (["input=photos", "backbone.weights=gone.pth"], "backbone.weights: no such file gone.pth"),
+        (["photos"], "'photos' is no setting; write key=value, such as input=photos"),
+        (["--input=photos"], "unknown option --input=photos; settings are written without dashes"),
+        (["input=photos", "backbone=color_texture", "output.dir=photos/../photos"], "output.dir is the input folder"),
+        (
+            ["input=photos", "backbone=color_texture", "runtime.batch_size=0"],
+            "batch_size and workers must be whole numbers",
+        ),
+        (
+            ["input=photos", "preprocess.resize=big"],
+            "preprocess.resize=big: Value 'big' of type 'str' could not be converted",
+        ),
+        (["input=photos", "backbone=color_texture", "runtime.device=meta"], "runtime.device=meta is not available here"),
         (["input=photos", "backbone=color_texture", "output.dir=photos/a.png"], "a file of that name is in the way"),
         (["input=photos", "backbone=color_texture", "output.dir=photos/a.png/x"], "a part of the path is a file"),
     ],
@@ -238,11 +249,19 @@ def test_a_sweep_gives_every_job_its_own_folder_and_one_wrong_job_does_not_stop_
     )
     assert code == 2
     assert err.count("error: tau must be a number in [0, 1), got 7") == 1
-    taus = {
-        folder: json.loads((tmp_path / "sweep" / folder / "run.json").read_text())["config"]["method"]["tau"]
-        for folder in ("0", "2")
+    folders = {
+        folder.name: json.loads((folder / "run.json").read_text())["config"]["method"]["tau"]
+        for folder in (tmp_path / "sweep").glob("*/")
+        if (folder / "run.json").exists()
     }
-    assert taus == {"0": 0.1, "2": 0.2}
+    assert folders == {"0_backbone=color_texture,method.tau=0.1": 0.1, "2_backbone=color_texture,method.tau=0.2": 0.2}
+
+
+def test_a_sweep_into_one_folder_is_continued_by_the_same_command(run: Run, photos: Path, tmp_path: Path) -> None:
+    command = ["extract", "-m", f"input={photos}/a.png", "backbone=color_texture", "method.tau=0.1,0.2", "output.dir=taus"]
+    assert run(*command)[0] == 0
+    assert len(list((tmp_path / "taus").glob("*/instances.json"))) == 2
+    assert run(*command)[1].count("1 already done") == 2
 
 
 def test_options_and_overrides_may_come_in_any_order(run: Run, photos: Path, tmp_path: Path) -> None:
@@ -252,10 +271,36 @@ def test_options_and_overrides_may_come_in_any_order(run: Run, photos: Path, tmp
     assert json.loads((tmp_path / "out" / "run.json").read_text())["config"]["method"]["tau"] == 0.33
 
 
-def test_a_path_that_hydra_would_misread_is_taken_as_it_is(run: Run, photos: Path) -> None:
-    code, out, _ = extract(run, photos / "sub" / "c (1).jpg")
-    assert code == 0
+@pytest.mark.parametrize(
+    "name", ["c (1).jpg", "ü日本.jpg", "a@b%+;|.jpg", "x,y.jpg", "it's.jpg", "${x}.jpg", "a=b.jpg", "1e3"]
+)
+def test_a_path_is_taken_as_it_is_typed(run: Run, photos: Path, tmp_path: Path, name: str) -> None:
+    (photos / "a.png").rename(photos / name)
+    code, out, err = run("extract", f"input=photos/{name}", "backbone=color_texture", f"output.dir=out of {name}")
+    assert (code, err.count("error")) == (0, 0)
     assert "1 images, 1 instances" in out
+    assert (tmp_path / f"out of {name}" / "labels" / f"{name}.png").is_file()
+
+
+def test_a_tilde_is_the_home_folder(run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("extract", "input=~/photos/a.png", "backbone=color_texture", "output.dir=~/o")[0] == 0
+    assert (tmp_path / "o" / "instances.json").is_file()
+
+
+def test_results_inside_the_input_folder_are_not_read_again(run: Run, photos: Path) -> None:
+    for _ in range(2):
+        code, out, _ = extract(run, photos, f"output.dir={photos}/out")
+    assert code == 0
+    assert "0 images, 0 instances, 0 failed, 5 already done" in out
+
+
+def test_a_run_into_a_folder_that_another_one_holds_is_refused(run: Run, photos: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "out"):
+        code, _, err = extract(run, photos)
+    assert code == 2
+    assert "error: another run is writing to out" in err
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train"])
@@ -268,7 +313,7 @@ def test_commands_of_later_versions_say_that_they_are_not_there(run: Run, comman
 def test_help_version_and_unknown_commands(run: Run) -> None:
     assert run()[0] == 2
     assert "eigenseg extract input=photos/" in run("--help")[1]
-    assert run("--version")[:2] == (0, f"eigenseg {__version__}\n")
+    assert run("--version")[:2] == run("extract", "--version")[:2] == (0, f"eigenseg {__version__}\n")
     assert "unknown command 'extrakt'; known: extract, evaluate, train" in run("extrakt")[2]
 
 

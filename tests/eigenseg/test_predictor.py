@@ -134,6 +134,11 @@ def test_a_stream_of_nothing_fails_at_once(tmp_path: Path) -> None:
         Predictor(PatchMeans(), RedPatches(), device="cpu").stream(tmp_path / "nowhere")
 
 
+def test_one_path_where_several_pictures_belong_is_refused() -> None:
+    with pytest.raises(TypeError, match="predict takes several pictures; for one call the predictor itself"):
+        Predictor(PatchMeans(), RedPatches(), device="cpu").predict("dog.jpg")
+
+
 def test_features_are_a_batch_of_one() -> None:
     image = picture(8, 16, 4)
     found = Predictor(PatchMeans(), RedPatches(), device="cpu").features(image)

@@ -160,5 +160,5 @@ def test_a_picture_whose_result_cannot_be_written_fails_alone(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(0, 1), (1, 0)])
 def test_numbers_that_are_not_positive_are_refused(batch_size: int, workers: int) -> None:
-    with pytest.raises(ValueError, match="batch_size and runtime.workers must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size and workers must be whole numbers of at least 1"):
         predict_sources(bright_pixels, [], batch_size, workers)

@@ -90,6 +90,18 @@ def test_another_architecture_is_refused_with_what_differs(tmp_path: Path) -> No
         load_vit(DINO, state(), model_args={**TINY, "embed_dim": 96})
 
 
+def test_weights_that_are_not_finite_are_refused_by_name() -> None:
+    broken = state()
+    broken["blocks.1.mlp.fc1.bias"][3] = torch.nan
+    with pytest.raises(ValueError, match=r"values that are not finite \(blocks.1.mlp.fc1.bias\); it is damaged"):
+        load_vit(DINO, broken, model_args=TINY)
+
+
+def test_a_folder_is_refused_as_weights(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder, expected a .pth, .pt or .safetensors file"):
+        load_vit(DINO, tmp_path, model_args=TINY)
+
+
 class Payload:
     """An object whose unpickling would be noticed."""
 
