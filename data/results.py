@@ -68,7 +68,7 @@ class ResultFolder:
         else:
             for name in self.manifest.records:
                 self._remove(name)
-            (root / "instances.json").unlink(missing_ok=True)
+            _unlink(root / "instances.json")
             self.manifest.clear()
             write_json(run_file, run)
 
@@ -152,10 +152,7 @@ class ResultFolder:
         if record is None or record["status"] != DONE:
             return
         for path in (self._label(name), self._overlay(name), *self._mask_files(name, record["instances"])):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise output_error(path, error) from error
+            _unlink(path)
 
 
 def coco_dataset(records: Iterable[Record]) -> dict[str, Any]:
@@ -179,6 +176,13 @@ def coco_dataset(records: Iterable[Record]) -> dict[str, Any]:
         "annotations": annotations,
         "categories": [{"id": i, "name": name, "supercategory": FOREGROUND} for name, i in categories.items()],
     }
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 def _stamp(source: ImageSource) -> list[int] | None:

@@ -30,20 +30,7 @@ NOT_YET = {
 }
 # Hydra's options that take a value, and those that do not; everything else is a setting, written without dashes.
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
-_FLAGS = (
-    "--info",
-    "-i",
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--resolve",
-    "--run",
-    "-r",
-    "--multirun",
-    "-m",
-    "--shell-completion",
-    "-sc",
-)
+_FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--resolve", "--run", "-r", "--multirun", "-m", "-sc")
 # Settings that are paths are taken as they are typed, whatever Hydra's grammar makes of their characters.
 _PATHS = ("input", "output.dir", "backbone.weights")
 
