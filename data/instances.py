@@ -150,11 +150,18 @@ class Instances:
             for name, values in self.extras.items():
                 value = np.asarray(values[i])
                 if name not in annotation and value.size <= 2 and value.dtype.kind in "biuf":
-                    # json has no infinity, which is the gap of a graph with two tokens
-                    numbers = [number if np.isfinite(number) else None for number in value.ravel().tolist()]
+                    numbers = [_json_number(number) for number in value.ravel().tolist()]
                     annotation[name] = numbers if value.ndim else numbers[0]
             annotations.append(annotation)
         return annotations
+
+
+def _json_number(number: float) -> float | None:
+    # json has no infinity, which is the gap of a graph with two tokens; digits beyond the twelfth change with the number of
+    # threads, and equal results should make equal files
+    if not np.isfinite(number):
+        return None
+    return float(f"{number:.12g}") if isinstance(number, float) else number
 
 
 def _set(instances: Instances, name: str, value: object) -> None:
