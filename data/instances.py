@@ -156,7 +156,7 @@ class Instances:
         return annotations
 
 
-def _json_number(number: float) -> float | None:
+def _json_number(number: Any) -> Any:
     # json has no infinity, which is the gap of a graph with two tokens; digits beyond the twelfth change with the number of
     # threads, and equal results should make equal files
     if not np.isfinite(number):
