@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,17 @@ class FeatureGrid:
 
     def __len__(self) -> int:
         return len(self.geometries)
+
+    def __getitem__(self, images: slice) -> FeatureGrid:
+        """Some of the images."""
+        return replace(
+            self,
+            tokens=self.tokens[images],
+            geometries=self.geometries[images],
+            cls=None if self.cls is None else self.cls[images],
+            registers=None if self.registers is None else self.registers[images],
+            attention=None if self.attention is None else self.attention[images],
+        )
 
     def padded_tokens(self) -> Tensor:
         """Which tokens hold padding: (B, N) bool on the tokens' device."""

@@ -33,6 +33,7 @@ class Instances:
         metadata: values of the image as a whole, such as ``reason``: why nothing was found.
 
     Raises:
+        TypeError: if the masks are neither.
         ValueError: if lengths, shapes or ranges do not fit.
     """
 
@@ -46,6 +47,9 @@ class Instances:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        masks: Any = self.masks
+        if not isinstance(masks, (np.ndarray, RleMasks)):
+            raise TypeError(f"masks must be a NumPy array (n, H, W) or RleMasks, got {type(masks).__name__}")
         count = len(self.masks)
         _set(self, "scores", np.asarray(self.scores, dtype=np.float32))
         _set(self, "boxes", np.asarray(self.boxes, dtype=np.float32))

@@ -24,6 +24,9 @@ from eigenseg.discovery.spectral import (
     solve_ncut,
 )
 
+# Entries of the graphs that are built at once; in float32 and with what building needs besides, about 2.5 GB.
+_GRAPH_ENTRIES = 2**28
+
 
 class Cut(NamedTuple):
     """One object per image, in tokens."""
@@ -122,6 +125,10 @@ class TokenCut:
         if features.tokens.shape[1] < 2:
             reason = "the image holds a single token, nothing can be cut; enlarge it with preprocess.resize"
             return [Instances.empty(geometry.image_size, reason) for geometry in features.geometries]
+        chunk = max(1, _GRAPH_ENTRIES // features.tokens.shape[1] ** 2)
+        return [found for start in range(0, len(features), chunk) for found in self._cut(features[start : start + chunk])]
+
+    def _cut(self, features: FeatureGrid) -> list[Instances]:
         valid = ~features.padded_tokens() if self.padding == "drop" else None
         cut = tokencut(features.tokens, features.grid, self.tau, self.eps, valid, self.solver)
         return [_instances(cut, features, i) for i in range(len(features))]

@@ -37,6 +37,19 @@ class Affinity:
     valid: Tensor
     non_finite: Tensor
 
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    def __getitem__(self, images: slice) -> Affinity:
+        """Graphs of some of the images."""
+        return replace(
+            self,
+            binary=self.binary[images],
+            row_sums=self.row_sums[images],
+            valid=self.valid[images],
+            non_finite=self.non_finite[images],
+        )
+
     @property
     def degrees(self) -> Tensor:
         """Diagonal of D: (B, N) float64, a N + c sum_j B_ij, and 0 for excluded tokens."""

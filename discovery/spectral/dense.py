@@ -34,8 +34,8 @@ def solve_ncut_dense(affinity: Affinity, k: int = 1) -> NcutResult:
     batch, tokens = affinity.valid.shape
     if not 1 <= k < tokens:
         raise ValueError(f"k must be in 1..{tokens - 1} for graphs of {tokens} tokens, got {k}")
-    weights, degrees = affinity.dense(), affinity.degrees
-    solved = [_solve_one(weights[i], degrees[i], affinity.valid[i], k) for i in range(batch)]
+    # One image's float64 matrix at a time: a batch of them would be the largest thing in memory.
+    solved = [_solve_one(affinity[i : i + 1], k) for i in range(batch)]
     values, vectors, residuals, gaps, proven, status = zip(*solved, strict=True)
     return NcutResult(
         eigenvalues=torch.stack(values),
@@ -44,13 +44,13 @@ def solve_ncut_dense(affinity: Affinity, k: int = 1) -> NcutResult:
         gap=torch.stack(gaps),
         proven=torch.stack(proven),
         status=status,
-        passes=torch.zeros(batch, dtype=torch.int64, device=degrees.device),
+        passes=torch.zeros(batch, dtype=torch.int64, device=affinity.valid.device),
     )
 
 
-def _solve_one(
-    weights: Tensor, degrees: Tensor, valid: Tensor, k: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Status]:
+def _solve_one(affinity: Affinity, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Status]:
+    """Eigenvalues, vectors, residuals, gap, proven tokens and status of a single graph."""
+    degrees, valid = affinity.degrees[0], affinity.valid[0]
     tokens = len(valid)
     values, residuals = degrees.new_ones(k), degrees.new_zeros(k)
     vectors, proven = degrees.new_zeros(tokens, k), torch.zeros_like(valid)
@@ -59,7 +59,7 @@ def _solve_one(
         return values, vectors, residuals, degrees.new_full((), torch.inf), proven, Status.TRIVIAL
 
     root = degrees[inside].sqrt()
-    matrix = weights[inside][:, inside] / (root[:, None] * root[None, :])
+    matrix = affinity.dense()[0][inside][:, inside] / (root[:, None] * root[None, :])
     trivial = root / root.norm()
     pairs = min(k + 1, len(inside) - 1)
     mu, y = _largest_pairs(matrix - 2 * trivial[:, None] * trivial[None, :], pairs)

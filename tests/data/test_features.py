@@ -56,3 +56,16 @@ def test_what_does_not_fit_is_named_with_what_would(changes: dict[str, Any], mes
     fitting = a_grid(cls=torch.zeros(2, 4), registers=torch.zeros(2, 7, 4), attention=torch.zeros(2, 3, 6))
     with pytest.raises(ValueError, match=message):
         replace(fitting, **changes)
+
+
+def test_a_slice_holds_everything_of_its_images() -> None:
+    size = (8, 12)
+    geometries = tuple(Geometry((8 + i, 12), size, size, 4) for i in range(3))
+    parts = {"cls": torch.rand(3, 5), "registers": torch.rand(3, 2, 5), "attention": torch.rand(3, 4, 6)}
+    features = FeatureGrid(torch.rand(3, 6, 5), (2, 3), "key", geometries, **parts)
+    last = features[1:]
+    assert last.geometries == geometries[1:]
+    assert torch.equal(last.tokens, features.tokens[1:])
+    for name, value in parts.items():
+        assert torch.equal(getattr(last, name), value[1:])
+    assert FeatureGrid(torch.rand(3, 6, 5), (2, 3), "key", geometries)[:1].cls is None

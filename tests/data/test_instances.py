@@ -223,6 +223,11 @@ def test_numbers_in_files_keep_twelve_digits_and_whole_numbers_stay_whole() -> N
     assert annotation["point"] == [0.1, 0.333333333333]
 
 
+def test_masks_of_another_type_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"masks must be a NumPy array \(n, H, W\) or RleMasks, got list"):
+        Instances([np.ones(SIZE, bool)], np.ones(1), np.zeros((1, 4)), SIZE)  # type: ignore[arg-type]
+
+
 def test_boxes_that_are_not_n_by_4_are_refused() -> None:
     with pytest.raises(ValueError, match="boxes"):
         Instances(np.zeros((2, *SIZE), bool), np.ones(2), np.array([[0, 1], [0, 1], [5, 6], [5, 6]]), SIZE)

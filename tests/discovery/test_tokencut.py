@@ -13,7 +13,7 @@ from scipy import linalg, ndimage
 from torch import Tensor
 
 from eigenseg.data import FeatureGrid, Geometry
-from eigenseg.discovery.spectral import Status, build_affinity
+from eigenseg.discovery.spectral import Affinity, NcutResult, Status, build_affinity, solve_ncut
 from eigenseg.discovery.tokencut import TokenCut, tokencut
 
 
@@ -81,6 +81,20 @@ def test_a_batch_is_cut_like_each_image_alone() -> None:
         alone = tokencut(points[i : i + 1], (9, 12))
         assert torch.equal(together.mask[i], alone.mask[0])
         assert together.ncut.status[i] is alone.ncut.status[0]
+
+
+def test_graphs_too_large_to_be_built_together_are_cut_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = batch_of(torch.stack([scene(seed) for seed in range(5)]), (9, 12))
+    together, sizes = TokenCut()(features), []
+
+    def solver(affinity: Affinity, k: int = 1) -> NcutResult:
+        sizes.append(len(affinity))
+        return solve_ncut(affinity, k)
+
+    monkeypatch.setattr("eigenseg.discovery.tokencut._GRAPH_ENTRIES", 2 * 108**2 + 1)
+    for one, other in zip(TokenCut(solver=solver)(features), together, strict=True):
+        np.testing.assert_array_equal(one.masks, other.masks)
+    assert sizes == [2, 2, 1]
 
 
 def test_result_is_in_original_pixels() -> None:
