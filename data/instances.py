@@ -161,11 +161,11 @@ class Instances:
 
 
 def _json_number(number: Any) -> Any:
-    # json has no infinity, which is the gap of a graph with two tokens; digits beyond the twelfth change with the number of
-    # threads, and equal results should make equal files
+    # json has no infinity, which is the gap of a graph with two tokens; seven digits are what a reader needs, and with more
+    # of them equal results would make different files on another number of threads
     if not np.isfinite(number):
         return None
-    return float(f"{number:.12g}") if isinstance(number, float) else number
+    return float(f"{number:.7g}") if isinstance(number, float) else number
 
 
 def _set(instances: Instances, name: str, value: object) -> None:

@@ -7,8 +7,9 @@ from eigenseg.discovery.spectral.affinity import (
     check_graph_parameters,
     normalized_cut,
 )
+from eigenseg.discovery.spectral.certificate import Status
 from eigenseg.discovery.spectral.dense import solve_ncut_dense
-from eigenseg.discovery.spectral.result import NcutResult, Status, orient, peak_index
+from eigenseg.discovery.spectral.result import NcutResult, orient, peak_index
 from eigenseg.discovery.spectral.solve import NcutSolver, solve_ncut
 
 __all__ = [

@@ -28,6 +28,7 @@ class Affinity:
         scale: c, what an edge adds.
         valid: (B, N) bool, tokens that belong to the graph. The others take no part in N, products or degrees.
         non_finite: (B,) int64, tokens with NaN or infinite features; they are kept without edges, like masked ones.
+        features: (B, N, D) float32 of unit length, for a solver's first guess; None if the graph came from elsewhere.
     """
 
     binary: Tensor
@@ -36,6 +37,7 @@ class Affinity:
     scale: float
     valid: Tensor
     non_finite: Tensor
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.valid)
@@ -48,6 +50,7 @@ class Affinity:
             row_sums=self.row_sums[images],
             valid=self.valid[images],
             non_finite=self.non_finite[images],
+            features=None if self.features is None else self.features[images],
         )
 
     @property
@@ -124,6 +127,7 @@ def build_affinity(
         scale=1 - eps if weights == "image" else 1.0,
         valid=valid,
         non_finite=(valid & ~finite).sum(dim=1),
+        features=unit,
     )
 
 

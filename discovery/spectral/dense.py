@@ -7,12 +7,8 @@ from scipy import linalg
 from torch import Tensor
 
 from eigenseg.discovery.spectral.affinity import Affinity
-from eigenseg.discovery.spectral.result import NcutResult, Status, orient
-
-_REPEATED = 1e-9  # below this gap rounding decides which vector of an eigenspace comes out
-_NO_CUT = 1e-9  # lambda_2 this close to 1: the graph is the rank-one background alone
-_ROUNDING = 1e-13  # residual that float64 leaves on an exactly solved pair
-_LOOSE_ANGLE = 1e-3  # a vector known no better than this angle decides nothing
+from eigenseg.discovery.spectral.certificate import Status, judge, proven_tokens, vector_angle
+from eigenseg.discovery.spectral.result import NcutResult, orient
 
 
 def solve_ncut_dense(affinity: Affinity, k: int = 1) -> NcutResult:
@@ -29,11 +25,8 @@ def solve_ncut_dense(affinity: Affinity, k: int = 1) -> NcutResult:
         TypeError: if the affinity is something else.
         ValueError: if k is out of range.
     """
-    if not isinstance(affinity, Affinity):
-        raise TypeError(f"affinity must come from build_affinity, got {type(affinity).__name__}")
-    batch, tokens = affinity.valid.shape
-    if not 1 <= k < tokens:
-        raise ValueError(f"k must be in 1..{tokens - 1} for graphs of {tokens} tokens, got {k}")
+    require_pairs(affinity, k)
+    batch = len(affinity)
     # One image's float64 matrix at a time: a batch of them would be the largest thing in memory.
     solved = [_solve_one(affinity[i : i + 1], k) for i in range(batch)]
     values, vectors, residuals, gaps, proven, status = zip(*solved, strict=True)
@@ -69,15 +62,20 @@ def _solve_one(affinity: Affinity, k: int) -> tuple[Tensor, Tensor, Tensor, Tens
 
     values, residuals = 1 - mu[:k], residual[:, :k].norm(dim=0)
     vectors[inside] = x
-    # Davis-Kahan: the angle to the true vector is at most residual over gap.
     first_gap = mu[0] - mu[1] if pairs > 1 else gap
-    angle = 2**0.5 * (residuals[0] + _ROUNDING) / first_gap.clamp(min=_ROUNDING)
-    if 1 - mu[0] > 1 - _NO_CUT:
-        return values, vectors, residuals, gap, proven, Status.TRIVIAL
-    if first_gap <= _REPEATED or angle > _LOOSE_ANGLE:
-        return values, vectors, residuals, gap, proven, Status.DEGENERATE
-    proven[inside] = _proven(x[:, 0], matrix, residual[:, 0], mu[0], angle, root)
-    return values, vectors, residuals, gap, proven, Status.DENSE
+    angle = vector_angle(residuals[0], first_gap)
+    (status,) = judge(mu[:1], first_gap[None], angle[None], Status.DENSE)
+    if status is Status.DENSE:
+        proven[inside] = proven_tokens(
+            x[None, :, 0],
+            residual[None, :, 0],
+            mu[:1],
+            angle[None],
+            matrix.norm(dim=1)[None],
+            1 / root[None],
+            torch.ones_like(inside, dtype=torch.bool)[None],
+        )[0]
+    return values, vectors, residuals, gap, proven, status
 
 
 def _largest_pairs(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -91,11 +89,15 @@ def _largest_pairs(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mu[::-1].copy()), torch.from_numpy(y[:, ::-1].copy())
 
 
-def _proven(x: Tensor, matrix: Tensor, residual: Tensor, mu: Tensor, angle: Tensor, root: Tensor) -> Tensor:
-    """Tokens whose side of the mean no error within the bound can change.
+def require_pairs(affinity: Affinity, k: int) -> None:
+    """Refuse what no solver can answer.
 
-    One multiplication by M turns the angle's error into |e_i| <= |M_i| angle / mu per entry, plus what separates the vector
-    from its own product, |residual_i| / mu.
+    Raises:
+        TypeError: if the affinity is something else.
+        ValueError: if k is not in 1..N-1.
     """
-    error = (matrix.norm(dim=1) * angle + residual.abs()) / (mu * root)
-    return torch.gt((x - x.mean()).abs(), error + error.mean())
+    if not isinstance(affinity, Affinity):
+        raise TypeError(f"affinity must come from build_affinity, got {type(affinity).__name__}")
+    tokens = affinity.valid.shape[1]
+    if not 1 <= k < tokens:
+        raise ValueError(f"k must be in 1..{tokens - 1} for graphs of {tokens} tokens, got {k}")

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
 
+from eigenseg.discovery.spectral.certificate import Status
+
 # Twin tokens of a binary graph have equal entries up to rounding; the lowest index among them is the peak on every machine.
 _TIE = 1e-9
-
-
-class Status(Enum):
-    """How an image's eigenpairs were obtained, and whether they mean something."""
-
-    CONVERGED = "converged"  # by the iteration, to its tolerance
-    DENSE = "dense"  # by a dense float64 factorisation
-    DEGENERATE = "degenerate"  # the wanted eigenvalue is repeated: valid vectors, but the partition is arbitrary
-    TRIVIAL = "trivial"  # lambda_2 = 1: constant, fully masked or single-token input has no cut
-    FAILED = "failed"  # the iteration did not converge and no fallback was allowed
 
 
 @dataclass(frozen=True)

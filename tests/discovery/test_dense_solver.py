@@ -8,7 +8,7 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
-from eigenseg.discovery.spectral import Affinity, Status, build_affinity, solve_ncut, solve_ncut_dense
+from eigenseg.discovery.spectral import Affinity, Status, build_affinity, solve_ncut_dense
 
 EPS = 1e-5
 
@@ -47,7 +47,7 @@ def published(affinity: Affinity, last: int) -> tuple[np.ndarray, np.ndarray]:
 def test_pairs_equal_the_published_solver(tokens: int, tau: float) -> None:
     generator = torch.Generator().manual_seed(tokens)
     affinity = build_affinity(torch.randn(1, tokens, 6, generator=generator), tau=tau)
-    result = solve_ncut(affinity, k=3)
+    result = solve_ncut_dense(affinity, k=3)
     values, vectors = published(affinity, 3)
     np.testing.assert_allclose(result.eigenvalues[0].numpy(), values, atol=1e-11)
     for j in range(3):
@@ -60,7 +60,7 @@ def test_pairs_equal_the_published_solver(tokens: int, tau: float) -> None:
 
 def test_eigenvectors_have_unit_volume_and_a_positive_peak() -> None:
     affinity = build_affinity(torch.randn(3, 60, 5, generator=torch.Generator().manual_seed(1)))
-    x = solve_ncut(affinity, k=4).eigenvectors
+    x = solve_ncut_dense(affinity, k=4).eigenvectors
     volume = torch.einsum("bnk,bn,bnl->bkl", x, affinity.degrees, x)
     torch.testing.assert_close(volume, torch.eye(4, dtype=torch.float64).expand(3, 4, 4), rtol=0, atol=1e-12)
     assert (x.amax(dim=1) >= -x.amin(dim=1)).all()
@@ -71,7 +71,7 @@ def test_two_cliques_have_their_closed_form_eigenvalue(first: int, second: int) 
     tokens = first + second
     volumes = [size * (size * (1 - EPS) + tokens * EPS) for size in (first, second)]
     expected = EPS * first * second * (1 / volumes[0] + 1 / volumes[1])
-    result = solve_ncut(graph(cliques(first, second)))
+    result = solve_ncut_dense(graph(cliques(first, second)))
     assert result.eigenvalues.item() == pytest.approx(expected, abs=1e-13)
     side = result.eigenvectors[0, :, 0] > 0
     assert side[:first].unique().numel() == side[first:].unique().numel() == 1
@@ -82,7 +82,7 @@ def test_two_cliques_have_their_closed_form_eigenvalue(first: int, second: int) 
 def test_isolated_tokens_share_their_closed_form_eigenvalue() -> None:
     tokens = 50
     expected = tokens * EPS / (1 + (tokens - 1) * EPS)
-    values = solve_ncut(graph(cliques(1, 1, 1, 47)), k=3).eigenvalues[0]
+    values = solve_ncut_dense(graph(cliques(1, 1, 1, 47)), k=3).eigenvalues[0]
     assert values[1].item() == pytest.approx(expected, abs=1e-13)  # two antisymmetric ones among the three
     assert values[2].item() == pytest.approx(expected, abs=1e-13)
 
@@ -90,14 +90,14 @@ def test_isolated_tokens_share_their_closed_form_eigenvalue() -> None:
 def test_masked_tokens_have_the_closed_form_entry() -> None:
     points = torch.randn(1, 80, 5, generator=torch.Generator().manual_seed(4))
     masked = torch.arange(80)[None] < 17
-    result = solve_ncut(build_affinity(points).mask(masked))
+    result = solve_ncut_dense(build_affinity(points).mask(masked))
     x, value = result.eigenvectors[0, :, 0], result.eigenvalues[0, 0]
     torch.testing.assert_close(x[:17], (x.mean() / (1 - value)).expand(17), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("binary", [torch.ones(30, 30), torch.zeros(30, 30), torch.ones(2, 2)])
 def test_a_graph_without_structure_is_trivial(binary: Tensor) -> None:
-    result = solve_ncut(graph(binary))
+    result = solve_ncut_dense(graph(binary))
     assert result.status == (Status.TRIVIAL,)
     assert result.eigenvalues.item() == pytest.approx(1, abs=1e-12)
     assert not result.proven.any()
@@ -109,14 +109,14 @@ def test_a_graph_without_structure_is_trivial(binary: Tensor) -> None:
     ids=["all isolated", "3 equal cliques", "12 equal cliques", "ring"],
 )
 def test_a_repeated_eigenvalue_is_flagged_and_nothing_is_claimed(binary: Tensor) -> None:
-    result = solve_ncut(graph(binary))
+    result = solve_ncut_dense(graph(binary))
     assert result.status == (Status.DEGENERATE,)
     assert result.gap.item() < 1e-9
     assert not result.proven.any()
 
 
 def test_the_one_token_that_lies_exactly_at_the_mean_is_the_one_not_proven() -> None:
-    result = solve_ncut(graph(band(301, 30, ring=False)))
+    result = solve_ncut_dense(graph(band(301, 30, ring=False)))
     assert result.status == (Status.DENSE,)
     assert (~result.proven[0]).nonzero().flatten().tolist() == [150]
 
@@ -125,7 +125,7 @@ def test_every_proven_token_lies_where_the_published_solver_puts_it() -> None:
     proven = 0
     for seed in range(20):
         affinity = build_affinity(torch.randn(1, 90, 4, generator=torch.Generator().manual_seed(seed)), tau=0.3)
-        result = solve_ncut(affinity)
+        result = solve_ncut_dense(affinity)
         vector = published(affinity, 2)[1][:, 0]
         vector = vector * np.sign(vector @ result.eigenvectors[0, :, 0].numpy())
         ours = (result.eigenvectors[0, :, 0] > result.eigenvectors[0, :, 0].mean()).numpy()
@@ -139,15 +139,15 @@ def test_gap_is_the_distance_to_the_next_eigenvalue() -> None:
     affinity = build_affinity(torch.randn(1, 40, 5, generator=torch.Generator().manual_seed(5)))
     values = published(affinity, 4)[0]
     for k in (1, 2, 3):
-        assert solve_ncut(affinity, k).gap.item() == pytest.approx(values[k] - values[k - 1], abs=1e-11)
+        assert solve_ncut_dense(affinity, k).gap.item() == pytest.approx(values[k] - values[k - 1], abs=1e-11)
 
 
 def test_excluded_tokens_are_solved_as_the_smaller_graph() -> None:
     points = torch.randn(2, 40, 5, generator=torch.Generator().manual_seed(6))
     valid = torch.rand(2, 40, generator=torch.Generator().manual_seed(7)) > 0.3
-    together = solve_ncut(build_affinity(points, valid=valid), k=2)
+    together = solve_ncut_dense(build_affinity(points, valid=valid), k=2)
     for i in range(2):
-        alone = solve_ncut(build_affinity(points[i : i + 1, valid[i]]), k=2)
+        alone = solve_ncut_dense(build_affinity(points[i : i + 1, valid[i]]), k=2)
         torch.testing.assert_close(together.eigenvalues[i], alone.eigenvalues[0], rtol=0, atol=1e-13)
         torch.testing.assert_close(together.eigenvectors[i, valid[i]], alone.eigenvectors[0], rtol=0, atol=1e-11)
         assert together.eigenvectors[i, ~valid[i]].abs().max() == 0
@@ -157,14 +157,14 @@ def test_an_image_with_too_few_tokens_left_is_trivial_and_leaves_the_others_alon
     points = torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(8))
     valid = torch.ones(2, 30, dtype=torch.bool)
     valid[0, 1:] = False
-    result = solve_ncut(build_affinity(points, valid=valid))
+    result = solve_ncut_dense(build_affinity(points, valid=valid))
     assert result.status == (Status.TRIVIAL, Status.DENSE)
-    torch.testing.assert_close(result.eigenvectors[1], solve_ncut(build_affinity(points[1:])).eigenvectors[0])
+    torch.testing.assert_close(result.eigenvectors[1], solve_ncut_dense(build_affinity(points[1:])).eigenvectors[0])
 
 
 def test_what_is_no_affinity_is_refused() -> None:
     with pytest.raises(TypeError, match="affinity must come from build_affinity, got Tensor"):
-        solve_ncut(torch.ones(1, 5, 5))  # type: ignore[arg-type]
+        solve_ncut_dense(torch.ones(1, 5, 5))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("k", [0, 5, 6])

@@ -1,0 +1,241 @@
+"""The iteration returns what the dense oracle returns, on easy graphs and on every kind that breaks subspace methods."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from eigenseg.discovery.spectral import Affinity, NcutResult, Status, build_affinity, solve_ncut, solve_ncut_dense
+from eigenseg.discovery.spectral.deflated import deflate
+
+N, EPS = 900, 1e-5
+
+
+def graph(binary: Tensor) -> Affinity:
+    """An affinity from a 0/1 matrix (N, N), without features."""
+    return Affinity(
+        binary=binary[None].float(),
+        row_sums=binary[None].sum(dim=2).double(),
+        offset=EPS,
+        scale=1 - EPS,
+        valid=torch.ones(1, len(binary), dtype=torch.bool),
+        non_finite=torch.zeros(1, dtype=torch.int64),
+    )
+
+
+def scene(seed: int, noise: float, regions: int = 4, tokens: int = N, width: int = 24) -> Tensor:
+    """Features (1, N, D) of regions with noise; more noise makes sparser graphs with smaller gaps."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(regions, width, generator=generator)
+    labels = (torch.arange(tokens) * regions) // tokens
+    return (centres[labels] + noise * torch.randn(tokens, width, generator=generator))[None]
+
+
+def cliques(*sizes: int) -> Tensor:
+    return torch.block_diag(*(torch.ones(size, size) for size in sizes))
+
+
+def band(tokens: int, width: int, ring: bool) -> Tensor:
+    distance = (torch.arange(tokens)[:, None] - torch.arange(tokens)[None]).abs()
+    return (torch.minimum(distance, tokens - distance) if ring else distance) <= width
+
+
+def lattice(rows: int, columns: int, radius: float) -> Tensor:
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    points = torch.stack([y.flatten(), x.flatten()], dim=1).float()
+    return torch.cdist(points, points) <= radius + 1e-6
+
+
+def random_graph(density: float) -> Tensor:
+    upper = (torch.rand(N, N, generator=torch.Generator().manual_seed(1)) < density).triu()
+    return (upper | upper.T | torch.eye(N, dtype=torch.bool)).float()
+
+
+def isolate(affinity: Affinity, tokens: int) -> Affinity:
+    """Cut all edges of the first tokens but their self-loops."""
+    binary = affinity.binary.clone()
+    binary[:, :tokens], binary[:, :, :tokens] = 0, 0
+    binary[:, torch.arange(tokens), torch.arange(tokens)] = 1
+    return graph(binary[0])
+
+
+def masked(affinity: Affinity, share: float) -> Affinity:
+    hidden = torch.rand(1, N, generator=torch.Generator().manual_seed(2)) < share
+    return affinity.mask(hidden)
+
+
+def all_but(kept: int) -> Affinity:
+    return build_affinity(scene(0, 0.5)).mask(torch.arange(N)[None] >= kept)
+
+
+def wrong_bits(result: NcutResult, oracle: NcutResult) -> int:
+    first, second = (one.eigenvectors[:, :, 0] for one in (result, oracle))
+    return int(((first > first.mean(dim=1, keepdim=True)) != (second > second.mean(dim=1, keepdim=True))).sum())
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.8, 1.2, 1.6])
+@pytest.mark.parametrize("seed", range(4))
+def test_regions_are_cut_as_by_the_oracle(seed: int, noise: float) -> None:
+    affinity = build_affinity(scene(seed, noise))
+    for rounds in range(3):
+        result, oracle = solve_ncut(affinity), solve_ncut_dense(affinity)
+        assert result.status == (Status.CONVERGED,)
+        assert wrong_bits(result, oracle) == 0
+        assert result.proven.all()
+        torch.testing.assert_close(result.eigenvalues, oracle.eigenvalues, rtol=0, atol=1e-11)
+        assert result.residuals.max() <= 1e-10
+        assert 0 < result.gap.item() <= oracle.gap.item() + 1e-9
+        x = oracle.eigenvectors[:, :, 0]
+        affinity = affinity.mask(x > x.mean())  # the next object, as in MaskCut
+        assert rounds < 3
+
+
+CONVERGED, DENSE, DEGENERATE, TRIVIAL = Status.CONVERGED, Status.DENSE, Status.DEGENERATE, Status.TRIVIAL
+PHOTO = build_affinity(scene(7, 0.8))
+NASTY: dict[str, tuple[Affinity, Status]] = {
+    "all ones": (graph(torch.ones(N, N)), TRIVIAL),
+    "all masked": (graph(torch.zeros(N, N)), TRIVIAL),
+    "identity": (graph(torch.eye(N)), DEGENERATE),
+    "1 isolated": (isolate(PHOTO, 1), CONVERGED),
+    "2 isolated": (isolate(PHOTO, 2), CONVERGED),
+    "100 isolated": (isolate(PHOTO, 100), CONVERGED),
+    "10 % masked": (masked(PHOTO, 0.1), CONVERGED),
+    "50 % masked": (masked(PHOTO, 0.5), CONVERGED),
+    "90 % masked": (masked(PHOTO, 0.9), DENSE),
+    "1 left": (all_but(1), DENSE),
+    "2 left": (all_but(2), DENSE),
+    "10 left": (all_but(10), DENSE),
+    "20 left": (all_but(20), DENSE),
+    "10 isolated, rest masked": (isolate(graph(torch.zeros(N, N)), 10), DEGENERATE),
+    "2 equal cliques": (graph(cliques(450, 450)), CONVERGED),
+    "2 unequal cliques": (graph(cliques(100, 800)), CONVERGED),
+    "3 unequal cliques": (graph(cliques(200, 300, 400)), CONVERGED),
+    "12 cliques": (graph(cliques(*range(69, 81), 6)), CONVERGED),
+    "3 equal cliques": (graph(cliques(300, 300, 300)), DEGENERATE),
+    "30 equal cliques": (graph(cliques(*[30] * 30)), DEGENERATE),
+    "40 unequal cliques": (graph(cliques(*range(3, 43))), DENSE),
+    "path, bandwidth 100": (graph(band(N, 100, ring=False)), CONVERGED),
+    "path, bandwidth 10": (graph(band(N, 10, ring=False)), DENSE),
+    "ring, bandwidth 100": (graph(band(N, 100, ring=True)), DEGENERATE),
+    "30x30 lattice, radius 3": (graph(lattice(30, 30, 3)), DEGENERATE),
+    "25x36 lattice, radius 8": (graph(lattice(25, 36, 8)), CONVERGED),
+    "random graph, 1 %": (graph(random_graph(0.01)), DENSE),
+    "random graph, 30 %": (graph(random_graph(0.3)), DENSE),
+    "4 tokens": (build_affinity(scene(3, 0.2, regions=2, tokens=4)), DENSE),
+    "49 tokens": (build_affinity(scene(3, 0.8, tokens=49)), DENSE),
+    "two constant clusters": (build_affinity(torch.eye(2).repeat_interleave(450, dim=0)[None]), CONVERGED),
+}
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_hard_graphs_have_their_status_and_the_oracles_partition(name: str) -> None:
+    affinity, status = NASTY[name]
+    result = solve_ncut(affinity)
+    assert result.status == (status,)
+    if status in (DEGENERATE, TRIVIAL):
+        assert not result.proven.any()
+        return
+    oracle = solve_ncut_dense(affinity)
+    assert wrong_bits(result, oracle) == 0
+    torch.testing.assert_close(result.eigenvalues, oracle.eigenvalues, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("k", [2, 4, 7])
+def test_several_pairs_equal_the_oracles_isolated_and_masked_tokens_included(k: int) -> None:
+    for affinity in (build_affinity(scene(5, 1.2)), isolate(PHOTO, 5), masked(PHOTO, 0.3), all_but(20)):
+        result, oracle = solve_ncut(affinity, k), solve_ncut_dense(affinity, k)
+        torch.testing.assert_close(result.eigenvalues, oracle.eigenvalues, rtol=0, atol=1e-10)
+        volume = torch.einsum("bnk,bn,bnl->bkl", result.eigenvectors, affinity.degrees, result.eigenvectors)
+        torch.testing.assert_close(volume, torch.eye(k, dtype=torch.float64)[None], rtol=0, atol=1e-8)
+        weights = affinity.dense()[0]
+        laplacian = torch.diag(affinity.degrees[0]) - weights
+        left, right = laplacian @ result.eigenvectors[0], affinity.degrees[0][:, None] * result.eigenvectors[0]
+        torch.testing.assert_close(left, right * result.eigenvalues[0], rtol=0, atol=1e-7)
+
+
+def test_a_batch_of_mixed_difficulty_is_solved_like_each_image_alone() -> None:
+    broken = scene(1, 0.8)
+    broken[0, 77] = torch.nan
+    points = torch.cat([scene(0, 0.3), torch.ones(1, N, 24), broken, scene(2, 1.6), scene(3, 0.0), scene(4, 1.2)])
+    together = solve_ncut(build_affinity(points))
+    for i in range(len(points)):
+        alone = solve_ncut(build_affinity(points[i : i + 1]))
+        assert together.status[i] is alone.status[0]
+        assert torch.equal(together.proven[i], alone.proven[0])
+        assert together.passes[i] == alone.passes[0]
+        if together.status[i] is CONVERGED:
+            torch.testing.assert_close(together.eigenvectors[i], alone.eigenvectors[0], rtol=0, atol=1e-10)
+
+
+def test_one_thread_and_two_give_the_same_partition() -> None:
+    affinity, threads = build_affinity(scene(6, 1.2)), torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            results.append(solve_ncut(affinity))
+    finally:
+        torch.set_num_threads(threads)
+    assert wrong_bits(*results) == 0
+    assert torch.equal(results[0].proven, results[1].proven)
+
+
+def test_excluded_tokens_are_solved_as_the_smaller_graph() -> None:
+    points, valid = scene(8, 0.8), torch.rand(1, N, generator=torch.Generator().manual_seed(3)) > 0.3
+    result = solve_ncut(build_affinity(points, valid=valid))
+    smaller = solve_ncut_dense(build_affinity(points[:, valid[0]]))
+    torch.testing.assert_close(result.eigenvalues, smaller.eigenvalues, rtol=0, atol=1e-11)
+    torch.testing.assert_close(result.eigenvectors[:, valid[0]], smaller.eigenvectors, rtol=0, atol=1e-8)
+    assert result.eigenvectors[:, ~valid[0]].abs().max() == 0
+    assert not result.proven[:, ~valid[0]].any()
+
+
+def test_a_warm_start_needs_fewer_passes_and_finds_the_same() -> None:
+    affinity = build_affinity(scene(9, 1.2))
+    first = solve_ncut(affinity)
+    again = solve_ncut(affinity.mask(torch.arange(N)[None] < 40), start=first.ritz_block)
+    cold = solve_ncut(affinity.mask(torch.arange(N)[None] < 40))
+    assert wrong_bits(again, cold) == 0
+    assert again.passes.item() < cold.passes.item()
+
+
+def test_numbers_do_not_touch_the_global_generator_and_repeat() -> None:
+    before = torch.get_rng_state()
+    affinity = build_affinity(scene(10, 0.8))
+    first, second = solve_ncut(affinity, start="random"), solve_ncut(affinity, start="random")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.eigenvectors, second.eigenvectors)
+
+
+def test_row_norms_equal_those_of_the_dense_matrix() -> None:
+    affinity = masked(PHOTO, 0.2)
+    root = affinity.degrees[0].sqrt()
+    expected = (affinity.dense()[0] / root[:, None] / root[None]).norm(dim=1)
+    torch.testing.assert_close(deflate(affinity).row_norms()[0], expected, rtol=1e-12, atol=0)
+
+
+def test_an_image_that_does_not_converge_goes_where_fallback_says() -> None:
+    affinity = graph(band(N, 10, ring=False))
+    flagged = solve_ncut(affinity, fallback="flag")
+    assert flagged.status == (Status.FAILED,)
+    assert flagged.residuals.item() > 1e-10
+    assert not flagged.proven.any()
+    with pytest.raises(RuntimeError, match=r"image 0 did not converge: residual .* passes; use fallback='dense'"):
+        solve_ncut(affinity, fallback="raise")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k must be in 1..899"),
+        ({"k": 30}, "k=30 pairs need keep above 30, got keep=24"),
+        ({"block": 8, "keep": 4, "basis": 32}, "block=8, keep=4, basis=32 do not fit"),
+        ({"block": 8, "keep": 16, "basis": 30}, "do not fit: keep must be at least block"),
+        ({"fallback": "pray"}, "fallback must be 'dense', 'raise' or 'flag', got 'pray'"),
+        ({"start": "warm"}, "start must be 'features', 'random' or a"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        solve_ncut(PHOTO, **options)  # type: ignore[arg-type]

@@ -1,0 +1,52 @@
+"""On graphs of real photographs the partition is the published solver's, token by token, through three masked rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+from torch import Tensor
+
+from eigenseg.data import Preprocess, find_images, plan_geometry, prepare_image, read_image
+from eigenseg.discovery import Backbone, ColorTexture, ViTBackbone
+from eigenseg.discovery.partition import bipartition, component_of
+from eigenseg.discovery.spectral import Affinity, Status, build_affinity, solve_ncut
+
+GRID = (30, 30)
+
+
+def tokens_of(path: Path, backbone: Backbone, side: int) -> Tensor:
+    image = read_image(path)
+    geometry = plan_geometry((image.shape[0], image.shape[1]), backbone.patch_size, Preprocess("square", side))
+    return backbone(prepare_image(image, geometry, backbone.mean, backbone.std)[None], [geometry]).tokens
+
+
+def published_bits(affinity: Affinity, like: np.ndarray) -> np.ndarray:
+    weights = affinity.dense()[0].numpy()
+    degrees = np.diag(weights.sum(axis=1))
+    vector = linalg.eigh(degrees - weights, degrees, subset_by_index=[1, 2])[1][:, 0]
+    vector = vector * np.sign(vector @ degrees @ like)
+    return vector > vector.mean()
+
+
+@pytest.mark.slow
+def test_no_bit_differs_on_576_graphs(test_data: Path) -> None:
+    vit = ViTBackbone("vit_small_patch16_224.dino", "random", center=True, position="dino")
+    graphs = 0
+    for source in find_images(test_data / "photos"):
+        colour = tokens_of(source.path, ColorTexture(), 240)
+        noise = torch.randn(colour.shape, generator=torch.Generator().manual_seed(0))
+        for tokens in (tokens_of(source.path, vit, 480), colour, colour + 0.7 * noise, colour + 1.4 * noise):
+            for tau in (0.15, 0.2):
+                affinity = build_affinity(tokens, tau)
+                for _ in range(3):
+                    result, graphs = solve_ncut(affinity), graphs + 1
+                    vector = result.eigenvectors[0, :, 0].numpy()
+                    different = (vector > vector.mean()) != published_bits(affinity, vector)
+                    assert not different.any() or result.status[0] is Status.DEGENERATE, source.name
+                    cut = bipartition(result.eigenvectors[:, :, 0], GRID)
+                    affinity = affinity.mask(component_of(cut.foreground, cut.seed).flatten(1))
+    assert graphs == 576
