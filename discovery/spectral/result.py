@@ -22,7 +22,8 @@ class NcutResult:
         eigenvectors: (B, N, k) float64, x^T D x = 1, entry of largest magnitude positive (``orient``); 0 at tokens
             that were excluded from the graph.
         residuals: (B, k) float64, |M y - (1 - lambda) y| with M = D^-1/2 W D^-1/2 and y = D^1/2 x, |y| = 1.
-        gap: (B,) float64, distance from eigenvalue k to the next one; infinite where there is none.
+        gap: (B,) float64, distance from eigenvalue k to the next one; infinite where there is none. After an iteration
+            the next one is known up to its residual, and the gap is shortened by that.
         proven: (B, N) bool, whether an error bound proves on which side of the mean the first eigenvector's entry lies.
         status: one per image.
         passes: (B,) int64, products with the graph that were needed; 0 for a dense solve.
