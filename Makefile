@@ -11,7 +11,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## install, then cut objects out of two real photographs without any weights
-	@$(BIN)/eigenseg extract backbone=color_texture output.dir=outputs/demo output.heatmap=true \
+	@$(BIN)/eigenseg extract backbone=color_texture output.dir=outputs/demo output.heatmap=true resume=false \
 		input=$$($(BIN)/python -c "import pathlib, sklearn.datasets; print(pathlib.Path(sklearn.datasets.__file__).parent / 'images')")
 
 test: $(VENV)/.ready-dev ## install with the dev extras, then run the test-suite
