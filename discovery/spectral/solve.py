@@ -153,10 +153,11 @@ def _assemble(operator: DeflatedAffinity, solved: list[_Solved], k: int, passes:
             image.pairs.residuals,
             image.pairs.vectors,
         )
-    theta[:, 0] = theta[:, 0].clamp(min=0)  # an image with no pair at all is trivial: lambda_2 = 1
+    absent = theta.isinf()
     x = orient((operator.inverse_root * vectors[:, :, :k]).mT).mT
     # The next eigenvalue is known up to its residual; the distance is shortened by it.
-    gaps = theta[:, :-1] - theta[:, 1:] - residuals[:, 1:]
+    gaps = torch.where(absent[:, 1:], torch.inf, theta[:, :-1] - theta[:, 1:] - residuals[:, 1:])
+    theta = torch.where(absent, 0.0, theta)  # an image with no pair at all is trivial: lambda_2 = 1
     angle = vector_angle(residuals[:, 0], gaps[:, 0])
     status = judge(theta[:, 0], gaps[:, 0], angle, Status.CONVERGED)
     status = tuple(
@@ -174,7 +175,7 @@ def _assemble(operator: DeflatedAffinity, solved: list[_Solved], k: int, passes:
         operator.affinity.valid,
     )
     return NcutResult(
-        eigenvalues=1 - theta[:, :k].clamp(min=-1),
+        eigenvalues=1 - theta[:, :k],
         eigenvectors=x,
         residuals=residuals[:, :k],
         gap=gaps[:, -1],

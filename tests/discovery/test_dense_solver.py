@@ -7,31 +7,9 @@ import pytest
 import torch
 from scipy import linalg
 from torch import Tensor
+from toy_graphs import EPS, band, cliques, graph
 
 from eigenseg.discovery.spectral import Affinity, Status, build_affinity, solve_ncut_dense
-
-EPS = 1e-5
-
-
-def graph(binary: Tensor, eps: float = EPS) -> Affinity:
-    """An affinity from a 0/1 matrix (N, N)."""
-    return Affinity(
-        binary=binary[None].float(),
-        row_sums=binary[None].sum(dim=2).double(),
-        offset=eps,
-        scale=1 - eps,
-        valid=torch.ones(1, len(binary), dtype=torch.bool),
-        non_finite=torch.zeros(1, dtype=torch.int64),
-    )
-
-
-def cliques(*sizes: int) -> Tensor:
-    return torch.block_diag(*(torch.ones(size, size) for size in sizes))
-
-
-def band(tokens: int, width: int, ring: bool) -> Tensor:
-    distance = (torch.arange(tokens)[:, None] - torch.arange(tokens)[None]).abs()
-    return (torch.minimum(distance, tokens - distance) if ring else distance) <= width
 
 
 def published(affinity: Affinity, last: int) -> tuple[np.ndarray, np.ndarray]:

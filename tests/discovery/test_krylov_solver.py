@@ -5,23 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from toy_graphs import band, cliques, graph
 
 from eigenseg.discovery.spectral import Affinity, NcutResult, Status, build_affinity, solve_ncut, solve_ncut_dense
 from eigenseg.discovery.spectral.deflated import deflate
 
-N, EPS = 900, 1e-5
-
-
-def graph(binary: Tensor) -> Affinity:
-    """An affinity from a 0/1 matrix (N, N), without features."""
-    return Affinity(
-        binary=binary[None].float(),
-        row_sums=binary[None].sum(dim=2).double(),
-        offset=EPS,
-        scale=1 - EPS,
-        valid=torch.ones(1, len(binary), dtype=torch.bool),
-        non_finite=torch.zeros(1, dtype=torch.int64),
-    )
+N = 900
 
 
 def scene(seed: int, noise: float, regions: int = 4, tokens: int = N, width: int = 24) -> Tensor:
@@ -30,15 +19,6 @@ def scene(seed: int, noise: float, regions: int = 4, tokens: int = N, width: int
     centres = torch.randn(regions, width, generator=generator)
     labels = (torch.arange(tokens) * regions) // tokens
     return (centres[labels] + noise * torch.randn(tokens, width, generator=generator))[None]
-
-
-def cliques(*sizes: int) -> Tensor:
-    return torch.block_diag(*(torch.ones(size, size) for size in sizes))
-
-
-def band(tokens: int, width: int, ring: bool) -> Tensor:
-    distance = (torch.arange(tokens)[:, None] - torch.arange(tokens)[None]).abs()
-    return (torch.minimum(distance, tokens - distance) if ring else distance) <= width
 
 
 def lattice(rows: int, columns: int, radius: float) -> Tensor:
@@ -189,6 +169,16 @@ def test_excluded_tokens_are_solved_as_the_smaller_graph() -> None:
     torch.testing.assert_close(result.eigenvectors[:, valid[0]], smaller.eigenvectors, rtol=0, atol=1e-8)
     assert result.eigenvectors[:, ~valid[0]].abs().max() == 0
     assert not result.proven[:, ~valid[0]].any()
+
+
+def test_pairs_that_a_small_graph_does_not_have_are_reported_as_no_cut() -> None:
+    valid = torch.ones(2, N, dtype=torch.bool)
+    valid[0, 2:] = False
+    result = solve_ncut(build_affinity(scene(8, 0.3).expand(2, -1, -1), valid=valid), k=3)
+    assert result.eigenvalues[0, 1:].tolist() == [1, 1]
+    assert result.gap[0] == torch.inf
+    assert result.eigenvectors[0, :, 1:].abs().max() == 0
+    assert result.eigenvalues[1].isfinite().all()
 
 
 def test_a_warm_start_needs_fewer_passes_and_finds_the_same() -> None:
