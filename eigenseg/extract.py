@@ -60,8 +60,9 @@ def _extract_with_progress(
 ) -> Summary:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    waiting = sum(not folder.holds(source) for source in sources)
-    with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and waiting)) as progress:
+    # Counting looks at every file once more, so only where somebody sees the bar.
+    waiting = sum(not folder.holds(source) for source in sources) if console.is_terminal else 0
+    with Progress(*columns, console=console, transient=True, disable=not waiting) as progress:
         task = progress.add_task("extracting", total=waiting)
         return extract(
             predictor.predict,

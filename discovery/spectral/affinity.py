@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eigenseg.discovery.spectral.exact import exact_product
+
 # Zero tokens stay zero instead of becoming NaN; the constant of the published code.
 _NORMALISE_EPS = 1e-12
 
@@ -62,7 +64,7 @@ class Affinity:
     def product(self, vectors: Tensor) -> Tensor:
         """W @ vectors for (B, N, m) float64; excluded tokens give and receive nothing."""
         inside = vectors * self.valid[:, :, None]
-        spread = self.offset * inside.sum(dim=1, keepdim=True) + self.scale * (self.binary.double() @ inside)
+        spread = self.offset * inside.sum(dim=1, keepdim=True) + self.scale * exact_product(self.binary, inside)
         return spread * self.valid[:, :, None]
 
     def dense(self) -> Tensor:
