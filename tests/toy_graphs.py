@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from eigenseg.discovery.spectral import Affinity
+from eigenseg.discovery.spectral import Affinity, affinity_from_weights
 
 EPS = 1e-5
 
 
 def graph(binary: Tensor) -> Affinity:
-    """An affinity from a 0/1 matrix (N, N), without features."""
-    return Affinity(
-        binary=binary[None].float(),
-        row_sums=binary[None].sum(dim=2).double(),
-        offset=EPS,
-        scale=1 - EPS,
-        valid=torch.ones(1, len(binary), dtype=torch.bool),
-        non_finite=torch.zeros(1, dtype=torch.int64),
-    )
+    """An affinity W = EPS + (1 - EPS) B from a 0/1 matrix (N, N), without features."""
+    return replace(affinity_from_weights(binary[None] > 0, eps=EPS), scale=1 - EPS)
 
 
 def cliques(*sizes: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from eigenseg.discovery.spectral.affinity import (
     Affinity,
+    affinity_from_weights,
     build_affinity,
     check_features,
     check_graph_parameters,
@@ -17,6 +18,7 @@ __all__ = [
     "NcutResult",
     "NcutSolver",
     "Status",
+    "affinity_from_weights",
     "build_affinity",
     "check_features",
     "check_graph_parameters",

@@ -1,19 +1,22 @@
 """The token graph of TokenCut: who looks like whom, as an operator.
 
-W = a 1 1^T + c B, where B_ij = [cos(f_i, f_j) > tau] is a 0/1 matrix. Only B is stored: the rank-one term is added to
-products and degrees, which are therefore exact (a row sum of 0/1 is an integer).
+W = a 1 1^T + c B. For the published graph B_ij = [cos(f_i, f_j) > tau] is a 0/1 matrix. Only B is stored: the rank-one term
+is added to products and degrees, which are therefore exact (a row sum of 0/1 is an integer).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eigenseg.discovery.spectral.exact import exact_product
+from eigenseg.discovery.spectral.edges import Edges, MatrixEdges, Storage, storage_dtype, threshold_cosines
+from eigenseg.discovery.spectral.precision import full_precision
 
 # Zero tokens stay zero instead of becoming NaN; the constant of the published code.
 _NORMALISE_EPS = 1e-12
@@ -21,11 +24,10 @@ _NORMALISE_EPS = 1e-12
 
 @dataclass(frozen=True)
 class Affinity:
-    """Binary cosine graphs of a batch of images.
+    """Token graphs of a batch of images.
 
     Args:
-        binary: (B, N, N) float32, B's 0 and 1, symmetric; rows and columns of excluded tokens are 0.
-        row_sums: (B, N) float64, exact integers, row sums of ``binary``.
+        edges: B; rows and columns of excluded tokens are 0.
         offset: a, the weight between any two tokens of the graph.
         scale: c, what an edge adds.
         valid: (B, N) bool, tokens that belong to the graph. The others take no part in N, products or degrees.
@@ -33,8 +35,7 @@ class Affinity:
         features: (B, N, D) float32 of unit length, for a solver's first guess; None if the graph came from elsewhere.
     """
 
-    binary: Tensor
-    row_sums: Tensor
+    edges: Edges
     offset: float
     scale: float
     valid: Tensor
@@ -48,14 +49,18 @@ class Affinity:
         """Graphs of some of the images."""
         return replace(
             self,
-            binary=self.binary[images],
-            row_sums=self.row_sums[images],
+            edges=self.edges.select(range(len(self))[images]),
             valid=self.valid[images],
             non_finite=self.non_finite[images],
             features=None if self.features is None else self.features[images],
         )
 
-    @property
+    @cached_property
+    def row_sums(self) -> Tensor:
+        """Row sums of B: (B, N) float64; of a 0/1 matrix exact integers, because its products are exact."""
+        return self.edges.product(torch.ones_like(self.valid, dtype=torch.float64)[:, None, :])[:, 0]
+
+    @cached_property
     def degrees(self) -> Tensor:
         """Diagonal of D: (B, N) float64, a N + c sum_j B_ij, and 0 for excluded tokens."""
         count = self.valid.sum(dim=1, keepdim=True).double()  # an integer times a float would be float32
@@ -63,14 +68,14 @@ class Affinity:
 
     def product(self, vectors: Tensor) -> Tensor:
         """W @ vectors for (B, N, m) float64; excluded tokens give and receive nothing."""
-        inside = vectors * self.valid[:, :, None]
-        spread = self.offset * inside.sum(dim=1, keepdim=True) + self.scale * exact_product(self.binary, inside)
-        return spread * self.valid[:, :, None]
+        rows = (vectors * self.valid[:, :, None]).mT
+        spread = self.offset * rows.sum(dim=2, keepdim=True) + self.scale * self.edges.product(rows)
+        return spread.mT * self.valid[:, :, None]
 
     def dense(self) -> Tensor:
         """W itself: (B, N, N) float64, with 0 for excluded tokens."""
         pairs = self.valid[:, :, None] & self.valid[:, None, :]
-        return torch.where(pairs, self.offset + self.scale * self.binary.double(), 0.0)
+        return torch.where(pairs, self.offset + self.scale * self.edges.dense(), 0.0)
 
     def mask(self, tokens: Tensor) -> Affinity:
         """Cut all edges of some tokens, self-loops too; they stay in the graph with weight a to everything.
@@ -80,21 +85,24 @@ class Affinity:
         Args:
             tokens: (B, N) bool.
         """
-        binary = self.binary.masked_fill(tokens[:, :, None] | tokens[:, None, :], 0.0)
-        return replace(self, binary=binary, row_sums=_row_sums(binary))
+        return replace(self, edges=self.edges.mask(tokens))
 
 
+@full_precision()
 def build_affinity(
     features: Tensor,
     tau: float = 0.2,
     eps: float = 1e-5,
     valid: Tensor | None = None,
-    weights: Literal["image", "video"] = "image",
+    weights: Literal["image", "video", "cosine"] = "image",
+    storage: Storage = "auto",
 ) -> Affinity:
-    """Build the binary cosine graph (TokenCut, CVPR 2022, equation 5).
+    """Build the cosine graph (TokenCut, CVPR 2022, equation 5).
 
     W_ij = 1 where cos(f_i, f_j) > tau (strict), else eps; self-loops are kept. ``weights="video"`` adds eps on edges
-    too (TokenCut-video). A token of zero length, or one that is not finite, has no edge, not even to itself.
+    too (TokenCut-video). ``"cosine"`` keeps the cosine itself where it exceeds tau, the published ablation without
+    binarisation; such a graph takes 8 bytes an entry. A token of zero length, or one that is not finite, has no edge, not
+    even to itself.
 
     Args:
         features: (B, N, D) floating, any scale; cosines are computed in float32 like the published code.
@@ -102,35 +110,86 @@ def build_affinity(
         eps: weight of a missing edge, in (0, 1); it keeps the graph connected and D invertible.
         valid: (B, N) bool, False takes a token out of the graph altogether; None keeps all.
         weights: which published weighting.
+        storage: of the 0/1 matrix, see ``storage_dtype``.
 
     Raises:
         TypeError: if the features are no tensor.
-        ValueError: if a shape or a parameter is out of range.
+        ValueError: if a shape or a parameter is out of range, or a device lacks the storage.
     """
     check_features(features)
     check_graph_parameters(tau, eps)
-    if weights not in ("image", "video"):
-        raise ValueError(f"weights must be 'image' or 'video', got {weights!r}")
-    if valid is None:
-        valid = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
-    elif valid.shape != features.shape[:2] or valid.dtype != torch.bool:
-        raise ValueError(f"valid must be {tuple(features.shape[:2])} bool, got {tuple(valid.shape)} {valid.dtype}")
+    if weights not in ("image", "video", "cosine"):
+        raise ValueError(f"weights must be 'image', 'video' or 'cosine', got {weights!r}")
+    if weights == "cosine" and tau < eps:
+        raise ValueError(f"weights='cosine' needs tau >= eps, else an edge weighs less than none; got {tau} and {eps}")
+    valid = _all_or(valid, features.shape[:2], features.device)
+    dtype = storage_dtype(storage, features.device, features.shape[1])
 
     finite = torch.isfinite(features).all(dim=2)
     usable = torch.where((finite & valid)[:, :, None], features.float(), 0.0)
     unit = F.normalize(usable, dim=2, eps=_NORMALISE_EPS)
-    # A matmul's rounding need not be symmetric: the upper triangle decides for both.
-    upper = (unit @ unit.mT > tau).triu()
-    binary = (upper | upper.mT).float()
+    matrix = threshold_cosines(unit, tau, dtype)
+    if weights == "cosine":
+        cosines = (unit.double() @ unit.double().mT).clamp(max=1)
+        cosines.diagonal(dim1=1, dim2=2).fill_(1)  # by definition; rounded, isolated tokens would not be alike
+        matrix = torch.where(matrix > 0, (cosines - eps) / (1 - eps), 0.0)
     return Affinity(
-        binary=binary,
-        row_sums=_row_sums(binary),
+        edges=MatrixEdges(matrix),
         offset=eps,
-        scale=1 - eps if weights == "image" else 1.0,
+        scale=1.0 if weights == "video" else 1 - eps,
         valid=valid,
         non_finite=(valid & ~finite).sum(dim=1),
         features=unit,
     )
+
+
+@full_precision()
+def affinity_from_weights(weights: Tensor, eps: float = 0.0, valid: Tensor | None = None) -> Affinity:
+    """A graph whose weights are given: W = eps 1 1^T + weights.
+
+    Weights of 0 and 1 alone (also bool) take the exact binary path, all others float64.
+
+    Args:
+        weights: (B, N, N) bool or floating, at least 0, finite, symmetric.
+        eps: added between all tokens, at least 0. Without it a graph of several components is DEGENERATE.
+        valid: (B, N) bool, False takes a token out of the graph; None keeps all.
+
+    Raises:
+        TypeError: if the weights are no tensor.
+        ValueError: if they are not what is asked for.
+    """
+    _check_weights(weights, eps)
+    valid = _all_or(valid, weights.shape[:2], weights.device)
+    pairs = valid[:, :, None] & valid[:, None, :]
+    binary = weights.dtype == torch.bool or bool(((weights == 0) | (weights == 1)).all())
+    # Entries of B have to lie in [0, 1]; dividing by a power of two is exact, whatever else is in the batch.
+    scale = 1.0 if binary else 2.0 ** math.ceil(math.log2(float(weights.max())))
+    dtype = storage_dtype("auto", weights.device, weights.shape[1]) if binary else torch.float64
+    matrix = weights.to(dtype).masked_fill(~pairs, 0)
+    matrix = matrix if binary else matrix.div_(scale)
+    return Affinity(MatrixEdges(matrix), float(eps), scale, valid, valid.new_zeros(len(valid), dtype=torch.int64))
+
+
+def _check_weights(weights: Any, eps: Any) -> None:
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"weights must be a torch tensor (B, N, N), got {type(weights).__name__}")
+    if weights.ndim != 3 or weights.shape[1] != weights.shape[2] or not weights.numel():
+        raise ValueError(f"weights must be (B, N, N) with B and N at least 1, got {tuple(weights.shape)}")
+    if not (isinstance(eps, (int, float)) and 0 <= eps < math.inf):
+        raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
+    peak = float(weights.max())
+    if not math.isfinite(peak) or weights.min() < 0:
+        raise ValueError("weights must be finite and at least 0")
+    if not torch.equal(weights, weights.mT):
+        raise ValueError("weights must be symmetric to the last bit; (w + w.mT) / 2 is")
+
+
+def _all_or(valid: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:
+    if valid is None:
+        return torch.ones(shape, dtype=torch.bool, device=device)
+    if valid.shape != shape or valid.dtype != torch.bool:
+        raise ValueError(f"valid must be {tuple(shape)} bool, got {tuple(valid.shape)} {valid.dtype}")
+    return valid
 
 
 def check_features(features: Any) -> None:
@@ -176,8 +235,3 @@ def normalized_cut(affinity: Affinity, foreground: Tensor) -> Tensor:
     inside = (side * affinity.product(side[:, :, None])[:, :, 0]).sum(dim=1)
     cut, rest = volume - inside, degrees.sum(dim=1) - volume
     return torch.where((volume > 0) & (rest > 0), cut / volume + cut / rest, torch.inf)
-
-
-def _row_sums(binary: Tensor) -> Tensor:
-    # float32 sums of 0/1 are exact below 2^24 edges a row, and several times faster than sums of bool
-    return binary.sum(dim=2).double()

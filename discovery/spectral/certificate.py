@@ -7,18 +7,21 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from eigenseg.discovery.spectral.affinity import Affinity
+from eigenseg.discovery.spectral.deflated import DeflatedAffinity
+
 
 class Status(Enum):
     """How an image's eigenpairs were obtained, and whether they mean something."""
 
-    CONVERGED = "converged"  # by the iteration, to its tolerance
+    CONVERGED = "converged"  # by an iteration, to its tolerance
     DENSE = "dense"  # by a dense float64 factorisation
     DEGENERATE = "degenerate"  # the wanted eigenvalue is repeated: valid vectors, but the partition is arbitrary
     TRIVIAL = "trivial"  # lambda_2 = 1: constant, fully masked or single-token input has no cut
     FAILED = "failed"  # the iteration did not converge and no fallback was allowed
 
 
-_REPEATED = 1e-9  # below this gap rounding decides which vector of an eigenspace comes out
+REPEATED = 1e-9  # below this gap rounding decides which vector of an eigenspace comes out
 _NO_CUT = 1e-9  # lambda_2 this close to 1: the graph is the rank-one background alone
 _ROUNDING = 1e-13  # residual that float64 leaves on an exactly solved pair
 _LOOSE_ANGLE = 1e-3  # a vector known no better than this angle decides nothing
@@ -29,38 +32,43 @@ def vector_angle(residual: Tensor, gap: Tensor) -> Tensor:
 
     Args:
         residual: (B,) residual norm of the pair.
-        gap: (B,) distance from its eigenvalue to the nearest other one, or a lower bound of it.
+        gap: (B,) distance from its eigenvalue to the nearest other one, or a lower bound of it; infinite where nothing
+            bounds it from 0 or below.
     """
-    return 2**0.5 * (residual + _ROUNDING) / gap.clamp(min=_ROUNDING)
+    angle = 2**0.5 * (residual + _ROUNDING) / gap.clamp(min=_ROUNDING)
+    return torch.where(gap > 0, angle, torch.inf)
 
 
-def judge(theta: Tensor, gap: Tensor, angle: Tensor, solved: Status) -> tuple[Status, ...]:
+def judge(
+    theta: Tensor, gap: Tensor, residual: Tensor, disconnected: Tensor, solved: tuple[Status, ...]
+) -> tuple[Status, ...]:
     """Status of every image.
 
     Args:
         theta: (B,) largest nontrivial eigenvalue 1 - lambda_2.
         gap: (B,) its distance to the next one.
-        angle: (B,) from ``vector_angle``.
-        solved: what an image is called that is neither trivial nor degenerate.
+        residual: (B,) of its pair.
+        disconnected: (B,) bool, whether the graph falls into components: then 0 is a repeated eigenvalue.
+        solved: what an image is called that is neither trivial nor degenerate; FAILED stays.
     """
     trivial = theta < _NO_CUT
-    degenerate = (gap <= _REPEATED) | (angle > _LOOSE_ANGLE)
-    flags = zip(trivial.tolist(), degenerate.tolist(), strict=True)
-    return tuple(Status.TRIVIAL if none else Status.DEGENERATE if many else solved for none, many in flags)
+    degenerate = (gap <= REPEATED) | (vector_angle(residual, gap) > _LOOSE_ANGLE) | disconnected
+    return tuple(
+        one if one is Status.FAILED else Status.TRIVIAL if none else Status.DEGENERATE if many else one
+        for one, none, many in zip(solved, trivial.tolist(), degenerate.tolist(), strict=True)
+    )
 
 
 def proven_tokens(
-    vector: Tensor, residual: Tensor, theta: Tensor, angle: Tensor, row_norms: Tensor, inverse_root: Tensor, valid: Tensor
+    vector: Tensor, theta: Tensor, angle: Tensor, row_norms: Tensor, inverse_root: Tensor, valid: Tensor
 ) -> Tensor:
     """Tokens whose side of the mean no error within the bound can change.
 
     For y' = M y / theta the angle's error reaches entry i only through row i of M, hence |x'_i - x_i| is at most
-    (|M_i| angle + |residual_i|) / (theta sqrt(d_i)), about sqrt(N) tighter than the angle alone. The second term is needed
-    where y itself is judged.
+    |M_i| angle / (theta sqrt(d_i)), about sqrt(N) tighter than the angle alone.
 
     Args:
-        vector: (B, N) x.
-        residual: (B, N) M y - theta y, or 0 where x stems from M y.
+        vector: (B, N) x', from M y / theta.
         theta, angle: (B,).
         row_norms: (B, N) norms of M's rows.
         inverse_root: (B, N) D^-1/2, 0 for excluded tokens.
@@ -72,7 +80,64 @@ def proven_tokens(
     count = valid.sum(dim=1, keepdim=True).clamp(min=1)
     mean = (vector * valid).sum(dim=1, keepdim=True) / count
     # theta near or below 0 proves nothing; the bound is then made infinite
-    reach = torch.where(theta > 0, 1 / theta.clamp(min=_ROUNDING), torch.inf)[:, None]
-    error = (row_norms * angle[:, None] + residual.abs()) * inverse_root * reach
-    mean_error = (error * valid).sum(dim=1, keepdim=True) / count
+    reach = torch.where(theta > _NO_CUT, angle / theta, torch.inf)[:, None]
+    error = torch.where(valid, row_norms * inverse_root * reach, 0.0)
+    mean_error = error.sum(dim=1, keepdim=True) / count
     return ((vector - mean).abs() > error + mean_error) & valid
+
+
+def energy_gap(operator: DeflatedAffinity, row_norms: Tensor, values: Tensor, residuals: Tensor) -> Tensor:
+    """Lower bound on theta_1 minus every other eigenvalue, from the Frobenius norm of M; rigorous and nearly free.
+
+    What the first m Ritz pairs leave of |M|_F^2 bounds every eigenvalue outside of them:
+    rest_m^2 = |M|_F^2 - 1 - (n_I - 1) mu_I^2 - sum_j (theta_j^2 + 2 r_j^2), and all eigenvalues lie within
+    sqrt(sum_j r_j^2) of those of the two blocks. The best m is taken. Strong where |M|_F^2 is below about 5, as on
+    photographs; on sparse graphs it proves nothing.
+
+    Args:
+        operator: of A images.
+        row_norms: (A, N) of M, or upper bounds.
+        values, residuals: (A, m) all Ritz values, descending, and their residual norms.
+
+    Returns:
+        (A,) float64, 0 or less where nothing is proven.
+    """
+    isolated = (operator.class_sizes[:, 0] - 1).clamp(min=0)
+    class_mu = torch.where(isolated > 0, operator.isolated_mu, 0.0)
+    energy = row_norms.square().sum(dim=1) - 1 - isolated * class_mu**2
+    left = energy[:, None] - (values**2 + 2 * residuals**2).cumsum(dim=1)
+    rest = torch.maximum(left.clamp(min=0).sqrt(), class_mu[:, None])
+    others = torch.maximum(values[:, 1:2], rest)[:, 1:]
+    return (values[:, :1] - others - residuals.square().cumsum(dim=1).sqrt()[:, 1:]).amax(dim=1)
+
+
+def cholesky_gap(operator: DeflatedAffinity, affinity: Affinity, vector: Tensor, theta: Tensor, gap: Tensor) -> Tensor:
+    """Lower bound on theta_1 minus every other eigenvalue for one image, by a factorisation; N^3 / 3 operations.
+
+    t I - M is positive definite on the complement of q and y exactly if all other eigenvalues lie below t. With t midway
+    between theta_1 and theta_2 the factor exists unless the iteration missed a pair. By Courant and Fischer this holds
+    however inexact y is.
+
+    Args:
+        operator, affinity: the same single image.
+        vector: (N,) y of unit length.
+        theta, gap: scalars, its Ritz value and the estimated distance to the next one.
+
+    Returns:
+        Scalar float64; minus infinity if there is an eigenvalue above t that should not be.
+    """
+    t = (theta - gap / 2).clamp(min=theta / 2)
+    inverse_root = operator.inverse_root[0, 0]
+    matrix = affinity.dense()[0].mul_(inverse_root[:, None]).mul_(inverse_root[None, :]).neg_()
+    known = torch.stack([operator.trivial[0, 0], vector])
+    matrix.addmm_(known.T @ torch.diag(torch.stack([torch.ones_like(theta), theta])), known)
+    class_mu = operator.isolated_mu[0]
+    members = operator.classes[0, 0]
+    if members.sum() > 1:
+        # Differences of isolated tokens are known too: mu_I times the projector onto them.
+        matrix.diagonal().add_(class_mu * members)
+        matrix.addr_(members, members, alpha=-float(class_mu / members.sum()))
+        t = torch.maximum(t, class_mu)
+    matrix.diagonal().add_(t)
+    _, failed = torch.linalg.cholesky_ex(matrix)
+    return theta - t if failed == 0 else torch.full_like(theta, -torch.inf)

@@ -4,42 +4,49 @@ M = D^-1/2 W D^-1/2 has eigenvalues mu = 1 - lambda. Known are the trivial pair 
 cannot be told apart, all differences: among isolated tokens (an edge to themselves only) mu = c / d, among masked ones (no
 edge) mu = 0. Projecting these out leaves one averaged direction per class, and an iteration that no longer stalls in a
 cluster of hundreds of equal eigenvalues.
+
+Vectors are rows here, (A, m, N): memory runs along the tokens, as products and sums do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from eigenseg.discovery.spectral.affinity import Affinity
-from eigenseg.discovery.spectral.exact import exact_product
+from eigenseg.discovery.spectral.edges import Edges
 
 
 @dataclass(frozen=True)
 class DeflatedAffinity:
-    """M restricted to what is unknown, for A of the affinity's B images.
+    """M restricted to what is unknown, for A images.
 
     Args:
-        affinity: the graphs, all B.
-        images: (A,) int64 into them, or None for all.
-        inverse_root: (A, N, 1) float64, D^-1/2, 0 for excluded tokens.
-        trivial: (A, N, 1) float64, q, unit length.
-        classes: (A, N, 2) float64, 1 where a token is isolated / masked.
+        edges: B of those images.
+        offset, scale: a and c of W = a 1 1^T + c B.
+        inverse_root: (A, 1, N) float64, D^-1/2, 0 for excluded tokens.
+        trivial: (A, 1, N) float64, q, unit length.
+        classes: (A, 2, N) float64, 1 where a token is isolated / masked.
+        has_classes: whether any image has a class of two or more tokens.
     """
 
-    affinity: Affinity
-    images: Tensor | None
+    edges: Edges
+    offset: float
+    scale: float
     inverse_root: Tensor
     trivial: Tensor
     classes: Tensor
+    has_classes: bool
 
-    def __getitem__(self, chosen: Tensor) -> DeflatedAffinity:
-        """The operator of some of the A images, chosen by (A',) int64; the graphs are not copied."""
+    def select(self, images: Sequence[int]) -> DeflatedAffinity:
+        """The operator of some of the images."""
+        chosen = list(images)
         return replace(
             self,
-            images=chosen if self.images is None else self.images[chosen],
+            edges=self.edges.select(chosen),
             inverse_root=self.inverse_root[chosen],
             trivial=self.trivial[chosen],
             classes=self.classes[chosen],
@@ -48,54 +55,58 @@ class DeflatedAffinity:
     @property
     def class_sizes(self) -> Tensor:
         """Isolated and masked tokens of each image: (A, 2) float64."""
-        return self.classes.sum(dim=1)
+        return self.classes.sum(dim=2)
 
     @property
     def isolated_mu(self) -> Tensor:
         """c / d, the eigenvalue of differences of isolated tokens: (A,) float64; 0 where there is none."""
-        inverse = self.inverse_root[:, :, 0] ** 2 * self.classes[:, :, 0]
-        return self.affinity.scale * inverse.amax(dim=1)
+        inverse = self.inverse_root[:, 0] ** 2 * self.classes[:, 0]
+        return self.scale * inverse.amax(dim=1)
 
-    def clean(self, vectors: Tensor) -> Tensor:
-        """Project (A, N, m) onto the unknown part: class averages instead of members, no trivial component.
-
-        Unconditional, because asking whether a class is empty would make a GPU wait.
-        """
-        means = (self.classes.mT @ vectors) / self.class_sizes.clamp(min=1)[:, :, None]  # (A, 2, m)
-        outside = 1 - self.classes.sum(dim=2, keepdim=True)
-        vectors = outside * vectors + self.classes @ means
-        return vectors - self.trivial @ (self.trivial.mT @ vectors)
+    def average(self, vectors: Tensor) -> Tensor:
+        """Give every member of a class its class's mean."""
+        if not self.has_classes:
+            return vectors
+        means = (vectors @ self.classes.mT) / self.class_sizes.clamp(min=1)[:, None, :]  # (A, m, 2)
+        outside = 1 - self.classes.sum(dim=1, keepdim=True)
+        return outside * vectors + means @ self.classes
 
     def product(self, vectors: Tensor) -> Tensor:
-        """M @ vectors for (A, N, m) float64, cleaned."""
+        """M u for every row of (A, m, N) float64, on the unknown part: class averages, no trivial component."""
         scaled = self.inverse_root * vectors
-        spread = self.affinity.offset * scaled.sum(dim=1, keepdim=True)
-        edges = self.affinity.scale * exact_product(self.affinity.binary, scaled, self.images)
-        return self.clean(self.inverse_root * (spread + edges))
+        spread = self.offset * scaled.sum(dim=2, keepdim=True)
+        image = self.average(self.edges.product(scaled).mul_(self.scale).add_(spread).mul_(self.inverse_root))
+        return image - (image @ self.trivial.mT) @ self.trivial
 
     def row_norms(self) -> Tensor:
-        """Norms of M's rows, (A, N) float64.
+        """Norms of M's rows, (A, N) float64; upper bounds where B holds weights.
 
-        r_i^2 = (1 / d_i) (a^2 s + ((a + c)^2 - a^2) (B d^-1)_i) with s = sum_j 1 / d_j, one more product.
+        r_i^2 = (1 / d_i) (a^2 s + ((a + c)^2 - a^2) (B d^-1)_i) with s = sum_j 1 / d_j, one more product. The bound holds
+        because b^2 <= b for entries in [0, 1].
         """
-        a, edge = self.affinity.offset, self.affinity.offset + self.affinity.scale
+        a, edge = self.offset, self.offset + self.scale
         inverse = self.inverse_root**2
-        reached = exact_product(self.affinity.binary, inverse, self.images)
-        squares = inverse * (a**2 * inverse.sum(dim=1, keepdim=True) + (edge**2 - a**2) * reached)
-        return squares[:, :, 0].clamp(min=0).sqrt()
+        reached = self.edges.product(inverse)
+        squares = inverse * (a**2 * inverse.sum(dim=2, keepdim=True) + (edge**2 - a**2) * reached)
+        return squares[:, 0].clamp(min=0).sqrt()
 
 
 def deflate(affinity: Affinity) -> DeflatedAffinity:
     """Prepare the operator for all images of a batch."""
     degrees = affinity.degrees
     root = degrees.sqrt()
-    loops = affinity.binary.diagonal(dim1=1, dim2=2) > 0
-    isolated = affinity.valid & loops & (affinity.row_sums == 1)
-    masked = affinity.valid & (affinity.row_sums == 0)
+    # Without a rank-one term a token may have no weight at all; it is outside of the spectrum then.
+    weighty = affinity.valid & (degrees > 0)
+    isolated = weighty & (affinity.edges.loops() == 1) & (affinity.row_sums == 1)
+    masked = weighty & (affinity.row_sums == 0)
+    classes = torch.stack([isolated, masked], dim=1).double()
+    tiny = torch.finfo(torch.float64).tiny
     return DeflatedAffinity(
-        affinity=affinity,
-        images=None,
-        inverse_root=torch.where(affinity.valid, 1 / root.clamp(min=torch.finfo(torch.float64).tiny), 0.0)[:, :, None],
-        trivial=(root / root.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny))[:, :, None],
-        classes=torch.stack([isolated, masked], dim=2).double(),
+        edges=affinity.edges,
+        offset=affinity.offset,
+        scale=affinity.scale,
+        inverse_root=torch.where(weighty, 1 / root.clamp(min=tiny), 0.0)[:, None, :],
+        trivial=(root / root.norm(dim=1, keepdim=True).clamp(min=tiny))[:, None, :],
+        classes=classes,
+        has_classes=bool((classes.sum(dim=2) > 1).any()),
     )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from scipy import linalg
 from torch import Tensor
 
 from eigenseg.discovery.spectral.affinity import Affinity
-from eigenseg.discovery.spectral.certificate import Status, judge, proven_tokens, vector_angle
-from eigenseg.discovery.spectral.result import NcutResult, orient
+from eigenseg.discovery.spectral.assess import assess
+from eigenseg.discovery.spectral.certificate import Status
+from eigenseg.discovery.spectral.deflated import deflate
+from eigenseg.discovery.spectral.pairs import Pairs
+from eigenseg.discovery.spectral.precision import full_precision
+from eigenseg.discovery.spectral.result import NcutResult
 
 
+@full_precision()
 def solve_ncut_dense(affinity: Affinity, k: int = 1) -> NcutResult:
     """Smallest k nontrivial pairs of (D - W) x = lambda D x.
 
@@ -25,68 +32,66 @@ def solve_ncut_dense(affinity: Affinity, k: int = 1) -> NcutResult:
         TypeError: if the affinity is something else.
         ValueError: if k is out of range.
     """
+    return solve_each(affinity, k, _largest_eigenpairs)
+
+
+LargestPairs = Callable[[Tensor, int], tuple[Tensor, Tensor, Status]]
+"""Matrix (n, n) float64 and a number m: m largest eigenvalues, descending, their vectors (n, m), and how it went."""
+
+
+def solve_each(affinity: Affinity, k: int, largest: LargestPairs) -> NcutResult:
+    """Solve image by image with whatever finds the largest pairs of a dense symmetric matrix.
+
+    Args:
+        affinity: graphs of B images.
+        k: pairs per image.
+        largest: called with M without its trivial pair, restricted to the tokens that are in the graph.
+
+    Raises:
+        TypeError: if the affinity is something else.
+        ValueError: if k is out of range.
+    """
     require_pairs(affinity, k)
-    batch = len(affinity)
-    # One image's float64 matrix at a time: a batch of them would be the largest thing in memory.
-    solved = [_solve_one(affinity[i : i + 1], k) for i in range(batch)]
-    values, vectors, residuals, gaps, proven, status = zip(*solved, strict=True)
-    return NcutResult(
-        eigenvalues=torch.stack(values),
-        eigenvectors=torch.stack(vectors),
-        residuals=torch.stack(residuals),
-        gap=torch.stack(gaps),
-        proven=torch.stack(proven),
-        status=status,
-        passes=torch.zeros(batch, dtype=torch.int64, device=affinity.valid.device),
-    )
+    operator = deflate(affinity)
+    pairs, status = Pairs.absent(len(affinity), k + 1, operator.inverse_root), []
+    for i in range(len(affinity)):
+        # One image's float64 matrix at a time: a batch of them would be the largest thing in memory.
+        found, how = dense_pairs(affinity[i : i + 1], k + 1, largest)
+        pairs.put(i, found)
+        status.append(how)
+    return assess(affinity, operator, pairs, status, row_norms=operator.row_norms())
 
 
-def _solve_one(affinity: Affinity, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Status]:
-    """Eigenvalues, vectors, residuals, gap, proven tokens and status of a single graph."""
-    degrees, valid = affinity.degrees[0], affinity.valid[0]
-    tokens = len(valid)
-    values, residuals = degrees.new_ones(k), degrees.new_zeros(k)
-    vectors, proven = degrees.new_zeros(tokens, k), torch.zeros_like(valid)
-    inside = valid.nonzero()[:, 0]
-    if len(inside) <= k:
-        return values, vectors, residuals, degrees.new_full((), torch.inf), proven, Status.TRIVIAL
-
+def dense_pairs(affinity: Affinity, count: int, largest: LargestPairs | None = None) -> tuple[Pairs, Status]:
+    """Largest nontrivial pairs of a single image, at most ``count``, and how they were found."""
+    valid, degrees = affinity.valid[0], affinity.degrees[0]
+    inside = (valid & (degrees > 0)).nonzero()[:, 0]
+    count = min(count, len(inside) - 1)
+    found = Pairs.absent(1, max(count, 0), degrees)
+    pairs = Pairs(*(part[0] for part in found))
+    if count < 1:
+        return pairs, Status.DENSE
     root = degrees[inside].sqrt()
-    matrix = affinity.dense()[0][inside][:, inside] / (root[:, None] * root[None, :])
+    matrix = affinity.dense()[0]
+    if len(inside) < len(valid):
+        matrix = matrix[inside][:, inside]
+    matrix = matrix.div_(root[:, None]).div_(root[None, :])
     trivial = root / root.norm()
-    pairs = min(k + 1, len(inside) - 1)
-    mu, y = _largest_pairs(matrix - 2 * trivial[:, None] * trivial[None, :], pairs)
-    residual = matrix @ y - y * mu
-    gap = mu[k - 1] - mu[k] if pairs > k else degrees.new_full((), torch.inf)
-    x = orient((y[:, :k] / root[:, None]).T).T
-
-    values, residuals = 1 - mu[:k], residual[:, :k].norm(dim=0)
-    vectors[inside] = x
-    first_gap = mu[0] - mu[1] if pairs > 1 else gap
-    angle = vector_angle(residuals[0], first_gap)
-    (status,) = judge(mu[:1], first_gap[None], angle[None], Status.DENSE)
-    if status is Status.DENSE:
-        proven[inside] = proven_tokens(
-            x[None, :, 0],
-            residual[None, :, 0],
-            mu[:1],
-            angle[None],
-            matrix.norm(dim=1)[None],
-            1 / root[None],
-            torch.ones_like(inside, dtype=torch.bool)[None],
-        )[0]
-    return values, vectors, residuals, gap, proven, status
+    mu, y, how = (largest or _largest_eigenpairs)(matrix.addr_(trivial, trivial, alpha=-2), count)
+    pairs.values[:] = mu
+    pairs.vectors[:, inside] = y.T
+    pairs.products[:, inside] = (matrix @ y).T
+    return pairs, how
 
 
-def _largest_pairs(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Largest eigenvalues, descending, and their vectors in columns."""
+def _largest_eigenpairs(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Status]:
     if matrix.is_cuda:
         mu, y = torch.linalg.eigh(matrix)
-        return mu[-count:].flip(0), y[:, -count:].flip(1)
+        return mu[-count:].flip(0), y[:, -count:].flip(1), Status.DENSE
     # On a CPU the subset driver needs a little over half the time of all vectors.
     last = len(matrix) - 1
     mu, y = linalg.eigh(matrix.numpy(), subset_by_index=[last - count + 1, last], driver="evr")
-    return torch.from_numpy(mu[::-1].copy()), torch.from_numpy(y[:, ::-1].copy())
+    return torch.from_numpy(mu[::-1].copy()), torch.from_numpy(y[:, ::-1].copy()), Status.DENSE
 
 
 def require_pairs(affinity: Affinity, k: int) -> None:

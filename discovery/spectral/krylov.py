@@ -2,15 +2,17 @@
 
 A cycle expands the basis [X, Z_1, Z_2] by two blocks of Krylov vectors, of the residuals and of their products, solves the
 small projected problem and keeps the best Ritz vectors. Typical graphs need 7 to 13 products with the matrix, noisy ones 15
-to 25; everything else is tall and thin. Images that are done leave the batch.
+to 25; everything else is short and wide. Images that are done leave the batch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from eigenseg.discovery.spectral.deflated import DeflatedAffinity
@@ -22,12 +24,13 @@ _NOISE = 1e-6  # gives a direction to columns that have vanished; far below what
 _GAUSSIAN_SHARE = 0.1  # of the start: features alone may have too low a rank
 _STALL_CYCLES = 3  # a residual that has not halved in so many cycles is not worth further products
 _DEFECT = 1e-10  # loss of orthogonality above which Ritz values mean nothing
-_TINY = torch.finfo(torch.float64).tiny
+_SLACK = 1e-9  # by which rounding may lift a Ritz value above 1
+_TINY = 1e-290  # a vector this short is the zero vector
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Columns of the block, of what survives a restart, and of the basis: keep + blocks * block = basis."""
+    """Vectors of the block, of what survives a restart, and of the basis: keep + blocks * block = basis."""
 
     block: int
     keep: int
@@ -41,148 +44,179 @@ class Widths:
             )
 
 
+class Schedule(NamedTuple):
+    """When the host looks at residuals: after ``first`` cycles, then every ``then`` cycles."""
+
+    first: int
+    then: int
+
+
+# On a CPU a look is free, so no image is multiplied once more than it needs.
+EVERY_CYCLE = Schedule(0, 1)
+# A look makes a GPU wait. Nine products suffice for most graphs; four more at a time for the others.
+IN_CHUNKS = Schedule(4, 2)
+
+
 class Ritz(NamedTuple):
     """Ritz pairs of A images, descending, and their evidence."""
 
     values: Tensor  # (A, keep) float64
-    vectors: Tensor  # (A, N, keep) float64, orthonormal
-    products: Tensor  # (A, N, keep) float64, M @ vectors
+    vectors: Tensor  # (A, keep, N) float64, orthonormal
+    products: Tensor  # (A, keep, N) float64, M u of every vector
     residuals: Tensor  # (A, keep) float64
     passes: Tensor  # (A,) int64, products with the graph
     converged: Tensor  # (A,) bool
 
 
 def iterate(
-    operator: DeflatedAffinity, start: Tensor, wanted: int, tol: float, max_passes: int, widths: Widths, seed: int
+    operator: DeflatedAffinity,
+    start: Tensor,
+    wanted: int,
+    tol: float,
+    max_passes: int,
+    widths: Widths,
+    seed: int,
+    schedule: Schedule = EVERY_CYCLE,
 ) -> Ritz:
     """Largest eigenvalues and vectors of every image.
 
     Args:
         operator: of A images.
-        start: (A, N, keep) float64, any scale; columns may be dependent.
+        start: (A, keep, N) float64, any scale; vectors may be dependent.
         wanted: pairs whose residual must reach ``tol``.
         tol: residual norm.
         max_passes: products after which an image is given up.
         widths: see ``Widths``.
-        seed: of the noise that replaces vanished columns.
+        seed: of the noise that replaces vanished vectors.
+        schedule: see ``Schedule``.
     """
-    tokens = start.shape[1]
-    # Made on the CPU, so that every device sees the same numbers.
-    noise = torch.randn(tokens, widths.basis, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    noise = noise.to(start.device)
-    vectors = orthonormalise(operator, start, None, noise)
-    ritz = _rayleigh_ritz(vectors, operator.product(vectors), widths.keep)
-    passes = torch.ones(len(start), dtype=torch.int64, device=start.device)
-    history: list[Tensor] = []
-    alive, result = torch.arange(len(start), device=start.device), _empty_result(ritz, passes)
-    while True:
-        values, vectors, products = ritz
-        residuals = products - vectors * values[:, None, :]
-        norms = residuals.norm(dim=1)
-        worst = norms[:, :wanted].amax(dim=1)
-        history.append(worst)
-        done = worst <= tol
-        sound = torch.isfinite(worst) & (values.abs().amax(dim=1) <= 1 + 1e-9)
-        stalled = worst > 0.5 * history[-1 - _STALL_CYCLES] if len(history) > _STALL_CYCLES else ~sound
-        stop = done | ~sound | stalled | (passes >= max_passes)
-        if stop.any():
-            finished = stop.nonzero()[:, 0]
-            done = done & (_defect(vectors) <= _DEFECT)
-            _store(result, alive[finished], Ritz(values, vectors, products, norms, passes, done), finished)
-            kept = (~stop).nonzero()[:, 0]
-            if not len(kept):
-                return result
-            operator, alive, passes = operator[kept], alive[kept], passes[kept]
-            values, vectors, products, residuals, norms = (
-                part[kept] for part in (values, vectors, products, residuals, norms)
-            )
-            history = [past[kept] for past in history]
-        basis, images = [vectors], [products]
+    (batch, keep, tokens), basis = start.shape, widths.basis
+    noise = _gaussian(keep, tokens, seed).to(start.device)
+    space, images = start.new_empty(batch, 1 + basis, tokens), start.new_empty(batch, basis, tokens)
+    space[:, :1] = operator.trivial  # row 0: whatever is orthogonal to the basis is orthogonal to it too
+    space[:, 1 : 1 + keep] = orthonormalise(operator, start, space[:, :1], noise)
+    images[:, :keep] = operator.product(space[:, 1 : 1 + keep])
+    values, passes = _rayleigh_ritz(space[:, 1 : 1 + keep], images[:, :keep], keep), 1
+    result, alive, history = _empty_result(start), list(range(batch)), list[Tensor]()
+    for cycle in count():
+        vectors, products = space[:, 1 : 1 + keep], images[:, :keep]
+        residuals = products - values[:, :, None] * vectors
+        norms = residuals.norm(dim=2)
+        history.append(norms[:, :wanted].amax(dim=1))
+        if cycle >= schedule.first and (cycle - schedule.first) % schedule.then == 0:
+            done, hopeless = _judge(history, values, vectors, tol)
+            stop = (done | hopeless | (passes >= max_passes)).tolist()  # the one question to the device
+            if any(stop):
+                finished = [j for j, over in enumerate(stop) if over]
+                counted = torch.full_like(done, passes, dtype=torch.int64)
+                _store(
+                    result, [alive[j] for j in finished], Ritz(values, vectors, products, norms, counted, done), finished
+                )
+                kept = [j for j, over in enumerate(stop) if not over]
+                if not kept:
+                    return result
+                operator, alive = operator.select(kept), [alive[j] for j in kept]
+                space, images, values, residuals, norms = (part[kept] for part in (space, images, values, residuals, norms))
+                history = [past[kept] for past in history]
         block = _expand(residuals, norms, wanted, tol, widths.block)
-        for _ in range((widths.basis - widths.keep) // widths.block):
-            basis.append(orthonormalise(operator, block, torch.cat(basis, dim=2), noise))
-            images.append(operator.product(basis[-1]))
-            block = images[-1]
-            passes = passes + 1
-        ritz = _rayleigh_ritz(torch.cat(basis, dim=2), torch.cat(images, dim=2), widths.keep)
+        for first in range(keep, basis, widths.block):
+            fresh = slice(first, first + widths.block)
+            vectors = orthonormalise(operator, block, space[:, : 1 + first], noise)
+            block = operator.product(vectors)
+            space[:, 1:][:, fresh], images[:, fresh] = vectors, block
+            passes += 1
+        values = _rayleigh_ritz(space[:, 1:], images, keep)
+    raise AssertionError  # the iteration ends by its pass limit
 
 
 def starting_block(operator: DeflatedAffinity, features: Tensor | None, keep: int, seed: int) -> Tensor:
-    """D^1/2 F R with a Gaussian R, columns of unit length, plus a share of Gaussian noise: (A, N, keep) float64.
+    """D^1/2 F R with a Gaussian R, vectors of unit length, plus a share of Gaussian noise: (A, keep, N) float64.
 
     Args:
         operator: of A images.
         features: (A, N, D) of unit length, or None for noise alone.
-        keep: columns.
+        keep: vectors.
         seed: of all random numbers.
     """
-    generator = torch.Generator().manual_seed(seed)
-    batch, tokens = operator.inverse_root.shape[:2]
-    device = operator.inverse_root.device
-    noise = torch.randn(tokens, keep, generator=generator, dtype=torch.float64).to(device)
-    noise = (noise / noise.norm(dim=0)).expand(batch, -1, -1)
-    block: Tensor = noise
+    batch, _, tokens = operator.inverse_root.shape
+    noise = F.normalize(_gaussian(keep, tokens, seed), dim=1).to(operator.trivial.device).expand(batch, -1, -1)
     if features is None:
-        return block
-    mixing = torch.randn(features.shape[2], keep, generator=generator, dtype=torch.float64)
-    mixed = operator.trivial * (features @ mixing.to(features)).double()
-    block = mixed / mixed.norm(dim=1, keepdim=True).clamp(min=_TINY) + _GAUSSIAN_SHARE * noise
-    return block
+        return noise
+    mixing = _gaussian(keep, features.shape[2], seed + 1).to(features)
+    mixed = operator.trivial * (mixing @ features.mT).double()
+    return F.normalize(mixed, dim=2, eps=_TINY) + _GAUSSIAN_SHARE * noise
 
 
-def orthonormalise(operator: DeflatedAffinity, block: Tensor, against: Tensor | None, noise: Tensor) -> Tensor:
-    """Orthonormal columns in the unknown part, orthogonal to a basis as well.
+def orthonormalise(operator: DeflatedAffinity, block: Tensor, against: Tensor, noise: Tensor) -> Tensor:
+    """Orthonormal vectors in the unknown part, orthogonal to a basis as well.
 
-    Each of three rounds cleans, projects and divides by the Cholesky factor of the Gram matrix.
+    Each of three rounds averages classes, projects, and divides by the Cholesky factor of the Gram matrix.
 
     Args:
-        operator: whose ``clean`` defines the unknown part.
-        block: (A, N, m) float64.
-        against: (A, N, p) orthonormal, or None.
-        noise: (N, >= m) Gaussian.
+        operator: whose classes of tokens are averaged.
+        block: (A, m, N) float64.
+        against: (A, p, N) orthonormal; the trivial vector is among them.
+        noise: (at least m, N) Gaussian.
     """
-    block = block / block.norm(dim=1, keepdim=True).clamp(min=_TINY) + _NOISE * noise[:, : block.shape[2]]
+    block = F.normalize(block, dim=2, eps=_TINY) + _NOISE * noise[: block.shape[1]]
+    identity = torch.eye(block.shape[1], dtype=block.dtype, device=block.device)
     for done in range(_ROUNDS):
-        block = operator.clean(block)
-        if against is not None:
-            block = block - against @ (against.mT @ block)
+        block = operator.average(block)
+        block = torch.baddbmm(block, block @ against.mT, against, alpha=-1)
         if done == 0:
-            block = block / block.norm(dim=1, keepdim=True).clamp(min=_TINY)
-        gram = block.mT @ block
-        gram = gram + torch.diag_embed(_RELATIVE_SHIFT * gram.diagonal(dim1=1, dim2=2))
+            block = F.normalize(block, dim=2, eps=_TINY)
+        gram = block @ block.mT
+        gram.diagonal(dim1=1, dim2=2).mul_(1 + _RELATIVE_SHIFT)
         factor, _ = torch.linalg.cholesky_ex(gram)
-        block = torch.linalg.solve_triangular(factor, block.mT, upper=False).mT
+        # A small inverse and a product are faster than a solve with N right-hand sides, and keep vectors in rows.
+        block = torch.linalg.solve_triangular(factor, identity, upper=False) @ block
     return block
 
 
-def _rayleigh_ritz(basis: Tensor, products: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
-    projected = basis.mT @ products
+def _gaussian(rows: int, columns: int, seed: int) -> Tensor:
+    # Made on the CPU, so that every device sees the same numbers.
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _rayleigh_ritz(space: Tensor, images: Tensor, keep: int) -> Tensor:
+    """Turn the first ``keep`` vectors of a basis, and their products, into its best Ritz vectors; return the values."""
+    projected = space @ images.mT
     # A basis that has broken down would stop the whole batch here; its image is recognised by its residual instead.
     projected = torch.nan_to_num((projected + projected.mT) / 2, nan=0.0, posinf=0.0, neginf=0.0)
     values, rotation = torch.linalg.eigh(projected)
-    values, rotation = values.flip(1)[:, :keep], rotation.flip(2)[:, :, :keep]
-    return values, basis @ rotation, products @ rotation
+    rotation = rotation.mT.flip(1)[:, :keep]
+    space[:, :keep], images[:, :keep] = rotation @ space, rotation @ images
+    best: Tensor = values.flip(1)[:, :keep]
+    return best
+
+
+def _judge(history: list[Tensor], values: Tensor, vectors: Tensor, tol: float) -> tuple[Tensor, Tensor]:
+    """Which images have converged, and which will not: (A,) bool each."""
+    worst = history[-1]
+    gram = vectors @ vectors.mT
+    defect = (gram - torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)).abs().amax(dim=(1, 2))
+    sound = torch.isfinite(worst) & (values.abs().amax(dim=1) <= 1 + _SLACK) & (defect <= _DEFECT)
+    done = sound & (worst <= tol)
+    stalled = worst > 0.5 * history[-1 - _STALL_CYCLES] if len(history) > _STALL_CYCLES else ~sound
+    return done, ~sound | stalled
 
 
 def _expand(residuals: Tensor, norms: Tensor, wanted: int, tol: float, block: int) -> Tensor:
-    """Residuals of the lowest columns that still need it: unconverged wanted ones, then those that follow."""
+    """Residuals of the lowest vectors that still need it: unconverged wanted ones, then those that follow."""
     columns = norms.shape[1]
     order = torch.arange(columns, device=norms.device).expand_as(norms)
     finished = (norms <= tol) & (order < wanted)
     chosen = (order + columns * finished).argsort(dim=1)[:, :block]
-    return residuals.gather(2, chosen[:, None, :].expand(-1, residuals.shape[1], -1))
+    return residuals.gather(1, chosen[:, :, None].expand(-1, -1, residuals.shape[2]))
 
 
-def _defect(vectors: Tensor) -> Tensor:
-    gram = vectors.mT @ vectors
-    return (gram - torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)).abs().amax(dim=(1, 2))
+def _empty_result(start: Tensor) -> Ritz:
+    batch, keep, _ = start.shape
+    passes = torch.zeros(batch, dtype=torch.int64, device=start.device)
+    zeros = start.new_zeros(batch, keep)
+    return Ritz(zeros, torch.zeros_like(start), torch.zeros_like(start), zeros.clone(), passes, passes < 0)
 
 
-def _empty_result(ritz: tuple[Tensor, Tensor, Tensor], passes: Tensor) -> Ritz:
-    values, vectors, products = (torch.zeros_like(part) for part in ritz)
-    return Ritz(values, vectors, products, torch.zeros_like(values), torch.zeros_like(passes), passes < 0)
-
-
-def _store(result: Ritz, rows: Tensor, state: Ritz, finished: Tensor) -> None:
+def _store(result: Ritz, rows: list[int], state: Ritz, finished: list[int]) -> None:
     for target, source in zip(result, state, strict=True):
         target[rows] = source[finished]

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from eigenseg.discovery.spectral.affinity import Affinity
-from eigenseg.discovery.spectral.certificate import Status, judge, proven_tokens, vector_angle
+from eigenseg.discovery.spectral.assess import assess, separation
+from eigenseg.discovery.spectral.certificate import REPEATED, Status, cholesky_gap, energy_gap
 from eigenseg.discovery.spectral.deflated import DeflatedAffinity, deflate
-from eigenseg.discovery.spectral.dense import require_pairs, solve_ncut_dense
-from eigenseg.discovery.spectral.krylov import Ritz, Widths, iterate, starting_block
-from eigenseg.discovery.spectral.quotient import Pairs, quotient_pairs, with_class_pairs
-from eigenseg.discovery.spectral.result import NcutResult, orient
+from eigenseg.discovery.spectral.dense import dense_pairs, require_pairs
+from eigenseg.discovery.spectral.krylov import EVERY_CYCLE, IN_CHUNKS, Ritz, Widths, iterate, starting_block
+from eigenseg.discovery.spectral.pairs import Pairs
+from eigenseg.discovery.spectral.precision import full_precision
+from eigenseg.discovery.spectral.quotient import quotient_pairs, with_class_pairs
+from eigenseg.discovery.spectral.result import NcutResult
 
 # With so few distinguishable tokens the quotient is solved faster than a block of eight finds its way, and a block that is
 # wider than the space diverges.
 _SMALL = 128
 # Above this a dense float64 solve takes gigabytes and many minutes; such an image is reported instead.
 _DENSE_LIMIT = 8000
-# Dividing M y by a smaller eigenvalue would blow up rounding instead of refining y.
-_REFINABLE = 1e-3
+
+Fallback = Literal["dense", "raise", "flag"]
+Certificate = Literal["estimate", "energy", "cholesky", "none"]
 
 
 class NcutSolver(Protocol):
@@ -32,13 +36,7 @@ class NcutSolver(Protocol):
         ...
 
 
-class _Solved(NamedTuple):
-    """One image: k + 1 pairs, or as many as there are."""
-
-    pairs: Pairs
-    status: Status
-
-
+@full_precision()
 def solve_ncut(
     affinity: Affinity,
     k: int = 1,
@@ -49,7 +47,8 @@ def solve_ncut(
     basis: int | None = None,
     start: Literal["features", "random"] | Tensor = "features",
     seed: int = 0,
-    fallback: Literal["dense", "raise", "flag"] = "dense",
+    certificate: Certificate = "estimate",
+    fallback: Fallback = "dense",
 ) -> NcutResult:
     """Smallest k nontrivial eigenpairs of (D - W) x = lambda D x for a batch of token graphs.
 
@@ -66,121 +65,126 @@ def solve_ncut(
         start: ``"features"`` (random combinations of the tokens' features), ``"random"``, or the ``ritz_block`` of a
             similar problem, (B, N, m).
         seed: of all random numbers; global generators are left alone.
+        certificate: what ``proven`` rests on. ``"estimate"``: the distance to the second Ritz value, which a pair that is
+            orthogonal to everything the iteration saw would escape (probability 0 with its random share).
+            ``"energy"``: a rigorous bound from the graph's Frobenius norm, nearly free, that proves tokens on dense graphs
+            only. ``"cholesky"``: a rigorous factorisation of N^3 / 3 operations and 8 N^2 bytes an image, up to 8000
+            tokens; an image that fails it has missed a pair and goes to ``fallback``. ``"none"``: nothing is proven.
         fallback: what happens to an image that does not converge: ``"dense"`` (up to 8000 tokens, beyond that as
             ``"flag"``), ``"raise"``, or ``"flag"``: status FAILED, the residual says how far it got.
 
     Raises:
         TypeError: if the affinity is something else.
-        ValueError: if k or a width is out of range.
+        ValueError: if k, a width or a name is out of range.
         RuntimeError: if an image does not converge and ``fallback="raise"``.
     """
     require_pairs(affinity, k)
-    if fallback not in ("dense", "raise", "flag"):
-        raise ValueError(f"fallback must be 'dense', 'raise' or 'flag', got {fallback!r}")
     widths = Widths(block, keep or (16 if k <= 4 else 24), basis or (32 if k <= 4 else 48))
+    _check_options(affinity, k, widths, start, certificate, fallback)
+    operator = deflate(affinity)
+    active = affinity.valid.sum(dim=1) - operator.class_sizes.sum(dim=1)
+    large = (active + 2 > _SMALL).nonzero()[:, 0].tolist()
+    pairs = Pairs.absent(len(affinity), k + 1, operator.inverse_root)
+    status = [Status.DENSE] * len(affinity)
+    for i in set(range(len(affinity))) - set(large):
+        one = operator.select([i])
+        pairs.put(i, with_class_pairs(one, quotient_pairs(one), k + 1))
+    row_norms = None if certificate == "none" else operator.row_norms()
+    if not large:
+        return assess(affinity, operator, pairs, status, row_norms=row_norms)
+
+    part = operator if len(large) == len(affinity) else operator.select(large)
+    first = _first_block(part, affinity, large, start, widths.keep, seed)
+    schedule = IN_CHUNKS if first.is_cuda else EVERY_CYCLE
+    ritz = iterate(part, first, k, tol, max_passes or (40 if k <= 4 else 80), widths, seed, schedule)
+    for target, source in zip(pairs, (ritz.values, ritz.vectors, ritz.products), strict=True):
+        target[large] = source[:, : k + 1]
+    _insert_class_pairs(operator, pairs, large)
+    proven_gap = _certify(certificate, affinity, operator, pairs, part, ritz, large, row_norms)
+    missed = proven_gap.isneginf().tolist()
+    for j, (i, converged) in enumerate(zip(large, ritz.converged.tolist(), strict=True)):
+        if converged and not missed[i]:
+            status[i] = Status.CONVERGED
+        else:
+            status[i] = _fall_back(affinity, pairs, ritz, i, j, fallback)
+            proven_gap[i] = torch.inf
+    passes = torch.zeros_like(affinity.non_finite)
+    ritz_block = torch.zeros_like(operator.trivial).repeat(1, widths.keep, 1)
+    passes[large], ritz_block[large] = ritz.passes, ritz.vectors
+    return assess(affinity, operator, pairs, status, passes, ritz_block.mT, proven_gap, row_norms)
+
+
+def _check_options(affinity: Affinity, k: int, widths: Widths, start: Any, certificate: str, fallback: str) -> None:
+    tokens = affinity.valid.shape[1]
     if k >= widths.keep:
         raise ValueError(f"k={k} pairs need keep above {k}, got keep={widths.keep}")
-    operator = deflate(affinity)
-    batch, tokens = affinity.valid.shape
-    active = affinity.valid.sum(dim=1) - operator.class_sizes.sum(dim=1)
-    small = active + 2 <= _SMALL
-    solved: dict[int, _Solved] = {i: _solve_quotient(operator, i, k) for i in small.nonzero()[:, 0].tolist()}
-    passes = torch.zeros(batch, dtype=torch.int64, device=affinity.valid.device)
-    ritz_block = operator.inverse_root.new_zeros(batch, tokens, widths.keep)
-    large = (~small).nonzero()[:, 0]
-    if len(large):
-        part = operator[large]
-        first = _first_block(part, affinity, large, start, widths.keep, seed)
-        ritz = iterate(part, first, k, tol, max_passes or (40 if k <= 4 else 80), widths, seed)
-        passes[large], ritz_block[large] = ritz.passes, ritz.vectors
-        for j, (i, converged) in enumerate(zip(large.tolist(), ritz.converged.tolist(), strict=True)):
-            solved[i] = _refine(part, ritz, j, k) if converged else _fall_back(affinity, ritz, i, j, k, fallback)
-    return _assemble(operator, [solved[i] for i in range(batch)], k, passes, ritz_block)
+    if isinstance(start, Tensor):
+        if start.ndim != 3 or start.shape[:2] != affinity.valid.shape:
+            raise ValueError(f"start must be ({len(affinity)}, {tokens}, m), got {tuple(start.shape)}")
+    elif start not in ("features", "random"):
+        raise ValueError(f"start must be 'features', 'random' or a (B, N, m) block, got {start!r}")
+    if certificate not in ("estimate", "energy", "cholesky", "none"):
+        raise ValueError(f"certificate must be 'estimate', 'energy', 'cholesky' or 'none', got {certificate!r}")
+    if certificate == "cholesky" and tokens > _DENSE_LIMIT:
+        raise ValueError(f"certificate='cholesky' takes at most {_DENSE_LIMIT} tokens, got {tokens}; use 'energy'")
+    if fallback not in ("dense", "raise", "flag"):
+        raise ValueError(f"fallback must be 'dense', 'raise' or 'flag', got {fallback!r}")
 
 
 def _first_block(
-    operator: DeflatedAffinity, affinity: Affinity, images: Tensor, start: str | Tensor, keep: int, seed: int
+    operator: DeflatedAffinity, affinity: Affinity, images: list[int], start: str | Tensor, keep: int, seed: int
 ) -> Tensor:
     if isinstance(start, Tensor):
-        given = start[images].to(operator.inverse_root)[:, :, :keep]
-        missing = starting_block(operator, None, keep - given.shape[2], seed)
-        return torch.cat([given, missing], dim=2)
-    if start not in ("features", "random"):
-        raise ValueError(f"start must be 'features', 'random' or a (B, N, m) block, got {start!r}")
+        given = start[images].to(operator.trivial).mT[:, :keep]
+        missing = starting_block(operator, None, keep, seed)[:, given.shape[1] :]
+        return torch.cat([given, missing], dim=1)
     features = affinity.features if start == "features" else None
     return starting_block(operator, None if features is None else features[images], keep, seed)
 
 
-def _solve_quotient(operator: DeflatedAffinity, i: int, k: int) -> _Solved:
-    one = operator[torch.tensor([i], device=operator.inverse_root.device)]
-    return _Solved(with_class_pairs(one, quotient_pairs(one), k + 1), Status.DENSE)
+def _insert_class_pairs(operator: DeflatedAffinity, pairs: Pairs, large: list[int]) -> None:
+    """Differences within classes, which the iteration never sees, where they belong among the largest."""
+    known = torch.stack([operator.isolated_mu, torch.zeros_like(operator.isolated_mu)], dim=1)
+    known = torch.where(operator.class_sizes > 1, known, -torch.inf).amax(dim=1)
+    matter = (known > pairs.values[:, -1]).tolist()
+    for i in (i for i in large if matter[i]):
+        found = Pairs(*(part[i] for part in pairs))
+        pairs.put(i, with_class_pairs(operator.select([i]), found, len(found.values)))
 
 
-def _refine(operator: DeflatedAffinity, ritz: Ritz, j: int, k: int) -> _Solved:
-    """M y / theta in place of y, which is closer by a factor and known already."""
-    theta, count = ritz.values[j], k + 1
-    refined = torch.where(theta.abs() > _REFINABLE, ritz.products[j] / theta, ritz.vectors[j])[:, :count]
-    pairs = Pairs(theta[:count], refined / refined.norm(dim=0), ritz.residuals[j, :count])
-    if float(operator.class_sizes[j].amax()) >= 2:
-        pairs = with_class_pairs(operator[torch.tensor([j], device=theta.device)], pairs, count)
-    return _Solved(pairs, Status.CONVERGED)
+def _certify(
+    certificate: str,
+    affinity: Affinity,
+    operator: DeflatedAffinity,
+    pairs: Pairs,
+    part: DeflatedAffinity,
+    ritz: Ritz,
+    large: list[int],
+    row_norms: Tensor | None,
+) -> Tensor:
+    """Proven lower bounds of the first gap, (B,): infinite where the estimate stands, -inf where a pair was missed."""
+    bound = torch.full_like(pairs.values[:, 0], torch.inf)
+    if certificate == "energy" and row_norms is not None:
+        bound[large] = energy_gap(part, row_norms[large], ritz.values, ritz.residuals).clamp(min=0)
+    if certificate == "cholesky":
+        estimate = separation(pairs, 0)
+        for j, i in enumerate(large):
+            # A repeated eigenvalue is flagged as such; there is nothing to prove.
+            if ritz.converged[j] and estimate[i] > REPEATED:
+                one = affinity[i : i + 1]
+                bound[i] = cholesky_gap(operator.select([i]), one, pairs.vectors[i, 0], pairs.values[i, 0], estimate[i])
+    return bound
 
 
-def _fall_back(affinity: Affinity, ritz: Ritz, i: int, j: int, k: int, fallback: str) -> _Solved:
-    tokens = affinity.valid.shape[1]
+def _fall_back(affinity: Affinity, pairs: Pairs, ritz: Ritz, i: int, j: int, fallback: str) -> Status:
+    """What becomes of image i, the iteration's j-th, that did not converge; a dense solve replaces its pairs."""
     if fallback == "raise":
         raise RuntimeError(
-            f"image {i} did not converge: residual {float(ritz.residuals[j, :k].max()):.1e} after {int(ritz.passes[j])} "
+            f"image {i} did not converge: residual {float(pairs.residuals[i, :-1].max()):.1e} after {int(ritz.passes[j])} "
             "passes; use fallback='dense'"
         )
-    if fallback == "flag" or tokens > _DENSE_LIMIT:
-        reached = Pairs(ritz.values[j, : k + 1], ritz.vectors[j, :, : k + 1], ritz.residuals[j, : k + 1])
-        return _Solved(reached, Status.FAILED)
-    count = min(k + 1, int(affinity.valid[i].sum()) - 1)
-    dense = solve_ncut_dense(affinity[i : i + 1], count)
-    vectors = affinity.degrees[i].sqrt()[:, None] * dense.eigenvectors[0]
-    return _Solved(Pairs(1 - dense.eigenvalues[0], vectors, dense.residuals[0]), Status.DENSE)
-
-
-def _assemble(operator: DeflatedAffinity, solved: list[_Solved], k: int, passes: Tensor, ritz_block: Tensor) -> NcutResult:
-    batch, tokens = operator.inverse_root.shape[:2]
-    theta = operator.inverse_root.new_full((batch, k + 1), -torch.inf)
-    residuals, vectors = torch.zeros_like(theta), operator.inverse_root.new_zeros(batch, tokens, k + 1)
-    for i, image in enumerate(solved):
-        count = len(image.pairs.values)
-        theta[i, :count], residuals[i, :count], vectors[i, :, :count] = (
-            image.pairs.values,
-            image.pairs.residuals,
-            image.pairs.vectors,
-        )
-    absent = theta.isinf()
-    x = orient((operator.inverse_root * vectors[:, :, :k]).mT).mT
-    # The next eigenvalue is known up to its residual; the distance is shortened by it.
-    gaps = torch.where(absent[:, 1:], torch.inf, theta[:, :-1] - theta[:, 1:] - residuals[:, 1:])
-    theta = torch.where(absent, 0.0, theta)  # an image with no pair at all is trivial: lambda_2 = 1
-    angle = vector_angle(residuals[:, 0], gaps[:, 0])
-    status = judge(theta[:, 0], gaps[:, 0], angle, Status.CONVERGED)
-    status = tuple(
-        image.status if judged is Status.CONVERGED or image.status is Status.FAILED else judged
-        for judged, image in zip(status, solved, strict=True)
-    )
-    trusted = torch.tensor([one in (Status.CONVERGED, Status.DENSE) for one in status], device=theta.device)
-    proven = proven_tokens(
-        x[:, :, 0],
-        torch.zeros_like(x[:, :, 0]),
-        theta[:, 0],
-        angle,
-        operator.row_norms(),
-        operator.inverse_root[:, :, 0],
-        operator.affinity.valid,
-    )
-    return NcutResult(
-        eigenvalues=1 - theta[:, :k],
-        eigenvectors=x,
-        residuals=residuals[:, :k],
-        gap=gaps[:, -1],
-        proven=proven & trusted[:, None],
-        status=status,
-        passes=passes,
-        ritz_block=ritz_block,
-    )
+    if fallback == "flag" or affinity.valid.shape[1] > _DENSE_LIMIT:
+        return Status.FAILED
+    found, status = dense_pairs(affinity[i : i + 1], pairs.values.shape[1])
+    pairs.put(i, found)
+    return status

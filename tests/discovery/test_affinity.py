@@ -52,8 +52,8 @@ def test_products_and_degrees_equal_those_of_the_dense_matrix(seed: int) -> None
 
 def test_the_threshold_is_strict() -> None:
     corner = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [3.0, 4.0]]])  # cosines 0, 0.6, 0.8
-    binary = build_affinity(corner, tau=0.0).binary[0]
-    torch.testing.assert_close(binary, torch.tensor([[1.0, 0, 1], [0, 1, 1], [1, 1, 1]]))
+    binary = build_affinity(corner, tau=0.0).edges.dense()[0]
+    assert binary.tolist() == [[1, 0, 1], [0, 1, 1], [1, 1, 1]]
 
 
 def test_a_token_of_zero_length_has_no_edge_even_to_itself() -> None:
@@ -113,7 +113,7 @@ def test_features_that_are_no_tensor_are_refused() -> None:
         ({"tau": 1.0}, r"tau must be a number in \[0, 1\), got 1.0"),
         ({"tau": -0.1}, r"tau must be a number in \[0, 1\)"),
         ({"eps": 0.0}, r"eps must be a number in \(0, 1\), got 0.0"),
-        ({"weights": "other"}, "weights must be 'image' or 'video', got 'other'"),
+        ({"weights": "other"}, "weights must be 'image', 'video' or 'cosine', got 'other'"),
         ({"valid": torch.ones(1, 3, dtype=torch.bool)}, r"valid must be \(1, 4\) bool, got \(1, 3\)"),
         ({"features": torch.zeros(0, 4, 2)}, r"floating with B at least 1, got \(0, 4, 2\)"),
         ({"features": torch.zeros(4, 2)}, r"features must be \(B, N, D\) floating with B at least 1, got \(4, 2\)"),

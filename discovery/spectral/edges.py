@@ -1,0 +1,144 @@
+"""The matrix of a token graph's edges, as whatever can be multiplied: the solvers ask for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from eigenseg.discovery.spectral.exact import MAX_TOKENS, bfloat16_is_exact, exact_product, int8_is_exact
+
+Storage = Literal["auto", "int8", "float32", "bfloat16"]
+
+
+class Edges(Protocol):
+    """B of a batch of graphs: symmetric, entries in [0, 1], N tokens.
+
+    Whatever offers this is solved like the matrices below: packed bits, tiles that are computed again in every product.
+    """
+
+    def __len__(self) -> int:
+        """Number of graphs."""
+        ...
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """Rows B u for rows u: (B, m, N) float64 in and out, deterministic."""
+        ...
+
+    def loops(self) -> Tensor:
+        """B's diagonals: (B, N) float64."""
+        ...
+
+    def mask(self, tokens: Tensor) -> Edges:
+        """The same without the rows and columns of some tokens, (B, N) bool."""
+        ...
+
+    def select(self, images: Sequence[int]) -> Edges:
+        """The graphs of some images; cheap, because the iteration drops images as they converge."""
+        ...
+
+    def dense(self) -> Tensor:
+        """B written out: (B, N, N) float64. Only dense solvers and proofs ask for it."""
+        ...
+
+
+@dataclass(frozen=True)
+class MatrixEdges:
+    """B as a matrix in memory: 0/1 in a narrow type with exact products, or weights in float64.
+
+    Args:
+        matrix: (B, N, N) int8, float32 or bfloat16 of 0 and 1, or float64 in [0, 1]; symmetric.
+        images: which of the matrices belong to the batch; None: all.
+    """
+
+    matrix: Tensor
+    images: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.matrix) if self.images is None else len(self.images)
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """Rows B u: exact for a 0/1 matrix, in float64 for weights."""
+        if self.matrix.dtype == torch.float64:
+            return vectors @ self._chosen()
+        return exact_product(self.matrix, vectors, self.images)
+
+    def loops(self) -> Tensor:
+        """The diagonals, (B, N) float64."""
+        return self._chosen().diagonal(dim1=1, dim2=2).double()
+
+    def mask(self, tokens: Tensor) -> MatrixEdges:
+        """A copy without some tokens' rows and columns."""
+        return MatrixEdges(self._chosen().masked_fill(tokens[:, :, None] | tokens[:, None, :], 0))
+
+    def select(self, images: Sequence[int]) -> MatrixEdges:
+        """Some of the graphs; on a CPU without a copy."""
+        if self.matrix.is_cuda:
+            return MatrixEdges(self._chosen()[list(images)])  # a batched product wants them side by side
+        order = range(len(self.matrix)) if self.images is None else self.images
+        return replace(self, images=tuple(order[i] for i in images))
+
+    def dense(self) -> Tensor:
+        """The matrices in float64."""
+        return self._chosen().double()
+
+    def _chosen(self) -> Tensor:
+        return self.matrix if self.images is None else self.matrix[list(self.images)]
+
+
+def storage_dtype(storage: Any, device: torch.device, tokens: int) -> torch.dtype:
+    """The type a 0/1 matrix is kept in.
+
+    ``"auto"``: int8 on a CPU with exact int8 products, bfloat16 on a CUDA device, float32 elsewhere. All give the same
+    products to the bit; they differ in bytes and speed.
+
+    Raises:
+        ValueError: if the name is unknown, or the device cannot multiply that type exactly.
+    """
+    fits = {"int8": device.type == "cpu" and int8_is_exact(), "bfloat16": device.type == "cuda" and bfloat16_is_exact()}
+    if storage == "auto":
+        storage = next((name for name, here in fits.items() if here), "float32")
+    if storage not in ("int8", "float32", "bfloat16"):
+        raise ValueError(f"storage must be 'auto', 'int8', 'float32' or 'bfloat16', got {storage!r}")
+    if not fits.get(storage, True):
+        raise ValueError(f"storage={storage!r} has no exact products on this {device.type} device; use storage='auto'")
+    if tokens > MAX_TOKENS:
+        raise ValueError(f"graphs hold at most {MAX_TOKENS} tokens, got {tokens}")
+    dtype: torch.dtype = getattr(torch, storage)
+    return dtype
+
+
+# Rows of cosines at a time: a tile of 256 x N float32 stays in the cache between the product and the comparison.
+_TILE = 256
+
+
+def threshold_cosines(unit: Tensor, tau: float, dtype: torch.dtype) -> Tensor:
+    """B_ij = [u_i . u_j > tau] without ever holding all cosines.
+
+    Only tiles on and above the diagonal are computed and then mirrored, which halves the work and makes B symmetric; a
+    product's rounding need not be.
+
+    Args:
+        unit: (B, N, D) float32 of unit length, or 0.
+        tau: strict threshold.
+        dtype: of the result.
+
+    Returns:
+        (B, N, N) of 0 and 1.
+    """
+    batch, tokens, _ = unit.shape
+    matrix = torch.empty(batch, tokens, tokens, dtype=dtype, device=unit.device)
+    # A CPU finishes one image after the other, a GPU all of them at once.
+    groups = [slice(0, batch)] if unit.is_cuda else [slice(i, i + 1) for i in range(batch)]
+    for group in groups:
+        rows, result = unit[group], matrix[group]
+        for start in range(0, tokens, _TILE):
+            stop = min(start + _TILE, tokens)
+            torch.gt(rows[:, start:stop] @ rows[:, start:].mT, tau, out=result[:, start:stop, start:])
+            corner = result[:, start:stop, start:stop].triu()
+            result[:, start:stop, start:stop] = torch.maximum(corner, corner.mT)
+            result[:, stop:, start:stop] = result[:, start:stop, stop:].mT
+    return matrix
