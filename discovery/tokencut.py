@@ -20,12 +20,10 @@ from eigenseg.discovery.spectral import (
     build_affinity,
     check_features,
     check_graph_parameters,
+    graphs_at_once,
     normalized_cut,
     solve_ncut,
 )
-
-# Entries of the graphs that are built at once; in float32 and with what building needs besides, about 2.5 GB.
-_GRAPH_ENTRIES = 2**28
 
 
 class Cut(NamedTuple):
@@ -125,7 +123,7 @@ class TokenCut:
         if features.tokens.shape[1] < 2:
             reason = "the image holds a single token, nothing can be cut; enlarge it with preprocess.resize"
             return [Instances.empty(geometry.image_size, reason) for geometry in features.geometries]
-        chunk = max(1, _GRAPH_ENTRIES // features.tokens.shape[1] ** 2)
+        chunk = graphs_at_once(features.tokens.shape[1])
         return [found for start in range(0, len(features), chunk) for found in self._cut(features[start : start + chunk])]
 
     def _cut(self, features: FeatureGrid) -> list[Instances]:

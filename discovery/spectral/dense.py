@@ -78,9 +78,10 @@ def dense_pairs(affinity: Affinity, count: int, largest: LargestPairs | None = N
     matrix = matrix.div_(root[:, None]).div_(root[None, :])
     trivial = root / root.norm()
     mu, y, how = (largest or _largest_eigenpairs)(matrix.addr_(trivial, trivial, alpha=-2), count)
-    pairs.values[:] = mu
-    pairs.vectors[:, inside] = y.T
-    pairs.products[:, inside] = (matrix @ y).T
+    number = len(mu)  # an iteration may return fewer than it was asked for
+    pairs.values[:number] = mu
+    pairs.vectors[:number, inside] = y.T
+    pairs.products[:number, inside] = (matrix @ y).T
     return pairs, how
 
 

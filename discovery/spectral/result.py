@@ -39,6 +39,18 @@ class NcutResult:
     passes: Tensor
     ritz_block: Tensor | None = None
 
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def __getitem__(self, images: slice) -> NcutResult:
+        """Results of some of the images."""
+        return NcutResult(
+            *(part[images] for part in (self.eigenvalues, self.eigenvectors, self.residuals, self.gap, self.proven)),
+            status=self.status[images],
+            passes=self.passes[images],
+            ritz_block=None if self.ritz_block is None else self.ritz_block[images],
+        )
+
 
 def peak_index(vectors: Tensor) -> Tensor:
     """Index of the largest magnitude along the last dimension; among entries within 1e-9 (relative) the lowest.

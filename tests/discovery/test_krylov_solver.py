@@ -4,40 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
-from toy_graphs import band, cliques, graph
+from toy_graphs import band, cliques, graph, isolate, lattice, random_graph, scene, wrong_bits
 
-from eigenseg.discovery.spectral import Affinity, NcutResult, Status, build_affinity, solve_ncut, solve_ncut_dense
+from eigenseg.discovery.spectral import Affinity, Status, build_affinity, solve_ncut, solve_ncut_dense
 from eigenseg.discovery.spectral.deflated import deflate
 
 N = 900
-
-
-def scene(seed: int, noise: float, regions: int = 4, tokens: int = N, width: int = 24) -> Tensor:
-    """Features (1, N, D) of regions with noise; more noise makes sparser graphs with smaller gaps."""
-    generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(regions, width, generator=generator)
-    labels = (torch.arange(tokens) * regions) // tokens
-    return (centres[labels] + noise * torch.randn(tokens, width, generator=generator))[None]
-
-
-def lattice(rows: int, columns: int, radius: float) -> Tensor:
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    points = torch.stack([y.flatten(), x.flatten()], dim=1).float()
-    return torch.cdist(points, points) <= radius + 1e-6
-
-
-def random_graph(density: float) -> Tensor:
-    upper = (torch.rand(N, N, generator=torch.Generator().manual_seed(1)) < density).triu()
-    return (upper | upper.T | torch.eye(N, dtype=torch.bool)).float()
-
-
-def isolate(affinity: Affinity, tokens: int) -> Affinity:
-    """Cut all edges of the first tokens but their self-loops."""
-    binary = affinity.edges.dense()
-    binary[:, :tokens], binary[:, :, :tokens] = 0, 0
-    binary[:, torch.arange(tokens), torch.arange(tokens)] = 1
-    return graph(binary[0])
 
 
 def masked(affinity: Affinity, share: float) -> Affinity:
@@ -47,11 +19,6 @@ def masked(affinity: Affinity, share: float) -> Affinity:
 
 def all_but(kept: int) -> Affinity:
     return build_affinity(scene(0, 0.5)).mask(torch.arange(N)[None] >= kept)
-
-
-def wrong_bits(result: NcutResult, oracle: NcutResult) -> int:
-    first, second = (one.eigenvectors[:, :, 0] for one in (result, oracle))
-    return int(((first > first.mean(dim=1, keepdim=True)) != (second > second.mean(dim=1, keepdim=True))).sum())
 
 
 @pytest.mark.parametrize("noise", [0.3, 0.8, 1.2, 1.6])
@@ -100,8 +67,8 @@ NASTY: dict[str, tuple[Affinity, Status]] = {
     "ring, bandwidth 100": (graph(band(N, 100, ring=True)), DEGENERATE),
     "30x30 lattice, radius 3": (graph(lattice(30, 30, 3)), DEGENERATE),
     "25x36 lattice, radius 8": (graph(lattice(25, 36, 8)), CONVERGED),
-    "random graph, 1 %": (graph(random_graph(0.01)), DENSE),
-    "random graph, 30 %": (graph(random_graph(0.3)), DENSE),
+    "random graph, 1 %": (graph(random_graph(N, 0.01)), DENSE),
+    "random graph, 30 %": (graph(random_graph(N, 0.3)), DENSE),
     "4 tokens": (build_affinity(scene(3, 0.2, regions=2, tokens=4)), DENSE),
     "49 tokens": (build_affinity(scene(3, 0.8, tokens=49)), DENSE),
     "two constant clusters": (build_affinity(torch.eye(2).repeat_interleave(450, dim=0)[None]), CONVERGED),

@@ -102,7 +102,7 @@ def test_graphs_too_large_to_be_built_together_are_cut_in_turn(monkeypatch: pyte
         sizes.append(len(affinity))
         return solve_ncut(affinity, k)
 
-    monkeypatch.setattr("eigenseg.discovery.tokencut._GRAPH_ENTRIES", 2 * 108**2 + 1)
+    monkeypatch.setattr("eigenseg.discovery.spectral.ragged._GRAPH_ENTRIES", 2 * 108**2 + 1)
     for one, other in zip(TokenCut(solver=solver)(features), together, strict=True):
         np.testing.assert_array_equal(one.masks, other.masks)
     assert sizes == [2, 2, 1]
