@@ -7,6 +7,7 @@ to 25; everything else is short and wide. Images that are done leave the batch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -22,7 +23,7 @@ _ROUNDS = 3
 _RELATIVE_SHIFT = 1e-13  # keeps the Cholesky factor of a rank-deficient Gram matrix real
 _NOISE = 1e-6  # gives a direction to columns that have vanished; far below what three rounds clean
 _GAUSSIAN_SHARE = 0.1  # of the start: features alone may have too low a rank
-_STALL_CYCLES = 3  # a residual that has not halved in so many cycles is not worth further products
+_STALL_CYCLES = 3  # a residual that has not halved in so many cycles, at N = 900, is not worth further products
 _DEFECT = 1e-10  # loss of orthogonality above which Ritz values mean nothing
 _SLACK = 1e-9  # by which rounding may lift a Ritz value above 1
 _TINY = 1e-290  # a vector this short is the zero vector
@@ -98,13 +99,15 @@ def iterate(
     images[:, :keep] = operator.product(space[:, 1 : 1 + keep])
     values, passes = _rayleigh_ritz(space[:, 1 : 1 + keep], images[:, :keep], keep), 1
     result, alive, history = _empty_result(start), list(range(batch)), list[Tensor]()
+    # Later pairs wait until a place in the block is free.
+    stall_cycles = math.ceil(_STALL_CYCLES * patience(tokens) * math.ceil(wanted / widths.block))
     for cycle in count():
         vectors, products = space[:, 1 : 1 + keep], images[:, :keep]
         residuals = products - values[:, :, None] * vectors
         norms = residuals.norm(dim=2)
         history.append(norms[:, :wanted].amax(dim=1))
         if cycle >= schedule.first and (cycle - schedule.first) % schedule.then == 0:
-            done, hopeless = _judge(history, values, vectors, tol)
+            done, hopeless = _judge(history, stall_cycles, values, vectors, tol)
             stop = (done | hopeless | (passes >= max_passes)).tolist()  # the one question to the device
             if any(stop):
                 finished = [j for j, over in enumerate(stop) if over]
@@ -127,6 +130,11 @@ def iterate(
             passes += 1
         values = _rayleigh_ritz(space[:, 1:], images, keep)
     raise AssertionError  # the iteration ends by its pass limit
+
+
+def patience(tokens: int) -> float:
+    """How many more products than at N = 900 are worth it before a dense solve: that grows with N^3, a product with N^2."""
+    return max(1.0, tokens / 900)
 
 
 def starting_block(operator: DeflatedAffinity, features: Tensor | None, keep: int, seed: int) -> Tensor:
@@ -190,14 +198,14 @@ def _rayleigh_ritz(space: Tensor, images: Tensor, keep: int) -> Tensor:
     return best
 
 
-def _judge(history: list[Tensor], values: Tensor, vectors: Tensor, tol: float) -> tuple[Tensor, Tensor]:
+def _judge(history: list[Tensor], stall_cycles: int, values: Tensor, vectors: Tensor, tol: float) -> tuple[Tensor, Tensor]:
     """Which images have converged, and which will not: (A,) bool each."""
     worst = history[-1]
     gram = vectors @ vectors.mT
     defect = (gram - torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)).abs().amax(dim=(1, 2))
     sound = torch.isfinite(worst) & (values.abs().amax(dim=1) <= 1 + _SLACK) & (defect <= _DEFECT)
     done = sound & (worst <= tol)
-    stalled = worst > 0.5 * history[-1 - _STALL_CYCLES] if len(history) > _STALL_CYCLES else ~sound
+    stalled = worst > 0.5 * history[-1 - stall_cycles] if len(history) > stall_cycles else ~sound
     return done, ~sound | stalled
 
 

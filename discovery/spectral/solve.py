@@ -12,7 +12,7 @@ from eigenseg.discovery.spectral.assess import assess, separation
 from eigenseg.discovery.spectral.certificate import REPEATED, Status, cholesky_gap, energy_gap
 from eigenseg.discovery.spectral.deflated import DeflatedAffinity, deflate
 from eigenseg.discovery.spectral.dense import dense_pairs, require_pairs
-from eigenseg.discovery.spectral.krylov import EVERY_CYCLE, IN_CHUNKS, Ritz, Widths, iterate, starting_block
+from eigenseg.discovery.spectral.krylov import EVERY_CYCLE, IN_CHUNKS, Ritz, Widths, iterate, patience, starting_block
 from eigenseg.discovery.spectral.pairs import Pairs
 from eigenseg.discovery.spectral.precision import full_precision
 from eigenseg.discovery.spectral.quotient import quotient_pairs, with_class_pairs
@@ -60,7 +60,8 @@ def solve_ncut(
         affinity: graphs of B images with N tokens.
         k: nontrivial pairs, 1 <= k < N.
         tol: residual norm at which a pair counts as converged.
-        max_passes: products with the graph before ``fallback``; None: 40, or 80 for k above 4.
+        max_passes: products with the graph before ``fallback``; None: 40, or 80 for k above 4, and in proportion more above
+            900 tokens, where a dense solve is dearer.
         block, keep, basis: widths of the iteration; None: 16 and 32, or 24 and 48 for k above 4.
         start: ``"features"`` (random combinations of the tokens' features), ``"random"``, or the ``ritz_block`` of a
             similar problem, (B, N, m).
@@ -96,7 +97,8 @@ def solve_ncut(
     part = operator if len(large) == len(affinity) else operator.select(large)
     first = _first_block(part, affinity, large, start, widths.keep, seed)
     schedule = IN_CHUNKS if first.is_cuda else EVERY_CYCLE
-    ritz = iterate(part, first, k, tol, max_passes or (40 if k <= 4 else 80), widths, seed, schedule)
+    limit = max_passes or round((40 if k <= 4 else 80) * patience(affinity.valid.shape[1]))
+    ritz = iterate(part, first, k, tol, limit, widths, seed, schedule)
     for target, source in zip(pairs, (ritz.values, ritz.vectors, ritz.products), strict=True):
         target[large] = source[:, : k + 1]
     _insert_class_pairs(operator, pairs, large)

@@ -46,7 +46,8 @@ def test_products_and_degrees_equal_those_of_the_dense_matrix(seed: int) -> None
     valid = torch.rand(2, 12, generator=generator) > 0.3
     affinity = build_affinity(features(2, 12, 5, seed), tau=0.1, eps=1e-3, valid=valid)
     vectors = torch.randn(2, 12, 3, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close(affinity.product(vectors), affinity.dense() @ vectors, rtol=1e-13, atol=1e-13)
+    bound = 12 * 2.0**-46 * vectors.abs().max().item()  # 12 entries, each exact in the leading 46 bits of the largest
+    torch.testing.assert_close(affinity.product(vectors), affinity.dense() @ vectors, rtol=1e-13, atol=bound)
     torch.testing.assert_close(affinity.degrees, affinity.dense().sum(dim=2), rtol=1e-14, atol=0)
 
 

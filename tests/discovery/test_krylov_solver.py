@@ -88,7 +88,7 @@ def test_hard_graphs_have_their_status_and_the_oracles_partition(name: str) -> N
     torch.testing.assert_close(result.eigenvalues, oracle.eigenvalues, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("k", [2, 4, 7])
+@pytest.mark.parametrize("k", [2, 4, 7, 16])
 def test_several_pairs_equal_the_oracles_isolated_and_masked_tokens_included(k: int) -> None:
     for affinity in (build_affinity(scene(5, 1.2)), isolate(PHOTO, 5), masked(PHOTO, 0.3), all_but(20)):
         result, oracle = solve_ncut(affinity, k), solve_ncut_dense(affinity, k)

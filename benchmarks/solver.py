@@ -1,0 +1,166 @@
+"""Time the spectral solver beside what people use: ``python -m benchmarks.solver`` prints tables and writes JSON.
+
+Contestants take turns, each in a process of its own; a ratio is the median over rounds of the ratio within a round. Beside
+each time stands the evidence: passes, residual, wrong bits against the published call, unproven tokens, dense fallbacks.
+A time with wrong bits is void. If the published call's own times spread by more than half, the cell is measured again, and
+after the third try it is reported as unsteady and the command fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contestants import CONTESTANTS, ON_CPU, ON_CUDA, REFERENCE, Eigenseg
+from benchmarks.graphs import FAMILIES
+from benchmarks.harness import PAUSE, Cell, Worker, environment, median_ratio, save, wrong_bits
+
+_SPREAD = 1.5  # of the reference's times above which the machine was not quiet
+_TRIES = 3
+# Bytes and operations a second of an H200 as measured on such a card, for floors beside GPU times.
+_H200_BYTES, _H200_BF16 = 4.3e12, 788e12
+
+
+def main() -> int:
+    """Run the cells that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[900, 3600])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
+    parser.add_argument("--photos", help="folder of photographs instead of scikit-learn's two")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(CONTESTANTS), help="contestants beside eigenseg and the published call"
+    )
+    parser.add_argument("--name", help="of the file in results/; default solver-<device>")
+    options = parser.parse_args()
+    names = options.only or (ON_CUDA if options.device == "cuda" else ON_CPU)
+    names = ["eigenseg", REFERENCE, *(name for name in names if name not in ("eigenseg", REFERENCE))]
+    console, cells, steady = Console(width=150), [], True
+    for tokens in options.tokens:
+        for batch in options.batch:
+            for family in options.families:
+                cell = Cell(family, tokens, batch, options.device, options.threads, options.photos)
+                for _ in range(_TRIES):
+                    measured = measure(cell, names, options.rounds)
+                    if measured["spread"] <= _SPREAD:
+                        break
+                steady &= measured["spread"] <= _SPREAD
+                console.print(table(measured))
+                cells.append(measured)
+    record = {**environment(options.threads, options.device), "cells": cells}
+    console.print(f"written: {save(options.name or f'solver-{options.device}', record)}")
+    return 0 if steady else 1
+
+
+def measure(cell: Cell, names: list[str], rounds: int) -> dict[str, Any]:
+    """Let the contestants take turns on one cell.
+
+    Args:
+        cell: what is solved.
+        names: contestants; the first is ours, the second the reference.
+        rounds: turns each of them has.
+    """
+    # Whoever needs seconds an image solves one image of the batch; times are per image.
+    quick = {name for name in names if isinstance(CONTESTANTS[name], Eigenseg) or cell.tokens <= 1000 or "batched" in name}
+    workers = {}
+    for name in names:
+        on = (
+            cell
+            if cell.device == "cpu" or name != REFERENCE
+            else Cell(cell.family, cell.tokens, cell.batch, folder=cell.folder)
+        )
+        workers[name] = Worker(name, on, cell.batch if name in quick else 1)
+    try:
+        answers = {name: workers[name]("answer") for name in names}
+        memory = workers["eigenseg"]("memory")
+        times: dict[str, dict[str, list[float]]] = {name: {"solve": []} for name in names}
+        for name in names[:2]:
+            times[name] |= {"build": [], "whole": []}
+        for _ in range(rounds):
+            for quantity in ("solve", "build", "whole"):
+                for name in names:
+                    if quantity in times[name]:
+                        time.sleep(PAUSE)
+                        times[name][quantity].append(workers[name](quantity))
+    finally:
+        for worker in workers.values():
+            worker.close()
+    ours, reference = times["eigenseg"], times[REFERENCE]
+    rows = []
+    for name in names:
+        answer, wrong = answers[name], wrong_bits(answers[name], answers[REFERENCE])
+        rows.append(
+            {
+                "name": name,
+                "milliseconds": {quantity: 1e3 * min(seconds) for quantity, seconds in times[name].items()},
+                "reference_over_this": median_ratio(reference["solve"], times[name]["solve"]),
+                "this_over_eigenseg": median_ratio(times[name]["solve"], ours["solve"]),
+                "residual": answer.residual,
+                "wrong_bits": wrong,
+                "passes": answer.passes,
+                "unproven": answer.unproven,
+                "fallbacks": answer.fallbacks,
+            }
+        )
+    return {
+        "family": cell.family,
+        "tokens": cell.tokens,
+        "batch": cell.batch,
+        "rounds": rounds,
+        "spread": max(reference["solve"]) / min(reference["solve"]),
+        "build_ratio": median_ratio(reference["build"], ours["build"]),
+        "whole_ratio": median_ratio(reference["whole"], ours["whole"]),
+        "peak_megabytes_an_image": memory,
+        "floor_ms": floor(cell, max(answers["eigenseg"].passes or [0])) if cell.device == "cuda" else None,
+        "rows": rows,
+    }
+
+
+def floor(cell: Cell, passes: int) -> dict[str, float]:
+    """Milliseconds an image that an H200 needs at least: its matrix read once a pass, and its cosines in float32."""
+    reads = passes * 2 * cell.tokens**2 / _H200_BYTES
+    multiplications = passes * 2 * 48 * cell.tokens**2 / _H200_BF16
+    return {"solve": 1e3 * max(reads, multiplications), "dense": 1e3 * cell.tokens**3 * 8 / 6 / _H200_BYTES}
+
+
+def table(measured: dict[str, Any]) -> Table:
+    """A cell as people read it."""
+    title = f"{measured['family']}, N = {measured['tokens']}, batch {measured['batch']}: milliseconds an image"
+    unsteady = "" if measured["spread"] <= _SPREAD else "; UNSTEADY"
+    shown = Table(
+        title=title,
+        caption=f"whole: published / eigenseg = {measured['whole_ratio']:.1f}; build {measured['build_ratio']:.1f}; "
+        f"peak {measured['peak_megabytes_an_image']:.0f} MB an image; spread of the published call "
+        f"{measured['spread']:.2f}{unsteady}" + (f"; floor {measured['floor_ms']}" if measured["floor_ms"] else ""),
+    )
+    for column in ("", "build", "solve", "whole", "published / this", "this / eigenseg", "residual", "wrong", "unproven"):
+        shown.add_column(column, justify="left" if not column else "right")
+    for column in ("fallbacks", "passes"):
+        shown.add_column(column, justify="right")
+    for row in measured["rows"]:
+        milliseconds, void = row["milliseconds"], row["wrong_bits"] > 0
+        ratios = ["void", "void"] if void else [f"{row['reference_over_this']:.1f}", f"{row['this_over_eigenseg']:.2f}"]
+        shown.add_row(
+            row["name"],
+            *(
+                f"{milliseconds[quantity]:.1f}" if quantity in milliseconds else ""
+                for quantity in ("build", "solve", "whole")
+            ),
+            *ratios,
+            f"{row['residual']:.0e}",
+            str(row["wrong_bits"]),
+            *("" if row[key] is None else str(row[key]) for key in ("unproven", "fallbacks")),
+            " ".join(str(passes) for passes in sorted(set(row["passes"] or []))),
+        )
+    return shown
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
