@@ -43,7 +43,9 @@ class Eigenseg:
         self.tol, self.storage = tol, storage
 
     def build(self, features: Tensor) -> Any:
-        return build_affinity(features, tau=TAU, eps=EPS, storage=self.storage)
+        graphs = build_affinity(features, tau=TAU, eps=EPS, storage=self.storage)
+        assert graphs.degrees.min() > 0  # computed when first asked for, and kept: part of the build
+        return graphs
 
     def solve(self, graphs: Any) -> NcutResult:
         return solve_ncut(graphs, tol=self.tol)

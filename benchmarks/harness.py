@@ -1,7 +1,7 @@
 """Contestants in processes of their own, timed in turn; what was measured and where, as JSON.
 
 SciPy's BLAS threads keep spinning after a call and slow down whatever follows in the same process three-fold. So every
-contestant lives in a process, waits between its turns, and makes one untimed call before each timed one that is short.
+contestant lives in a process, waits between its turns, and makes untimed calls before the timed ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from benchmarks.graphs import make_features
 
 RESULTS = Path(__file__).parent / "results"
 PAUSE = 0.5  # seconds in which the last contestant's threads go to sleep
-_SHORT = 2.0  # seconds a call may take to be made once more without a clock
+_WINDOW = 0.3  # seconds until threads are awake and the clock speed has settled
+_SHORT = 1.0  # seconds a call may take to be made once more without a clock
 
 
 @dataclass(frozen=True)
@@ -100,15 +101,18 @@ def _serve(pipe: Connection, name: str, cell: Cell, images: int) -> None:
 
 
 def _seconds(action: Callable[[], Any], device: torch.device) -> float:
+    """Median of the calls that fit into a third of a second, after as long a time of untimed ones; at least one call."""
     for _ in range(2):
-        _wait_for(device)
-        start = time.perf_counter()
-        action()
-        _wait_for(device)
-        seconds = time.perf_counter() - start
-        if seconds > _SHORT:
-            break
-    return seconds
+        seconds, begin = [], time.perf_counter()
+        while not seconds or time.perf_counter() - begin < _WINDOW:
+            _wait_for(device)
+            start = time.perf_counter()
+            action()
+            _wait_for(device)
+            seconds.append(time.perf_counter() - start)
+        if seconds[0] > _SHORT:
+            break  # such a call is its own warm-up
+    return statistics.median(seconds)
 
 
 def _wait_for(device: torch.device) -> None:

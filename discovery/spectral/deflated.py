@@ -72,11 +72,10 @@ class DeflatedAffinity:
         return outside * vectors + means @ self.classes
 
     def product(self, vectors: Tensor) -> Tensor:
-        """M u for every row of (A, m, N) float64, on the unknown part: class averages, no trivial component."""
+        """M u for every row of (A, m, N) float64. M leaves the unknown part to itself; only rounding needs cleaning."""
         scaled = self.inverse_root * vectors
         spread = self.offset * scaled.sum(dim=2, keepdim=True)
-        image = self.average(self.edges.product(scaled).mul_(self.scale).add_(spread).mul_(self.inverse_root))
-        return image - (image @ self.trivial.mT) @ self.trivial
+        return self.inverse_root * (self.scale * self.edges.product(scaled) + spread)
 
     def row_norms(self) -> Tensor:
         """Norms of M's rows, (A, N) float64; upper bounds where B holds weights.

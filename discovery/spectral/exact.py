@@ -36,13 +36,12 @@ def exact_product(matrix: Tensor, vectors: Tensor, images: Sequence[int] | None 
     Returns:
         (A, m, N) float64.
     """
-    batch, rows, tokens = vectors.shape
     digits, exponent = to_digits(vectors)
-    products = _multiply(matrix, digits.flatten(1, 2), images).view(batch, DIGITS, rows, tokens)
-    total = products[:, -1].double()
+    products = _multiply(matrix, digits.flatten(2), images).view(digits.shape)
+    total = products[..., -1].double()
     for i in reversed(range(DIGITS - 1)):
-        total = total.mul_(256).add_(products[:, i])
-    return total.div_(exponent)
+        total = torch.add(products[..., i], total, alpha=256)
+    return total.mT.contiguous().div_(exponent)
 
 
 def to_digits(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,14 +51,14 @@ def to_digits(vectors: Tensor) -> tuple[Tensor, Tensor]:
         vectors: (A, m, N) float64, finite.
 
     Returns:
-        (A, 6, m, N) int8 digits, and (A, m, 1) float64 powers of two by which the vectors were multiplied.
+        (A, N, m, 6) int8 digits, and (A, m, 1) float64 powers of two by which the vectors were multiplied.
     """
     peak = vectors.abs().amax(dim=2, keepdim=True).clamp(min=1e-290)  # a zero vector may have any exponent
     exponent = torch.exp2(_FRACTION_BITS - torch.ceil(torch.log2(peak)))
-    fixed = (vectors * exponent).round_().to(torch.int64).contiguous()
-    # A memory view reads the digits off: torch's machines all store the lowest byte first.
-    bytes_ = (fixed.add_(_BIAS).bitwise_xor_(_BIAS)).view(torch.int8)
-    return bytes_.view(*vectors.shape, 8)[..., :DIGITS].permute(0, 3, 1, 2).contiguous(), exponent
+    fixed = (vectors * exponent).round_().to(torch.int64).add_(_BIAS).bitwise_xor_(_BIAS)
+    # A memory view reads the digits off, two at a time: torch's machines all store the lowest byte first.
+    pairs = fixed.mT.clone(memory_format=torch.contiguous_format).view(torch.int16)
+    return pairs.view(*fixed.mT.shape, 4)[..., : DIGITS // 2].contiguous().view(torch.int8), exponent
 
 
 @cache
@@ -73,7 +72,7 @@ def int8_is_exact() -> bool:
             return False
         ones = torch.ones(256, 256, dtype=torch.int8)
         digits = torch.tensor([-128, 127], dtype=torch.int8).repeat_interleave(24)[:, None].expand(48, 256).contiguous()
-        return bool((torch._int_mm(digits, ones) == 256 * digits[:, :1].int()).all())
+        return bool((torch._int_mm(ones, digits.T.contiguous()) == 256 * digits[:, 0].int()).all())
     except (AttributeError, RuntimeError):  # another torch
         return False
 
@@ -85,18 +84,18 @@ def bfloat16_is_exact() -> bool:
 
 
 def _multiply(matrix: Tensor, digits: Tensor, images: Sequence[int] | None) -> Tensor:
-    """(A, r, N) int8 digits times the transposed matrices: int32 or float32 (A, r, N), all of them exact integers."""
+    """The matrices times (A, N, r) int8 digits: int32 or float32 (A, N, r), all of them exact integers."""
     if matrix.is_cuda:
         chosen = matrix if images is None else matrix[list(images)]
         if matrix.dtype == torch.bfloat16:
-            return torch.bmm(digits.to(matrix.dtype), chosen.mT, out_dtype=torch.float32)
-        return torch.bmm(digits.to(matrix.dtype), chosen.mT)
+            return torch.bmm(chosen, digits.to(matrix.dtype), out_dtype=torch.float32)
+        return torch.bmm(chosen, digits.to(matrix.dtype))
     # On a CPU a batch is a loop anyway, and gathering the matrices would cost more than multiplying them.
     order = range(len(matrix)) if images is None else images
     if matrix.dtype == torch.int8:
         products = digits.new_empty(digits.shape, dtype=torch.int32)
         for out, block, i in zip(products, digits, order, strict=True):
-            torch._int_mm(block, matrix[i].T, out=out)
+            torch._int_mm(matrix[i], block, out=out)
         return products
     columns = digits.to(matrix.dtype)
-    return torch.stack([block @ matrix[i].T for block, i in zip(columns, order, strict=True)])
+    return torch.stack([matrix[i] @ block for block, i in zip(columns, order, strict=True)])

@@ -107,11 +107,12 @@ def iterate(
         norms = residuals.norm(dim=2)
         history.append(norms[:, :wanted].amax(dim=1))
         if cycle >= schedule.first and (cycle - schedule.first) % schedule.then == 0:
-            done, hopeless = _judge(history, stall_cycles, values, vectors, tol)
+            done, hopeless = _judge(history, stall_cycles, values, tol)
             stop = (done | hopeless | (passes >= max_passes)).tolist()  # the one question to the device
             if any(stop):
                 finished = [j for j, over in enumerate(stop) if over]
                 counted = torch.full_like(done, passes, dtype=torch.int64)
+                done &= _defect(vectors) <= _DEFECT
                 _store(
                     result, [alive[j] for j in finished], Ritz(values, vectors, products, norms, counted, done), finished
                 )
@@ -198,15 +199,19 @@ def _rayleigh_ritz(space: Tensor, images: Tensor, keep: int) -> Tensor:
     return best
 
 
-def _judge(history: list[Tensor], stall_cycles: int, values: Tensor, vectors: Tensor, tol: float) -> tuple[Tensor, Tensor]:
+def _judge(history: list[Tensor], stall_cycles: int, values: Tensor, tol: float) -> tuple[Tensor, Tensor]:
     """Which images have converged, and which will not: (A,) bool each."""
     worst = history[-1]
-    gram = vectors @ vectors.mT
-    defect = (gram - torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)).abs().amax(dim=(1, 2))
-    sound = torch.isfinite(worst) & (values.abs().amax(dim=1) <= 1 + _SLACK) & (defect <= _DEFECT)
+    sound = torch.isfinite(worst) & (values.abs().amax(dim=1) <= 1 + _SLACK)
     done = sound & (worst <= tol)
     stalled = worst > 0.5 * history[-1 - stall_cycles] if len(history) > stall_cycles else ~sound
     return done, ~sound | stalled
+
+
+def _defect(vectors: Tensor) -> Tensor:
+    """Largest deviation from orthonormality of each image: (A,)."""
+    gram = vectors @ vectors.mT
+    return (gram - torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)).abs().amax(dim=(1, 2))
 
 
 def _expand(residuals: Tensor, norms: Tensor, wanted: int, tol: float, block: int) -> Tensor:

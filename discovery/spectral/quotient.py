@@ -28,7 +28,7 @@ def quotient_pairs(operator: DeflatedAffinity) -> Pairs:
     basis = torch.cat([alone, *(member[None] / member.sum().sqrt() for member in classes if member.any())])
     # Moving the trivial pair to -1 keeps it below everything else.
     trivial = basis @ operator.trivial[0].T
-    matrix = basis @ operator.product(basis[None])[0].T - trivial @ trivial.T
+    matrix = basis @ operator.product(basis[None])[0].T - 2 * trivial @ trivial.T
     values, rotation = torch.linalg.eigh((matrix + matrix.T) / 2)
     values, rotation = values.flip(0)[: len(matrix) - 1], rotation.T.flip(0)[: len(matrix) - 1]
     vectors = rotation @ basis

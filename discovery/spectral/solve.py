@@ -141,7 +141,9 @@ def _first_block(
         missing = starting_block(operator, None, keep, seed)[:, given.shape[1] :]
         return torch.cat([given, missing], dim=1)
     features = affinity.features if start == "features" else None
-    return starting_block(operator, None if features is None else features[images], keep, seed)
+    if features is not None and len(images) < len(affinity):
+        features = features[images]
+    return starting_block(operator, features, keep, seed)
 
 
 def _insert_class_pairs(operator: DeflatedAffinity, pairs: Pairs, large: list[int]) -> None:

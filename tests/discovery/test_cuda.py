@@ -37,9 +37,9 @@ def test_products_on_tensor_cores_equal_integer_arithmetic_to_the_bit(tokens: in
     largest = torch.full((2, 8, tokens), -float(2**46), dtype=torch.float64)
     for rows in (vectors, largest):
         digits, exponent = to_digits(rows)
-        exact = digits.flatten(1, 2).double() @ matrix.double().mT  # integers below 2^53
+        exact = matrix.double() @ digits.flatten(2).double()  # integers below 2^53
         weights = 256.0 ** torch.arange(6, dtype=torch.float64)
-        expected = torch.einsum("bsmn,s->bmn", exact.view(2, 6, 8, tokens), weights) / exponent
+        expected = torch.einsum("bnms,s->bmn", exact.view(2, tokens, 8, 6), weights) / exponent
         for tf32 in ("ieee", "tf32"):
             torch.backends.cuda.matmul.fp32_precision = tf32
             product = exact_product(matrix.cuda(), rows.cuda()).cpu()

@@ -48,7 +48,7 @@ def test_the_largest_sums_of_the_largest_digits_do_not_saturate(digit: int, dtyp
 def test_digits_spell_the_number_in_base_256(number: int) -> None:
     digits, exponent = to_digits(torch.tensor([[[float(number), float(2**46)]]], dtype=torch.float64))
     assert exponent.item() == 1
-    assert sum(int(digit) * 256**i for i, digit in enumerate(digits[0, :, 0, 0])) == number
+    assert sum(int(digit) * 256**i for i, digit in enumerate(digits[0, 0, 0])) == number
 
 
 def test_sums_of_digits_stay_where_float32_counts() -> None:
@@ -95,9 +95,9 @@ def test_bfloat16_holds_every_digit_and_float32_every_sum_as_on_a_gpu() -> None:
     digits, exponent = to_digits(vectors)
     rounded = digits.to(torch.bfloat16)
     assert torch.equal(rounded.to(torch.int8), digits)
-    products = (rounded.float().flatten(1, 2) @ matrix.to(torch.bfloat16).float().mT).view(1, 6, 8, 900).double()
+    products = (matrix.to(torch.bfloat16).float() @ rounded.float().flatten(2)).view(1, 900, 8, 6).double()
     weights = 256.0 ** torch.arange(6, dtype=torch.float64)
-    total = torch.einsum("bsmn,s->bmn", products, weights) / exponent
+    total = torch.einsum("bnms,s->bmn", products, weights) / exponent
     assert torch.equal(total, (numerators @ matrix.long().mT).double() / 2**40)
 
 
