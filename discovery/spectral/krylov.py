@@ -169,11 +169,9 @@ def orthonormalise(operator: DeflatedAffinity, block: Tensor, against: Tensor, n
     """
     block = F.normalize(block, dim=2, eps=_TINY) + _NOISE * noise[: block.shape[1]]
     identity = torch.eye(block.shape[1], dtype=block.dtype, device=block.device)
-    for done in range(_ROUNDS):
+    for _ in range(_ROUNDS):
         block = operator.average(block)
         block = torch.baddbmm(block, block @ against.mT, against, alpha=-1)
-        if done == 0:
-            block = F.normalize(block, dim=2, eps=_TINY)
         gram = block @ block.mT
         gram.diagonal(dim1=1, dim2=2).mul_(1 + _RELATIVE_SHIFT)
         factor, _ = torch.linalg.cholesky_ex(gram)
