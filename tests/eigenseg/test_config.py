@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 from eigenseg import Predictor, TokenCut
 from eigenseg.config import build, build_parts, compose
 from eigenseg.discovery import ColorTexture, ViTBackbone
-from eigenseg.discovery.spectral import solve_ncut, solve_ncut_dense
+from eigenseg.discovery.spectral import solve_ncut, solve_ncut_arpack, solve_ncut_dense, solve_ncut_lobpcg
 
+SOLVERS = {"krylov": solve_ncut, "dense": solve_ncut_dense, "arpack": solve_ncut_arpack, "lobpcg": solve_ncut_lobpcg}
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
@@ -62,7 +63,7 @@ def test_every_backbone_is_built_with_its_yamls_values(backbone: str) -> None:
 def test_every_solver_reaches_the_method(solver: str) -> None:
     method = build(compose("tokencut", "color_texture", [f"solver={solver}"]).method)
     assert isinstance(method.solver, functools.partial)
-    assert method.solver.func is {"dense": solve_ncut_dense, "krylov": solve_ncut}[solver]
+    assert method.solver.func is SOLVERS[solver]
 
 
 @pytest.mark.parametrize("experiment", shipped("experiment"))
@@ -120,7 +121,7 @@ def test_an_applications_own_hydra_is_untouched(tmp_path: Path) -> None:
         ({"method": "tokenkut"}, "unknown method 'tokenkut'; known: .*tokencut"),
         ({"backbone": "dino"}, "unknown backbone 'dino'; known: color_texture, dino_vitb16"),
         ({"overrides": ["method.taux=1"]}, "unknown setting 'method.taux'; eigenseg extract --help"),
-        ({"overrides": ["solver=fast"]}, "unknown solver 'fast'; known: dense, krylov"),
+        ({"overrides": ["solver=fast"]}, "unknown solver 'fast'; known: arpack, dense, krylov, lobpcg"),
         ({"overrides": ["runtime.batch_size=many"]}, "runtime.batch_size"),
         ({"overrides": ["input=[1"]}, "input"),
     ],
