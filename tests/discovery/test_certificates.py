@@ -9,11 +9,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toy_graphs import band, cliques, graph, isolate, lattice, scene, wrong_bits
 
-from eigenseg.discovery.spectral import Affinity, Status, build_affinity, solve_ncut, solve_ncut_dense
+from eigenseg.discovery.spectral import (
+    Affinity,
+    NcutSolver,
+    Status,
+    affinity_from_weights,
+    build_affinity,
+    solve_ncut,
+    solve_ncut_dense,
+)
 from eigenseg.discovery.spectral import solve as solve_module
+from eigenseg.discovery.spectral.assess import separation
 from eigenseg.discovery.spectral.certificate import cholesky_gap, energy_gap
 from eigenseg.discovery.spectral.deflated import deflate
 from eigenseg.discovery.spectral.krylov import Ritz, iterate
+from eigenseg.discovery.spectral.pairs import Pairs
 
 
 def spectrum(affinity: Affinity) -> tuple[Tensor, Tensor]:
@@ -114,6 +124,24 @@ def test_an_image_that_misses_a_pair_goes_to_the_fallback(monkeypatch: pytest.Mo
     assert result.status == (Status.DENSE,)
     assert wrong_bits(result, oracle) == 0
     assert solve_ncut(affinity, certificate="cholesky", fallback="flag").status == (Status.FAILED,)
+
+
+def test_a_gap_is_shortened_by_what_is_not_known_of_the_next_eigenvalue() -> None:
+    vectors = torch.eye(3, dtype=torch.float64)[None]
+    products = torch.tensor([0.9, 0.8, 0.3], dtype=torch.float64)[:, None] * vectors
+    products[0, 1, 2] = 0.05  # a residual of the second
+    pairs = Pairs(torch.tensor([[0.9, 0.8, 0.3]], dtype=torch.float64), vectors, products)
+    assert separation(pairs, 0).item() == pytest.approx(0.05)
+    assert separation(pairs, 1).item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("solver", [solve_ncut, solve_ncut_dense])
+def test_a_gap_of_rounding_proves_nothing_although_the_bound_is_small(solver: NcutSolver) -> None:
+    affinity = affinity_from_weights(cliques(100, 150, 200)[None] > 0, eps=1e-10)
+    result = solver(affinity)
+    assert 0 < result.gap.item() < 1e-9
+    assert result.status == (Status.DEGENERATE,)
+    assert not result.proven.any()
 
 
 def test_without_a_certificate_nothing_is_proven_and_the_vector_is_the_same() -> None:
