@@ -121,7 +121,8 @@ def cholesky_gap(operator: DeflatedAffinity, affinity: Affinity, vector: Tensor,
     Args:
         operator, affinity: the same single image.
         vector: (N,) y of unit length.
-        theta, gap: scalars, its Ritz value and the estimated distance to the next one.
+        theta, gap: scalars, its Ritz value and the estimated distance to the next eigenvalue, those of differences within
+            classes included.
 
     Returns:
         Scalar float64; minus infinity if there is an eigenvalue above t that should not be.
@@ -131,13 +132,6 @@ def cholesky_gap(operator: DeflatedAffinity, affinity: Affinity, vector: Tensor,
     matrix = affinity.dense()[0].mul_(inverse_root[:, None]).mul_(inverse_root[None, :]).neg_()
     known = torch.stack([operator.trivial[0, 0], vector])
     matrix.addmm_(known.T @ torch.diag(torch.stack([torch.ones_like(theta), theta])), known)
-    class_mu = operator.isolated_mu[0]
-    members = operator.classes[0, 0]
-    if members.sum() > 1:
-        # Differences of isolated tokens are known too: mu_I times the projector onto them.
-        matrix.diagonal().add_(class_mu * members)
-        matrix.addr_(members, members, alpha=-float(class_mu / members.sum()))
-        t = torch.maximum(t, class_mu)
     matrix.diagonal().add_(t)
     _, failed = torch.linalg.cholesky_ex(matrix)
     return theta - t if failed == 0 else torch.full_like(theta, -torch.inf)

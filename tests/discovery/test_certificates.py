@@ -20,7 +20,7 @@ from eigenseg.discovery.spectral import (
 )
 from eigenseg.discovery.spectral import solve as solve_module
 from eigenseg.discovery.spectral.assess import separation
-from eigenseg.discovery.spectral.certificate import cholesky_gap, energy_gap
+from eigenseg.discovery.spectral.certificate import cholesky_gap, energy_gap, proven_tokens, vector_angle
 from eigenseg.discovery.spectral.deflated import deflate
 from eigenseg.discovery.spectral.krylov import Ritz, iterate
 from eigenseg.discovery.spectral.pairs import Pairs
@@ -69,6 +69,24 @@ def test_the_energy_bound_never_exceeds_the_true_gap(seed: int, tokens: int, den
     assert bound.item() <= (values[0] - values[1]).item() + 1e-9
 
 
+@pytest.mark.parametrize("name", ["regions", "isolated tokens", "masked tokens"])
+def test_the_energy_bound_is_its_formula(name: str) -> None:
+    """What the pairs leave, summed over the rest of the spectrum; and residuals taken off."""
+    affinity = GRAPHS[name]
+    operator, (values, vectors) = deflate(affinity), spectrum(affinity)
+    seen = (operator.average(vectors[None])[0] - vectors).norm(dim=1) < 1e-6
+    known, class_mu = values[seen][:16], operator.isolated_mu.item() if name == "isolated tokens" else 0.0
+    for error in (0.0, 1e-3):
+        residuals = error * torch.arange(1, 17, dtype=torch.float64)
+        expected = []
+        for m in range(2, 17):
+            rest = values[seen][m:].square().sum() - 2 * residuals[:m].square().sum()
+            others = max(known[1].item(), rest.clamp(min=0).sqrt().item(), class_mu)
+            expected.append(known[0].item() - others - residuals[:m].norm().item())
+        bound = energy_gap(operator, operator.row_norms(), known[None], residuals[None]).item()
+        assert bound == pytest.approx(max(expected), abs=1e-9)
+
+
 def test_the_energy_of_a_graph_is_that_of_its_matrix() -> None:
     for affinity in GRAPHS.values():
         values, _ = spectrum(affinity)
@@ -108,6 +126,28 @@ def test_the_factorisation_fails_if_the_eigenvalue_is_repeated(name: str) -> Non
     affinity = REPEATED[name]
     values, vectors = spectrum(affinity)
     assert cholesky_gap(deflate(affinity), affinity, vectors[0], values[0], torch.tensor(1e-3)) == -torch.inf
+
+
+def test_a_factorisation_without_a_next_eigenvalue_takes_half_of_the_first() -> None:
+    affinity = graph(torch.eye(2))
+    values, vectors = spectrum(affinity)
+    bound = cholesky_gap(deflate(affinity), affinity, vectors[0], values[0], torch.tensor(torch.inf))
+    assert bound.item() == pytest.approx(values[0].item() / 2)
+
+
+def test_a_gap_of_zero_or_less_bounds_no_angle() -> None:
+    residual, gap = torch.full((3,), 1e-10), torch.tensor([0.1, 0.0, -0.1])
+    angles = vector_angle(residual, gap)
+    assert angles[0].item() == pytest.approx(2**0.5 * 1.001e-9, rel=1e-5)
+    assert angles[1:].tolist() == [torch.inf, torch.inf]
+
+
+def test_a_token_is_proven_only_beyond_its_own_error_and_the_means() -> None:
+    # Errors of 1 everywhere: the mean may be off by 1 as well, so 2 is the distance that proves.
+    x = torch.tensor([[-2.1, -1.9, 0.0, 1.9, 2.1]])
+    ones = torch.ones(1, 5)
+    proven = proven_tokens(x, torch.ones(1), torch.ones(1), ones, ones, ones > 0)
+    assert proven.tolist() == [[True, False, False, False, True]]
 
 
 def test_an_image_that_misses_a_pair_goes_to_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
