@@ -100,7 +100,7 @@ def test_a_graph_is_symmetric_even_where_rounding_decides(monkeypatch: pytest.Mo
 def test_sloppy_products_elsewhere_do_not_reach_the_graph(sloppy: str) -> None:
     points = torch.randn(1, 600, 384, generator=torch.Generator().manual_seed(3))  # many cosines lie close to 0.05
     expected = build_affinity(points, tau=0.05).edges.dense()
-    before = torch.get_float32_matmul_precision()
+    exact, before = points[0] @ points[0].T, torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(sloppy)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -108,6 +108,8 @@ def test_sloppy_products_elsewhere_do_not_reach_the_graph(sloppy: str) -> None:
             assert not solve_ncut(affinity).eigenvectors.requires_grad
             assert torch.is_autocast_enabled("cpu")
         assert torch.get_float32_matmul_precision() == sloppy
+        with full_precision():
+            assert torch.equal(points[0] @ points[0].T, exact)
         assert torch.equal(affinity.edges.dense(), expected)
         with pytest.raises(ZeroDivisionError), full_precision():
             raise ZeroDivisionError
