@@ -84,7 +84,7 @@ def _serve(pipe: Connection, name: str, cell: Cell, images: int) -> None:
     requests: dict[str, Callable[[], Any]] = {
         "build": lambda: contestant.build(features),
         "solve": lambda: contestant.solve(graphs),
-        "whole": lambda: contestant.answer(built := contestant.build(features), contestant.solve(built)),
+        "whole": lambda: contestant.solve(contestant.build(features)),
     }
     while True:
         request = pipe.recv()

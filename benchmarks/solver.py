@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -40,6 +42,12 @@ def main() -> int:
     )
     parser.add_argument("--name", help="of the file in results/; default solver-<device>")
     options = parser.parse_args()
+    if options.rounds < 1 or min(options.batch) < 1 or any(int(n**0.5) ** 2 != n for n in options.tokens):
+        parser.error("--rounds and --batch must be at least 1, --tokens square numbers")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this machine has none")
+    if options.photos and not Path(options.photos).is_dir():
+        parser.error(f"--photos: no folder {options.photos}")
     names = options.only or (ON_CUDA if options.device == "cuda" else ON_CPU)
     names = ["eigenseg", REFERENCE, *(name for name in names if name not in ("eigenseg", REFERENCE))]
     console, cells, steady = Console(width=150), [], True

@@ -71,7 +71,7 @@ def tokencut(
     affinity = build_affinity(tokens, tau=tau, eps=eps, valid=valid)
     ncut = solver(affinity, k=1)
     foreground, seed = bipartition(ncut.eigenvectors[:, :, 0], grid, valid)
-    has_cut = torch.tensor([status is not Status.TRIVIAL for status in ncut.status], device=tokens.device)
+    has_cut = torch.tensor([status not in (Status.TRIVIAL, Status.FAILED) for status in ncut.status], device=tokens.device)
     foreground = foreground & has_cut[:, None, None]
     mask = component_of(foreground, seed)
     return Cut(
@@ -117,6 +117,7 @@ class TokenCut:
         if padding not in ("keep", "drop"):
             raise ValueError(f"padding must be 'keep' or 'drop', got {padding!r}")
         self.tau, self.eps, self.padding, self.solver = tau, eps, padding, solver
+        solver(build_affinity(torch.eye(12)[None]), k=1)  # wrong options of a solver show here, not picture by picture
 
     def __call__(self, features: FeatureGrid) -> list[Instances]:
         """Find the object of every image of a batch."""
@@ -140,6 +141,8 @@ def _instances(cut: Cut, features: FeatureGrid, i: int) -> Instances:
         reason = "no object: all tokens look alike, the graph has no cut (lambda_2 = 1)"
         if cut.non_finite[i] == features.tokens.shape[1]:
             reason = "no object: no token has finite features; check the backbone's weights and precision"
+        elif status is Status.FAILED:
+            reason = "no object: the eigensolver did not converge; allow it more iterations or use another solver"
         elif status is not Status.TRIVIAL:
             reason = "no object: the eigenvector is constant, or its object lies in the padding"
         return Instances.empty(geometry.image_size, reason, **metadata)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from eigenseg.discovery.spectral.precision import full_precision
 
 # Zero tokens stay zero instead of becoming NaN; the constant of the published code.
 _NORMALISE_EPS = 1e-12
+_LARGEST_WEIGHT = 1e100  # squares of sums of larger ones overflow
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,10 @@ class Affinity:
     def __len__(self) -> int:
         return len(self.valid)
 
-    def __getitem__(self, images: slice) -> Affinity:
+    def __getitem__(self, images: Any) -> Affinity:
         """Graphs of some of the images."""
+        if not isinstance(images, slice):
+            raise TypeError(f"an affinity is indexed by a slice of images, affinity[0:1], got {images!r}")
         return replace(
             self,
             edges=self.edges.select(range(len(self))[images]),
@@ -84,7 +88,12 @@ class Affinity:
 
         Args:
             tokens: (B, N) bool.
+
+        Raises:
+            ValueError: if it is something else.
         """
+        if tokens.shape != self.valid.shape or tokens.dtype != torch.bool:
+            raise ValueError(f"tokens must be {tuple(self.valid.shape)} bool, got {tuple(tokens.shape)} {tokens.dtype}")
         return replace(self, edges=self.edges.mask(tokens))
 
 
@@ -105,7 +114,8 @@ def build_affinity(
     even to itself.
 
     Args:
-        features: (B, N, D) floating, any scale; cosines are computed in float32 like the published code.
+        features: (B, N, D) floating; cosines are computed in float32 like the published code. A token shorter than 1e-12
+            counts as one of zero length, one whose length float32 cannot hold (1e19) as not finite.
         tau: threshold, in [0, 1).
         eps: weight of a missing edge, in (0, 1); it keeps the graph connected and D invertible.
         valid: (B, N) bool, False takes a token out of the graph altogether; None keeps all.
@@ -125,8 +135,9 @@ def build_affinity(
     valid = _all_or(valid, features.shape[:2], features.device)
     dtype = storage_dtype(storage, features.device, features.shape[1])
 
-    finite = torch.isfinite(features).all(dim=2)
-    usable = torch.where((finite & valid)[:, :, None], features.float(), 0.0)
+    single = features.float()
+    finite = torch.isfinite(single.norm(dim=2))
+    usable = torch.where((finite & valid)[:, :, None], single, 0.0)
     unit = F.normalize(usable, dim=2, eps=_NORMALISE_EPS)
     matrix = threshold_cosines(unit, tau, dtype)
     if weights == "cosine":
@@ -147,10 +158,11 @@ def build_affinity(
 def affinity_from_weights(weights: Tensor, eps: float = 0.0, valid: Tensor | None = None) -> Affinity:
     """A graph whose weights are given: W = eps 1 1^T + weights.
 
-    Weights of 0 and 1 alone (also bool) take the exact binary path, all others float64.
+    A batch of weights of 0 and 1 alone (also bool) takes the exact binary path, any other float64. Without eps a
+    connection so weak that lambda_2 is below 1e-9 cannot be told from none.
 
     Args:
-        weights: (B, N, N) bool or floating, at least 0, finite, symmetric.
+        weights: (B, N, N) bool, integer or floating, in [0, 1e100], symmetric.
         eps: added between all tokens, at least 0. Without it a graph of several components is DEGENERATE.
         valid: (B, N) bool, False takes a token out of the graph; None keeps all.
 
@@ -162,7 +174,7 @@ def affinity_from_weights(weights: Tensor, eps: float = 0.0, valid: Tensor | Non
     valid = _all_or(valid, weights.shape[:2], weights.device)
     pairs = valid[:, :, None] & valid[:, None, :]
     binary = weights.dtype == torch.bool or bool(((weights == 0) | (weights == 1)).all())
-    # Entries of B have to lie in [0, 1]; dividing by a power of two is exact, whatever else is in the batch.
+    # Entries of B have to lie in [0, 1]; dividing by a power of two is exact.
     scale = 1.0 if binary else 2.0 ** math.ceil(math.log2(float(weights.max())))
     dtype = storage_dtype("auto", weights.device, weights.shape[1]) if binary else torch.float64
     matrix = weights.to(dtype).masked_fill(~pairs, 0)
@@ -178,8 +190,8 @@ def _check_weights(weights: Any, eps: Any) -> None:
     if not (isinstance(eps, (int, float)) and 0 <= eps < math.inf):
         raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
     peak = float(weights.max())
-    if not math.isfinite(peak) or weights.min() < 0:
-        raise ValueError("weights must be finite and at least 0")
+    if not peak <= _LARGEST_WEIGHT or weights.min() < 0:
+        raise ValueError(f"weights must lie in [0, {_LARGEST_WEIGHT:g}], got {float(weights.min()):g} to {peak:g}")
     if not torch.equal(weights, weights.mT):
         raise ValueError("weights must be symmetric to the last bit; (w + w.mT) / 2 is")
 
@@ -213,9 +225,9 @@ def check_graph_parameters(tau: Any, eps: Any) -> None:
     Raises:
         ValueError: naming the parameter.
     """
-    if not (isinstance(tau, (int, float)) and 0 <= tau < 1):
+    if not (isinstance(tau, Real) and 0 <= float(tau) < 1):
         raise ValueError(f"tau must be a number in [0, 1), got {tau!r}")
-    if not (isinstance(eps, (int, float)) and 0 < eps < 1):
+    if not (isinstance(eps, Real) and 0 < float(eps) < 1):
         raise ValueError(f"eps must be a number in (0, 1), got {eps!r}")
 
 

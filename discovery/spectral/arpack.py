@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh
 from torch import Tensor
 
 from eigenseg.discovery.spectral.affinity import Affinity
@@ -20,7 +20,8 @@ def solve_ncut_arpack(
 ) -> NcutResult:
     """Smallest k nontrivial pairs by ``scipy.sparse.linalg.eigsh`` on a dense float64 matrix, image by image on the CPU.
 
-    An image that does not converge is FAILED; no other method steps in.
+    An image that does not converge is FAILED; no other method steps in. A single start vector cannot see all copies of a
+    repeated eigenvalue: such an image may pass for an ordinary one, above all for large k.
 
     Args:
         affinity: graphs of B images; those on a GPU are brought to the CPU.
@@ -41,6 +42,8 @@ def solve_ncut_arpack(
             mu, y = eigsh(matrix.cpu().numpy(), k=count, which="LA", tol=tol, v0=start, maxiter=max_iterations)
         except ArpackNoConvergence as failure:
             mu, y, status = failure.eigenvalues, failure.eigenvectors, Status.FAILED
+        except ArpackError:  # it gives up on some repeated eigenvalues without any pair
+            mu, y, status = np.zeros(0), np.zeros((len(matrix), 0)), Status.FAILED
         order = np.argsort(-mu)
         return torch.from_numpy(mu[order]).to(matrix), torch.from_numpy(y[:, order]).to(matrix), status
 

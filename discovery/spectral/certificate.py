@@ -16,8 +16,8 @@ class Status(Enum):
 
     CONVERGED = "converged"  # by an iteration, to its tolerance
     DENSE = "dense"  # by a dense float64 factorisation
-    DEGENERATE = "degenerate"  # the wanted eigenvalue is repeated: valid vectors, but the partition is arbitrary
-    TRIVIAL = "trivial"  # lambda_2 = 1: constant, fully masked or single-token input has no cut
+    DEGENERATE = "degenerate"  # the first eigenvalue is repeated: valid vectors, but the partition is arbitrary
+    TRIVIAL = "trivial"  # lambda_2 of 1 or more: constant, fully masked or single-token input has no cut
     FAILED = "failed"  # the iteration did not converge and no fallback was allowed
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,12 @@ from torch import Tensor
 from eigenseg.discovery.spectral.deflated import DeflatedAffinity
 
 # Two rounds leave rank-deficient starts (two cliques, two constant clusters) to diverge; with three all of them converge.
-_ROUNDS = 3
-_RELATIVE_SHIFT = 1e-13  # keeps the Cholesky factor of a rank-deficient Gram matrix real
+# The relative shift keeps the Cholesky factor of a rank-deficient Gram matrix real; the last one is of full rank, where a
+# shift would only shorten the vectors and with them the Ritz values.
+_SHIFTS = (1e-13, 1e-13, 0.0)
 _NOISE = 1e-6  # gives a direction to columns that have vanished; far below what three rounds clean
 _GAUSSIAN_SHARE = 0.1  # of the start: features alone may have too low a rank
+WARM_SHARE = 0.01  # of a start that is a solution of a similar problem: enough to find what that one lacks
 _STALL_CYCLES = 3  # a residual that has not halved in so many cycles, at N = 900, is not worth further products
 _DEFECT = 1e-10  # loss of orthogonality above which Ritz values mean nothing
 _SLACK = 1e-9  # by which rounding may lift a Ritz value above 1
@@ -33,11 +35,14 @@ _TINY = 1e-290  # a vector this short is the zero vector
 class Widths:
     """Vectors of the block, of what survives a restart, and of the basis: keep + blocks * block = basis."""
 
-    block: int
-    keep: int
-    basis: int
+    block: Any
+    keep: Any
+    basis: Any
 
     def __post_init__(self) -> None:
+        for name, width in (("block", self.block), ("keep", self.keep), ("basis", self.basis)):
+            if not isinstance(width, int):
+                raise ValueError(f"{name} must be an integer, got {width!r}")
         if self.block < 1 or self.keep < self.block or (self.basis - self.keep) % self.block or self.basis <= self.keep:
             raise ValueError(
                 f"block={self.block}, keep={self.keep}, basis={self.basis} do not fit: keep must be at least block, "
@@ -92,7 +97,7 @@ def iterate(
         schedule: see ``Schedule``.
     """
     (batch, keep, tokens), basis = start.shape, widths.basis
-    noise = _gaussian(keep, tokens, seed).to(start.device)
+    noise = _gaussian(keep, tokens, seed).to(start.device) * (operator.inverse_root > 0)  # excluded tokens stay out
     space, images = start.new_empty(batch, 1 + basis, tokens), start.new_empty(batch, basis, tokens)
     space[:, :1] = operator.trivial  # row 0: whatever is orthogonal to the basis is orthogonal to it too
     space[:, 1 : 1 + keep] = orthonormalise(operator, start, space[:, :1], noise)
@@ -120,7 +125,9 @@ def iterate(
                 if not kept:
                     return result
                 operator, alive = operator.select(kept), [alive[j] for j in kept]
-                space, images, values, residuals, norms = (part[kept] for part in (space, images, values, residuals, norms))
+                space, images, values, residuals, norms, noise = (
+                    part[kept] for part in (space, images, values, residuals, norms, noise)
+                )
                 history = [past[kept] for past in history]
         block = _expand(residuals, norms, wanted, tol, widths.block)
         for first in range(keep, basis, widths.block):
@@ -149,11 +156,16 @@ def starting_block(operator: DeflatedAffinity, features: Tensor | None, keep: in
     """
     batch, _, tokens = operator.inverse_root.shape
     noise = F.normalize(_gaussian(keep, tokens, seed), dim=1).to(operator.trivial.device).expand(batch, -1, -1)
+    noise = noise * (operator.inverse_root > 0)
     if features is None:
         return noise
     mixing = _gaussian(keep, features.shape[2], seed + 1).to(features)
-    mixed = operator.trivial * (mixing @ features.mT).double()
-    return F.normalize(mixed, dim=2, eps=_TINY) + _GAUSSIAN_SHARE * noise
+    return with_noise(operator.trivial * (mixing @ features.mT).double(), noise)
+
+
+def with_noise(block: Tensor, noise: Tensor, share: float = _GAUSSIAN_SHARE) -> Tensor:
+    """Vectors of unit length with a share of noise, without which what is orthogonal to them would never be found."""
+    return F.normalize(block, dim=2, eps=_TINY) + share * noise
 
 
 def orthonormalise(operator: DeflatedAffinity, block: Tensor, against: Tensor, noise: Tensor) -> Tensor:
@@ -165,15 +177,15 @@ def orthonormalise(operator: DeflatedAffinity, block: Tensor, against: Tensor, n
         operator: whose classes of tokens are averaged.
         block: (A, m, N) float64.
         against: (A, p, N) orthonormal; the trivial vector is among them.
-        noise: (at least m, N) Gaussian.
+        noise: (A, at least m, N) Gaussian, 0 at excluded tokens.
     """
-    block = F.normalize(block, dim=2, eps=_TINY) + _NOISE * noise[: block.shape[1]]
+    block = F.normalize(block, dim=2, eps=_TINY) + _NOISE * noise[:, : block.shape[1]]
     identity = torch.eye(block.shape[1], dtype=block.dtype, device=block.device)
-    for _ in range(_ROUNDS):
+    for shift in _SHIFTS:
         block = operator.average(block)
         block = torch.baddbmm(block, block @ against.mT, against, alpha=-1)
         gram = block @ block.mT
-        gram.diagonal(dim1=1, dim2=2).mul_(1 + _RELATIVE_SHIFT)
+        gram.diagonal(dim1=1, dim2=2).mul_(1 + shift)
         factor, _ = torch.linalg.cholesky_ex(gram)
         # A small inverse and a product are faster than a solve with N right-hand sides, and keep vectors in rows.
         block = torch.linalg.solve_triangular(factor, identity, upper=False) @ block

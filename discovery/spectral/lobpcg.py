@@ -32,6 +32,9 @@ def solve_ncut_lobpcg(
         ValueError: if k is out of range or a graph too small.
     """
 
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be an integer of at least 1, got {max_iterations!r}")
+
     def largest(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Status]:
         if len(matrix) < 3 * count:
             raise ValueError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from threading import Lock
 
 import torch
 
@@ -12,7 +14,8 @@ import torch
 def full_precision() -> Iterator[None]:
     """No autograd, no autocast, and float32 products in float32 (IEEE) on every device; the caller's settings come back.
 
-    Usable as a decorator. The switches are the process's own: another thread that multiplies meanwhile is as precise.
+    Usable as a decorator. The switches for products belong to the process: the first to enter saves and sets them, the last
+    to leave, in whichever thread, puts them back.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -22,22 +25,40 @@ def full_precision() -> Iterator[None]:
         yield
 
 
+_lock = Lock()
+_inside = 0
+_restore: Callable[[], object] = bool  # nothing to put back yet
+
+
 @contextmanager
 def _ieee_products() -> Iterator[None]:
-    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
-        switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
-        before = [switch.fp32_precision for switch in switches]
-        try:
-            for switch in switches:
-                switch.fp32_precision = "ieee"
-            yield
-        finally:
-            for switch, value in zip(switches, before, strict=True):
-                switch.fp32_precision = value
-    else:  # torch below 2.9
+    global _inside, _restore
+    with _lock:
+        if not _inside:
+            _restore = _set_ieee()
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _restore()
+
+
+def _set_ieee() -> Callable[[], object]:
+    """Switch, and return what switches back."""
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch below 2.9
         precision = torch.get_float32_matmul_precision()
-        try:
-            torch.set_float32_matmul_precision("highest")
-            yield
-        finally:
-            torch.set_float32_matmul_precision(precision)
+        torch.set_float32_matmul_precision("highest")
+        return partial(torch.set_float32_matmul_precision, precision)
+    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
+
+    def restore() -> None:
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value
+
+    return restore

@@ -21,12 +21,13 @@ class NcutResult:
         eigenvalues: (B, k) float64, ascending; the trivial 0 is left out.
         eigenvectors: (B, N, k) float64, x^T D x = 1, entry of largest magnitude positive (``orient``); 0 at tokens
             that were excluded from the graph.
-        residuals: (B, k) float64, |M y - (1 - lambda) y| with M = D^-1/2 W D^-1/2 and y = D^1/2 x, |y| = 1.
+        residuals: (B, k) float64, |M y - (1 - lambda) y| with M = D^-1/2 W D^-1/2 and |y| = 1, of the y that the solver
+            found; x stems from M y / (1 - lambda), which is closer where 1 - lambda is the largest.
         gap: (B,) float64, distance from eigenvalue k to the next one; infinite where there is none. After an iteration
             the next one is known up to its residual, and the gap is shortened by that.
         proven: (B, N) bool, whether an error bound proves on which side of the mean the first eigenvector's entry lies.
         status: one per image.
-        passes: (B,) int64, products with the graph that were needed; 0 for a dense solve.
+        passes: (B,) int64, products with the graph that were needed, a dense solve after them or not; 0 without iteration.
         ritz_block: (B, N, m) float64 orthonormal block y to start a similar problem from, or None.
     """
 
@@ -45,7 +46,11 @@ class NcutResult:
     def __getitem__(self, images: slice) -> NcutResult:
         """Results of some of the images."""
         return NcutResult(
-            *(part[images] for part in (self.eigenvalues, self.eigenvectors, self.residuals, self.gap, self.proven)),
+            eigenvalues=self.eigenvalues[images],
+            eigenvectors=self.eigenvectors[images],
+            residuals=self.residuals[images],
+            gap=self.gap[images],
+            proven=self.proven[images],
             status=self.status[images],
             passes=self.passes[images],
             ritz_block=None if self.ritz_block is None else self.ritz_block[images],

@@ -12,7 +12,17 @@ from eigenseg.discovery.spectral.assess import assess, separation
 from eigenseg.discovery.spectral.certificate import REPEATED, Status, cholesky_gap, energy_gap
 from eigenseg.discovery.spectral.deflated import DeflatedAffinity, deflate
 from eigenseg.discovery.spectral.dense import dense_pairs, require_pairs
-from eigenseg.discovery.spectral.krylov import EVERY_CYCLE, IN_CHUNKS, Ritz, Widths, iterate, patience, starting_block
+from eigenseg.discovery.spectral.krylov import (
+    EVERY_CYCLE,
+    IN_CHUNKS,
+    WARM_SHARE,
+    Ritz,
+    Widths,
+    iterate,
+    patience,
+    starting_block,
+    with_noise,
+)
 from eigenseg.discovery.spectral.pairs import Pairs
 from eigenseg.discovery.spectral.precision import full_precision
 from eigenseg.discovery.spectral.quotient import quotient_pairs, with_class_pairs
@@ -58,7 +68,7 @@ def solve_ncut(
 
     Args:
         affinity: graphs of B images with N tokens.
-        k: nontrivial pairs, 1 <= k < N.
+        k: nontrivial pairs, 1 <= k < N, and below ``keep``.
         tol: residual norm at which a pair counts as converged.
         max_passes: products with the graph before ``fallback``; None: 40, or 80 for k above 4, and in proportion more above
             900 tokens, where a dense solve is dearer.
@@ -80,8 +90,9 @@ def solve_ncut(
         RuntimeError: if an image does not converge and ``fallback="raise"``.
     """
     require_pairs(affinity, k)
-    widths = Widths(block, keep or (16 if k <= 4 else 24), basis or (32 if k <= 4 else 48))
-    _check_options(affinity, k, widths, start, certificate, fallback)
+    few = k <= 4
+    widths = Widths(block, (16 if few else 24) if keep is None else keep, (32 if few else 48) if basis is None else basis)
+    _check_options(affinity, k, widths, tol, max_passes, seed, start, certificate, fallback)
     operator = deflate(affinity)
     active = affinity.valid.sum(dim=1) - operator.class_sizes.sum(dim=1)
     large = (active + 2 > _SMALL).nonzero()[:, 0].tolist()
@@ -97,7 +108,7 @@ def solve_ncut(
     part = operator if len(large) == len(affinity) else operator.select(large)
     first = _first_block(part, affinity, large, start, widths.keep, seed)
     schedule = IN_CHUNKS if first.is_cuda else EVERY_CYCLE
-    limit = max_passes or round((40 if k <= 4 else 80) * patience(affinity.valid.shape[1]))
+    limit = max_passes or round((40 if few else 80) * patience(affinity.valid.shape[1]))
     ritz = iterate(part, first, k, tol, limit, widths, seed, schedule)
     for target, source in zip(pairs, (ritz.values, ritz.vectors, ritz.products), strict=True):
         target[large] = source[:, : k + 1]
@@ -116,15 +127,33 @@ def solve_ncut(
     return assess(affinity, operator, pairs, status, passes, ritz_block.mT, proven_gap, row_norms)
 
 
-def _check_options(affinity: Affinity, k: int, widths: Widths, start: Any, certificate: str, fallback: str) -> None:
+def _check_options(
+    affinity: Affinity,
+    k: int,
+    widths: Widths,
+    tol: Any,
+    max_passes: Any,
+    seed: Any,
+    start: Any,
+    certificate: Any,
+    fallback: Any,
+) -> None:
     tokens = affinity.valid.shape[1]
     if k >= widths.keep:
-        raise ValueError(f"k={k} pairs need keep above {k}, got keep={widths.keep}")
+        raise ValueError(f"k={k} pairs need keep above {k}, got keep={widths.keep}; widen keep and basis, or solve densely")
+    if not (isinstance(tol, (int, float)) and 0 < tol < 1):
+        raise ValueError(f"tol must be a number in (0, 1), got {tol!r}")
+    if max_passes is not None and not (isinstance(max_passes, int) and max_passes >= 1):
+        raise ValueError(f"max_passes must be None or an integer of at least 1, got {max_passes!r}")
+    if not isinstance(seed, int):
+        raise ValueError(f"seed must be an integer, got {seed!r}")
     if isinstance(start, Tensor):
-        if start.ndim != 3 or start.shape[:2] != affinity.valid.shape:
-            raise ValueError(f"start must be ({len(affinity)}, {tokens}, m), got {tuple(start.shape)}")
-    elif start not in ("features", "random"):
-        raise ValueError(f"start must be 'features', 'random' or a (B, N, m) block, got {start!r}")
+        if start.ndim != 3 or start.shape[:2] != affinity.valid.shape or not start.is_floating_point():
+            raise ValueError(
+                f"start must be ({len(affinity)}, {tokens}, m) floating, got {tuple(start.shape)} {start.dtype}"
+            )
+    elif not isinstance(start, str) or start not in ("features", "random"):
+        raise ValueError(f"start must be 'features', 'random' or a (B, N, m) tensor, got {start!r}")
     if certificate not in ("estimate", "energy", "cholesky", "none"):
         raise ValueError(f"certificate must be 'estimate', 'energy', 'cholesky' or 'none', got {certificate!r}")
     if certificate == "cholesky" and tokens > _DENSE_LIMIT:
@@ -137,9 +166,9 @@ def _first_block(
     operator: DeflatedAffinity, affinity: Affinity, images: list[int], start: str | Tensor, keep: int, seed: int
 ) -> Tensor:
     if isinstance(start, Tensor):
-        given = start[images].to(operator.trivial).mT[:, :keep]
-        missing = starting_block(operator, None, keep, seed)[:, given.shape[1] :]
-        return torch.cat([given, missing], dim=1)
+        given, noise = start[images].to(operator.trivial).mT[:, :keep], starting_block(operator, None, keep, seed)
+        known = given.shape[1]
+        return torch.cat([with_noise(given, noise[:, :known], WARM_SHARE), noise[:, known:]], dim=1)
     features = affinity.features if start == "features" else None
     if features is not None and len(images) < len(affinity):
         features = features[images]

@@ -73,6 +73,19 @@ def test_a_token_that_is_not_finite_acts_like_a_zero_token_and_is_counted(value:
     assert affinity.non_finite.tolist() == [1]
 
 
+def test_a_token_longer_than_float32_can_tell_is_counted_as_not_finite() -> None:
+    points = features(1, 8, 4, seed=3).double()
+    points[0, 2], points[0, 3] = 1e30 * points[0, 2], 1e60 * points[0, 3]
+    assert build_affinity(points).non_finite.tolist() == [2]
+
+
+def test_a_mask_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"tokens must be \(1, 8\) bool, got \(8,\)"):
+        build_affinity(features(1, 8, 4, seed=3)).mask(torch.ones(8, dtype=torch.bool))
+    with pytest.raises(TypeError, match=r"an affinity is indexed by a slice of images, affinity\[0:1\], got 0"):
+        build_affinity(features(1, 8, 4, seed=3))[0]
+
+
 @given(st.integers(0, 10_000))
 def test_masking_equals_a_rebuild_with_those_features_at_zero(seed: int) -> None:
     points = features(2, 10, 5, seed)

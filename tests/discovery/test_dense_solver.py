@@ -120,6 +120,29 @@ def test_gap_is_the_distance_to_the_next_eigenvalue() -> None:
         assert solve_ncut_dense(affinity, k).gap.item() == pytest.approx(values[k] - values[k - 1], abs=1e-11)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_tight_clusters_of_eigenvalues_lose_no_pair(seed: int) -> None:
+    """A third of the tokens at random, the others isolated: LAPACK's subset driver returns fewer pairs than asked for."""
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.zeros(1, 130, 130)
+    points[0, :44, :8], points[0, 44:] = torch.randn(44, 8, generator=generator), torch.eye(130)[44:]
+    affinity = build_affinity(points)
+    result = solve_ncut_dense(affinity, k=3)
+    np.testing.assert_allclose(result.eigenvalues[0].numpy(), np.linalg.eigvalsh(normalised(affinity))[1:4], atol=1e-12)
+
+
+def normalised(affinity: Affinity) -> np.ndarray:
+    """I - D^-1/2 W D^-1/2, written out."""
+    root = affinity.degrees[0].sqrt().numpy()
+    return np.eye(len(root)) - affinity.dense()[0].numpy() / root[:, None] / root[None]
+
+
+def test_all_isolated_is_degenerate_with_its_closed_form_at_any_size() -> None:
+    result = solve_ncut_dense(graph(torch.eye(50)))
+    assert result.status == (Status.DEGENERATE,)
+    assert result.eigenvalues.item() == pytest.approx(50 * EPS / (1 + 49 * EPS), abs=1e-13)
+
+
 def test_excluded_tokens_are_solved_as_the_smaller_graph() -> None:
     points = torch.randn(2, 40, 5, generator=torch.Generator().manual_seed(6))
     valid = torch.rand(2, 40, generator=torch.Generator().manual_seed(7)) > 0.3
@@ -141,7 +164,7 @@ def test_an_image_with_too_few_tokens_left_is_trivial_and_leaves_the_others_alon
 
 
 def test_what_is_no_affinity_is_refused() -> None:
-    with pytest.raises(TypeError, match="affinity must come from build_affinity, got Tensor"):
+    with pytest.raises(TypeError, match="affinity must come from build_affinity or affinity_from_weights, got Tensor"):
         solve_ncut_dense(torch.ones(1, 5, 5))  # type: ignore[arg-type]
 
 

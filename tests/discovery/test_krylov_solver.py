@@ -162,9 +162,9 @@ def test_vectors_that_vanish_or_repeat_are_replaced() -> None:
     operator, generator = deflate(PHOTO), torch.Generator().manual_seed(0)
     block, noise = (torch.randn(1, 8, N, generator=generator, dtype=torch.float64) for _ in range(2))
     block[:, 2], block[:, 3], block[:, 4] = 0, block[:, 1], operator.trivial[:, 0]
-    basis = krylov.orthonormalise(operator, block, operator.trivial, noise[0])
+    basis = krylov.orthonormalise(operator, block, operator.trivial, noise)
     together = torch.cat([operator.trivial, basis], dim=1)
-    torch.testing.assert_close(together @ together.mT, torch.eye(9, dtype=torch.float64)[None], rtol=0, atol=2e-13)
+    torch.testing.assert_close(together @ together.mT, torch.eye(9, dtype=torch.float64)[None], rtol=0, atol=1e-14)
 
 
 def test_the_block_expands_unconverged_wanted_pairs_first() -> None:
@@ -207,6 +207,29 @@ def test_excluded_tokens_are_solved_as_the_smaller_graph() -> None:
     torch.testing.assert_close(result.eigenvectors[:, valid[0]], smaller.eigenvectors, rtol=0, atol=1e-8)
     assert result.eigenvectors[:, ~valid[0]].abs().max() == 0
     assert not result.proven[:, ~valid[0]].any()
+
+
+def test_vectors_have_unit_volume_even_where_few_directions_exist() -> None:
+    """Three kinds of tokens and many excluded ones: noise on the excluded would add directions of its own."""
+    valid = torch.rand(1, 300, generator=torch.Generator().manual_seed(4)) > 0.4
+    affinity = build_affinity(torch.eye(8)[torch.arange(300) % 3][None], valid=valid)
+    x = solve_ncut(affinity, k=4).eigenvectors[0]
+    volume = x.T @ (affinity.degrees[0][:, None] * x)
+    torch.testing.assert_close(volume, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("tol", [1e-3, 1e-4, 1e-7])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_start_without_the_wanted_vector_finds_it_all_the_same(seed: int, tol: float) -> None:
+    affinity = build_affinity(scene(seed, 0.8, tokens=400))
+    root = affinity.degrees[0].sqrt()
+    vectors = torch.linalg.eigh(affinity.dense()[0] / root[:, None] / root[None])[1].flip(1)
+    result, oracle = solve_ncut(affinity, start=vectors[None, :, 2:18], tol=tol), solve_ncut_dense(affinity)
+    different = (result.eigenvectors[0, :, 0] > result.eigenvectors[0, :, 0].mean()) != (
+        oracle.eigenvectors[0, :, 0] > oracle.eigenvectors[0, :, 0].mean()
+    )
+    assert result.proven.any()
+    assert not (different & result.proven[0]).any()
 
 
 def test_pairs_that_a_small_graph_does_not_have_are_reported_as_no_cut() -> None:
@@ -261,6 +284,15 @@ def test_an_image_that_does_not_converge_goes_where_fallback_says() -> None:
         ({"k": 30}, "k=30 pairs need keep above 30, got keep=24"),
         ({"block": 8, "keep": 4, "basis": 32}, "block=8, keep=4, basis=32 do not fit"),
         ({"block": 8, "keep": 16, "basis": 30}, "do not fit: keep must be at least block"),
+        ({"tol": 0}, r"tol must be a number in \(0, 1\), got 0"),
+        ({"tol": "x"}, r"tol must be a number in \(0, 1\), got 'x'"),
+        ({"max_passes": 0}, "max_passes must be None or an integer of at least 1, got 0"),
+        ({"keep": 0}, "block=8, keep=0, basis=32 do not fit"),
+        ({"block": 8.0}, "block must be an integer, got 8.0"),
+        ({"seed": 1.5}, "seed must be an integer, got 1.5"),
+        ({"k": "1"}, "k must be in 1..899 for graphs of 900 tokens, got '1'"),
+        ({"certificate": "oath"}, "certificate must be 'estimate', 'energy', 'cholesky' or 'none', got 'oath'"),
+        ({"start": torch.ones(1, 5, 2)}, r"start must be \(1, 900, m\) floating, got \(1, 5, 2\)"),
         ({"fallback": "pray"}, "fallback must be 'dense', 'raise' or 'flag', got 'pray'"),
         ({"start": "warm"}, "start must be 'features', 'random' or a"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from eigenseg.discovery.spectral import (
     build_affinity,
     solve_ncut,
     solve_ncut_dense,
+    solve_ncut_lobpcg,
 )
 from eigenseg.discovery.tokencut import TokenCut, tokencut
 
@@ -105,7 +107,7 @@ def test_graphs_too_large_to_be_built_together_are_cut_in_turn(monkeypatch: pyte
     monkeypatch.setattr("eigenseg.discovery.spectral.ragged._GRAPH_ENTRIES", 2 * 108**2 + 1)
     for one, other in zip(TokenCut(solver=solver)(features), together, strict=True):
         np.testing.assert_array_equal(one.masks, other.masks)
-    assert sizes == [2, 2, 1]
+    assert sizes == [1, 2, 2, 1]  # the first is the graph on which a method tries its solver
 
 
 def test_result_is_in_original_pixels() -> None:
@@ -197,3 +199,16 @@ def test_a_grid_of_another_size_is_refused() -> None:
 def test_one_token_cannot_be_cut() -> None:
     with pytest.raises(ValueError, match="a cut needs at least 2 tokens, got a grid of 1x1"):
         tokencut(torch.ones(1, 1, 3), (1, 1))
+
+
+def test_an_eigenvector_that_did_not_converge_gives_no_object() -> None:
+    method = TokenCut(solver=functools.partial(solve_ncut_lobpcg, max_iterations=1))
+    (found,) = method(batch_of(scene(0)[None], (9, 12)))
+    assert found.metadata["status"] == "failed"
+    assert len(found) == 0
+    assert found.reason == "no object: the eigensolver did not converge; allow it more iterations or use another solver"
+
+
+def test_wrong_options_of_a_solver_show_at_construction() -> None:
+    with pytest.raises(ValueError, match="fallback must be 'dense', 'raise' or 'flag', got 'no'"):
+        TokenCut(solver=functools.partial(solve_ncut, fallback="no"))
