@@ -22,6 +22,7 @@ from eigenseg.discovery.spectral.deflated import DeflatedAffinity
 # The relative shift keeps the Cholesky factor of a rank-deficient Gram matrix real; the last one is of full rank, where a
 # shift would only shorten the vectors and with them the Ritz values.
 _SHIFTS = (1e-13, 1e-13, 0.0)
+_NEARLY = 1e-4  # from orthonormal: one more factorisation leaves its square, which is rounding
 _NOISE = 1e-6  # gives a direction to columns that have vanished; far below what three rounds clean
 _GAUSSIAN_SHARE = 0.1  # of the start: features alone may have too low a rank
 WARM_SHARE = 0.01  # of a start that is a solution of a similar problem: enough to find what that one lacks
@@ -132,7 +133,7 @@ def iterate(
         block = _expand(residuals, norms, wanted, tol, widths.block)
         for first in range(keep, basis, widths.block):
             fresh = slice(first, first + widths.block)
-            vectors = orthonormalise(operator, block, space[:, : 1 + first], noise)
+            vectors = orthonormalise(operator, block, space[:, : 1 + first], noise, schedule == EVERY_CYCLE)
             block = operator.product(vectors)
             space[:, 1:][:, fresh], images[:, fresh] = vectors, block
             passes += 1
@@ -168,27 +169,34 @@ def with_noise(block: Tensor, noise: Tensor, share: float = _GAUSSIAN_SHARE) -> 
     return F.normalize(block, dim=2, eps=_TINY) + share * noise
 
 
-def orthonormalise(operator: DeflatedAffinity, block: Tensor, against: Tensor, noise: Tensor) -> Tensor:
+def orthonormalise(
+    operator: DeflatedAffinity, block: Tensor, against: Tensor, noise: Tensor, may_look: bool = False
+) -> Tensor:
     """Orthonormal vectors in the unknown part, orthogonal to a basis as well.
 
-    Each of three rounds averages classes, projects, and divides by the Cholesky factor of the Gram matrix.
+    Each of up to three rounds averages classes, projects, and divides by the Cholesky factor of the Gram matrix.
 
     Args:
         operator: whose classes of tokens are averaged.
         block: (A, m, N) float64.
         against: (A, p, N) orthonormal; the trivial vector is among them.
         noise: (A, at least m, N) Gaussian, 0 at excluded tokens.
+        may_look: whether to skip a round that is not needed; asking would make a GPU wait.
     """
     block = F.normalize(block, dim=2, eps=_TINY) + _NOISE * noise[:, : block.shape[1]]
     identity = torch.eye(block.shape[1], dtype=block.dtype, device=block.device)
-    for shift in _SHIFTS:
+    for done, shift in enumerate(_SHIFTS):
         block = operator.average(block)
         block = torch.baddbmm(block, block @ against.mT, against, alpha=-1)
         gram = block @ block.mT
-        gram.diagonal(dim1=1, dim2=2).mul_(1 + shift)
+        # A block that is nearly orthonormal before its second round needs no third.
+        last = done == 1 and may_look and bool((gram - identity).abs().amax() < _NEARLY)
+        gram.diagonal(dim1=1, dim2=2).mul_(1 if last else 1 + shift)
         factor, _ = torch.linalg.cholesky_ex(gram)
         # A small inverse and a product are faster than a solve with N right-hand sides, and keep vectors in rows.
         block = torch.linalg.solve_triangular(factor, identity, upper=False) @ block
+        if last:
+            break
     return block
 
 
@@ -226,6 +234,8 @@ def _defect(vectors: Tensor) -> Tensor:
 
 def _expand(residuals: Tensor, norms: Tensor, wanted: int, tol: float, block: int) -> Tensor:
     """Residuals of the lowest vectors that still need it: unconverged wanted ones, then those that follow."""
+    if wanted == 1:
+        return residuals[:, :block]  # an image whose only wanted pair has converged is done
     columns = norms.shape[1]
     order = torch.arange(columns, device=norms.device).expand_as(norms)
     finished = (norms <= tol) & (order < wanted)

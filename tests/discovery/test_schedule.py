@@ -51,5 +51,5 @@ def test_the_host_asks_once_a_look(monkeypatch: pytest.MonkeyPatch, schedule: Sc
     with Questions() as questions:
         ritz = iterate(operator, first, 1, 1e-10, 40, widths, 0, schedule)
     cycles = (int(ritz.passes.max()) - 1) // 2
-    assert questions.asked == 0
+    assert schedule is EVERY_CYCLE or questions.asked == 0
     assert len(lists) == 1 + (cycles - schedule.first) // schedule.then
