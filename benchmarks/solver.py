@@ -62,8 +62,9 @@ def main() -> int:
                 steady &= measured["spread"] <= _SPREAD
                 console.print(table(measured))
                 cells.append(measured)
-    record = {**environment(options.threads, options.device), "cells": cells}
-    console.print(f"written: {save(options.name or f'solver-{options.device}', record)}")
+                record = {**environment(options.threads, options.device), "cells": cells}
+                written = save(options.name or f"solver-{options.device}", record)  # what was measured is not lost
+    console.print(f"written: {written}")
     return 0 if steady else 1
 
 
