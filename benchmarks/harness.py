@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import platform
-import resource
 import statistics
 import subprocess
 import time
@@ -79,7 +78,7 @@ def _serve(pipe: Connection, name: str, cell: Cell, images: int) -> None:
     features = make_features(cell.family, cell.batch, cell.tokens, cell.folder)[:images].to(device)
     warm = contestant.build(make_features("noisy", 1, 400).to(device))
     contestant.solve(warm)  # code and threads are loaded before memory is looked at
-    before = _peak_memory(device)
+    before = _peak_memory(device, reset=True)
     graphs = contestant.build(features)
     requests: dict[str, Callable[[], Any]] = {
         "build": lambda: contestant.build(features),
@@ -120,11 +119,16 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _peak_memory(device: torch.device) -> float:
-    """MB."""
+def _peak_memory(device: torch.device, reset: bool = False) -> float:
+    """Most memory held since the last reset, in MB; on a CPU resident memory, as Linux counts it."""
     if device.type == "cuda":
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
         return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 
 def wrong_bits(answer: Answer, reference: Answer) -> int:
