@@ -22,7 +22,7 @@ from eigenseg.discovery.spectral.edges import Edges
 
 @dataclass(frozen=True)
 class DeflatedAffinity:
-    """M restricted to what is unknown, for A images.
+    """M for A images, and what is known of its spectrum.
 
     Args:
         edges: B of those images.

@@ -24,7 +24,7 @@ MAX_TOKENS = 2**17
 
 
 def exact_product(matrix: Tensor, vectors: Tensor, images: Sequence[int] | None = None) -> Tensor:
-    """Rows B u in float64, exact for the leading 46 bits of every u.
+    """Rows B u in float64, exact for the 46 bits of u that follow its largest entry's first.
 
     u = 2^e (h_0 + 256 h_1 + ... + 256^5 h_5) with integers -128 <= h_i < 128; B u is put together from the products B h_i.
 
