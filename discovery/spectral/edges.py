@@ -75,9 +75,10 @@ class MatrixEdges:
         return MatrixEdges(self._chosen().masked_fill(tokens[:, :, None] | tokens[:, None, :], 0))
 
     def select(self, images: Sequence[int]) -> MatrixEdges:
-        """Some of the graphs; on a CPU without a copy."""
-        if self.matrix.is_cuda:
-            return MatrixEdges(self._chosen()[list(images)])  # a batched product wants them side by side
+        """Some of the graphs; 0/1 matrices on a CPU without a copy."""
+        if self.matrix.is_cuda or self.matrix.dtype == torch.float64:
+            # A batched product wants them side by side: better once here than in every product.
+            return MatrixEdges(self._chosen()[list(images)])
         order = range(len(self.matrix)) if self.images is None else self.images
         return replace(self, images=tuple(order[i] for i in images))
 
