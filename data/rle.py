@@ -34,6 +34,41 @@ def encode_masks(masks: BoolArray) -> list[Rle]:
     return [Rle(size=[height, width], counts=rle["counts"].decode("ascii")) for rle in encoded]
 
 
+def encode_segmentation(segmentation: Any, image_size: tuple[int, int]) -> Rle:
+    """Bring a segmentation of a COCO file, in any of its three forms, into one.
+
+    Args:
+        segmentation: a list of polygons (x0, y0, x1, y1, ...), run lengths as numbers, or compressed run lengths.
+        image_size: (H, W) pixels.
+
+    Raises:
+        ValueError: if it is none of these, or run lengths of another size.
+    """
+    height, width = image_size
+    try:
+        if isinstance(segmentation, list):
+            # Two points, which some annotations have, are a line without an area; fewer are none.
+            polygons = [polygon for polygon in segmentation if len(polygon) >= 4]
+            rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
+        elif list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"it has size {list(segmentation['size'])}, the image {[height, width]}")
+        elif isinstance(segmentation["counts"], list):
+            if sum(segmentation["counts"]) != height * width:
+                raise ValueError(f"its runs cover {sum(segmentation['counts'])} pixels, the image has {height * width}")
+            rle = coco_mask.frPyObjects(segmentation, height, width)
+        else:
+            rle = segmentation
+            coco_mask.area(rle)  # walks the runs, and refuses damaged ones
+    except ValueError:
+        raise
+    except Exception as error:  # the compiled reader raises whatever it stumbles over
+        raise ValueError(f"a segmentation is neither polygons nor run lengths ({type(error).__name__}: {error})") from None
+    if rle is None:  # an annotation without any outline covers nothing
+        return encode_masks(np.zeros((1, height, width), dtype=bool))[0]
+    counts = rle["counts"]
+    return Rle(size=[height, width], counts=counts.decode("ascii") if isinstance(counts, bytes) else counts)
+
+
 def decode_mask(rle: Rle) -> BoolArray:
     """Decode one mask: (H, W) bool."""
     decoded: BoolArray = coco_mask.decode(rle).astype(bool)
@@ -43,6 +78,13 @@ def decode_mask(rle: Rle) -> BoolArray:
 def mask_areas(rles: Sequence[Rle]) -> list[int]:
     """Areas in pixels."""
     return [int(coco_mask.area(rle)) for rle in rles]
+
+
+def mask_boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
+    """Tight boxes around masks: (n, 4) float64 xyxy half-open pixels; all 0 for an empty mask."""
+    boxes = np.array([coco_mask.toBbox(rle) for rle in rles], dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
 
 
 class RleMasks(Sequence[BoolArray]):

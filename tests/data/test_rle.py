@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as reference
+from pycocotools.coco import COCO
 
 from eigenseg.data import RleMasks, decode_mask, encode_masks
-from eigenseg.data.rle import BoolArray, mask_areas
+from eigenseg.data.rle import BoolArray, encode_segmentation, mask_areas
 
 # pycocotools' own result type does not know NumPy 2's copy keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
@@ -80,3 +81,77 @@ def test_an_index_outside_is_an_index_error_as_for_an_array(index: Any) -> None:
 def test_an_encoding_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"an encoded mask has size \[6, 7\], the image \[7, 6\]"):
         RleMasks(encode_masks(five), (7, 6))
+
+
+def annotation_mask(segmentation: Any, height: int, width: int) -> BoolArray:
+    """What pycocotools' COCO class makes of a segmentation."""
+    coco = COCO()
+    coco.imgs[1] = {"height": height, "width": width}
+    mask: BoolArray = coco.annToMask({"image_id": 1, "segmentation": segmentation}).astype(bool)
+    return mask
+
+
+corners = st.lists(st.floats(-3, 12, width=32), min_size=6, max_size=12).map(lambda values: values[: len(values) // 2 * 2])
+
+
+@settings(deadline=None)
+@given(st.lists(corners, min_size=1, max_size=3))
+def test_polygons_cover_what_pycocotools_fills(polygons: list[list[float]]) -> None:
+    rle = encode_segmentation(polygons, (8, 10))
+    assert isinstance(rle["counts"], str)
+    assert rle["size"] == [8, 10]
+    np.testing.assert_array_equal(decode_mask(rle), annotation_mask(polygons, 8, 10))
+
+
+@settings(deadline=None)
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_run_lengths_as_numbers_as_bytes_and_as_text_are_the_same_mask(mask: BoolArray) -> None:
+    down = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(down)) + 1
+    counts = np.diff([0, *edges.tolist(), down.size]).tolist()
+    counts = [0, *counts] if down[0] else counts
+    compressed = reference.encode(np.asfortranarray(mask, dtype=np.uint8))
+    for form in (counts, compressed["counts"], compressed["counts"].decode("ascii")):
+        rle = encode_segmentation({"size": list(mask.shape), "counts": form}, mask.shape)
+        np.testing.assert_array_equal(decode_mask(rle), mask, strict=True)
+        assert rle == encode_masks(mask[None])[0]
+
+
+def test_an_annotation_without_an_outline_covers_nothing() -> None:
+    np.testing.assert_array_equal(decode_mask(encode_segmentation([], (3, 4))), np.zeros((3, 4), dtype=bool), strict=True)
+
+
+def test_run_lengths_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"size \[3, 4\], the image \[4, 3\]"):
+        encode_segmentation({"size": [3, 4], "counts": [12]}, (4, 3))
+
+
+@pytest.mark.parametrize(
+    "nothing", [None, 5, "abc", {"counts": [12]}, [["a", "b", "c", "d", "e", "f"]], {"size": 3}], ids=repr
+)
+def test_what_is_no_segmentation_is_refused_by_name(nothing: Any) -> None:
+    with pytest.raises(ValueError, match=r"a segmentation is neither polygons nor run lengths"):
+        encode_segmentation(nothing, (3, 4))
+
+
+@pytest.mark.parametrize("polygons", [[], [[]], [[1, 1]], [[1, 1], []]])
+def test_polygons_of_fewer_than_two_points_cover_nothing(polygons: list[list[int]]) -> None:
+    assert not decode_mask(encode_segmentation(polygons, (5, 7))).any()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"size": [5, 7], "counts": "abc"},
+        {"size": [5, 7], "counts": None},
+        {"size": [5, 7], "counts": [30]},
+        {"size": [5, 7], "counts": [30, 6]},
+        {"size": [7, 5], "counts": [35]},
+        {"counts": [35]},
+        [["a", 1, 2, 3, 4, 5]],
+        7,
+    ],
+)
+def test_damaged_segmentations_are_refused(segmentation: object) -> None:
+    with pytest.raises(ValueError, match="."):
+        encode_segmentation(segmentation, (5, 7))

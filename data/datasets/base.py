@@ -1,0 +1,193 @@
+"""What a data set is: named items, the pictures of each, and what people annotated on it.
+
+An item is one picture, or one video with its frames. Four kinds of truth exist, and a metric says which it scores:
+
+=========  =========================================================================================
+kind       truth of an item
+=========  =========================================================================================
+objects    ``ObjectTruth``: boxes, classes and, where annotated, masks
+saliency   (H, W) uint8 grey as in the file, 0 is background
+semantic   (H, W) uint8 classes, 0 is background, 255 is void
+video      ``VideoTruth``: label maps of the annotated frames, 0 is background, 255 is void
+=========  =========================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenseg.data.geometry import Size
+from eigenseg.data.rle import RleMasks
+from eigenseg.data.sources import ImageSource
+
+Kind = Literal["objects", "saliency", "semantic", "video"]
+# Pixels that nobody decided; they count neither for nor against a prediction.
+VOID = 255
+_NO_FLAGS: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+
+
+class Dataset(Protocol):
+    """Named items with pictures and truth, in a fixed order. Construction checks the files that it needs.
+
+    ``pictures`` may name files that are absent, because predictions can be scored without them;
+    ``check_pictures`` looks. Instances are pickled into worker processes.
+    """
+
+    kind: ClassVar[Kind]
+    title: str  # as people call it, such as "PASCAL VOC 2007 trainval"
+    classes: tuple[str, ...]
+    items: Sequence[str]  # unique
+
+    def pictures(self, index: int) -> list[ImageSource]:
+        """The picture of an item, or the frames of a video in order; an image item's picture bears the item's name."""
+        ...
+
+    def truth(self, index: int) -> Any:
+        """What was annotated on an item, as the table above says."""
+        ...
+
+
+@dataclass(frozen=True)
+class ObjectTruth:
+    """Annotated objects of one image.
+
+    Args:
+        boxes: (n, 4) float64 xyxy half-open in pixels, as annotated: neither clipped nor rounded.
+        labels: (n,) int64 indices into the data set's classes; all 0 if not given.
+        image_size: (H, W) in pixels, or None where the annotation does not say it.
+        masks: n masks, or None where only boxes were annotated.
+        areas: (n,) float64 pixels as annotated (COCO's small, medium, large go by it); the boxes' areas if not given.
+        crowd: (n,) bool, regions of many objects (COCO's iscrowd).
+        difficult, truncated: (n,) bool, as PASCAL VOC flags them.
+        image_id: the number that COCO result files call this image, where it has one.
+
+    Raises:
+        ValueError: if lengths differ or a box is not finite or turned inside out.
+    """
+
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    image_size: Size | None = None
+    masks: RleMasks | None = None
+    areas: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    crowd: NDArray[np.bool_] = field(default_factory=lambda: _NO_FLAGS)
+    difficult: NDArray[np.bool_] = field(default_factory=lambda: _NO_FLAGS)
+    truncated: NDArray[np.bool_] = field(default_factory=lambda: _NO_FLAGS)
+    image_id: int | None = None
+
+    def __post_init__(self) -> None:
+        boxes = as_boxes(self.boxes)
+        object.__setattr__(self, "boxes", boxes)
+        if not len(self.areas):
+            object.__setattr__(self, "areas", (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+        for name, dtype in (("labels", np.int64), ("crowd", bool), ("difficult", bool), ("truncated", bool)):
+            values = np.asarray(getattr(self, name), dtype=dtype)
+            object.__setattr__(self, name, values if len(values) else np.zeros(len(boxes), dtype=dtype))
+        for name in ("labels", "areas", "crowd", "difficult", "truncated", "masks"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(boxes):
+                raise ValueError(f"{name} has {len(values)} entries for {len(boxes)} boxes")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def keep(self, chosen: NDArray[np.bool_]) -> ObjectTruth:
+        """Some of the objects: ``chosen`` is (n,) bool."""
+        return ObjectTruth(
+            boxes=self.boxes[chosen],
+            labels=self.labels[chosen],
+            image_size=self.image_size,
+            masks=None if self.masks is None else self.masks[chosen],
+            areas=self.areas[chosen],
+            crowd=self.crowd[chosen],
+            difficult=self.difficult[chosen],
+            truncated=self.truncated[chosen],
+            image_id=self.image_id,
+        )
+
+
+@dataclass(frozen=True)
+class VideoTruth:
+    """Annotated frames of one video.
+
+    Args:
+        frames: names of the annotated frames, as ``Dataset.pictures`` has them, in order.
+        labels: (T, H, W) uint8, one number an object over the whole video, 0 background, 255 void.
+
+    Raises:
+        ValueError: if there is no frame, or the counts differ.
+    """
+
+    frames: tuple[str, ...]
+    labels: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 3 or self.labels.dtype != np.uint8:
+            raise ValueError(f"labels must be (T, H, W) uint8, got {self.labels.shape} {self.labels.dtype}")
+        if not self.frames or len(self.frames) != len(self.labels):
+            raise ValueError(f"{len(self.frames)} names of frames for {len(self.labels)} label maps")
+
+
+def as_boxes(boxes: Any, name: str = "boxes") -> NDArray[np.float64]:
+    """Bring boxes into one form, an empty list too.
+
+    Returns:
+        (n, 4) float64 xyxy.
+
+    Raises:
+        ValueError: if the shape is another one, or a box is not finite or its maximum lies before its minimum.
+    """
+    array = np.asarray(boxes, dtype=np.float64)
+    array = array.reshape(-1, 4) if array.size == 0 else array
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"{name} must be (n, 4) xyxy, got shape {array.shape}")
+    if not np.isfinite(array).all() or (array[:, :2] > array[:, 2:]).any():
+        wrong = array[~np.isfinite(array).all(axis=1) | (array[:, 0] > array[:, 2]) | (array[:, 1] > array[:, 3])]
+        raise ValueError(f"{name} must be finite xyxy with x0 <= x1 and y0 <= y1, got {wrong[0].tolist()}")
+    return array
+
+
+def require(path: str | os.PathLike[str], title: str, origin: str) -> Path:
+    """A file or folder that a data set cannot do without.
+
+    Args:
+        path: what must be there.
+        title: the data set's name.
+        origin: where people get it.
+
+    Raises:
+        FileNotFoundError: naming the path, the data set and its official source.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{title} needs {path}, which is not there; set dataset.root, or get it from {origin}")
+    return path
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list file, blank ones and comments (``#``) left out."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def check_pictures(dataset: Dataset, indices: Sequence[int] | None = None) -> None:
+    """Look for the pictures of a data set, or of some of its items.
+
+    Raises:
+        FileNotFoundError: naming the first that is missing, and how many are.
+    """
+    chosen = range(len(dataset.items)) if indices is None else indices
+    sources = [source for i in chosen for source in dataset.pictures(i)]
+    missing = [source.path for source in sources if not source.path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{dataset.title}: {len(missing)} of {len(sources)} pictures are missing, the first is {missing[0]}; "
+            "complete the data set, or set dataset.root"
+        )

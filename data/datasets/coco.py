@@ -1,0 +1,139 @@
+"""COCO instances: polygons, crowd regions and boxes of eighty classes; also COCO20k.
+
+::
+
+    root/
+      annotations/instances_val2017.json
+      val2017/000000000139.jpg
+
+From https://cocodataset.org/#download. COCO20k is the list of 19,817 images of train2014 that object discovery is measured
+on (``datasets/coco_20k_filenames.txt`` of https://github.com/valeoai/LOST); pass it as ``image_list``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from eigenseg.data.datasets.base import Kind, ObjectTruth, read_lines, require
+from eigenseg.data.geometry import Size
+from eigenseg.data.rle import Rle, RleMasks, encode_segmentation
+from eigenseg.data.sources import ImageSource
+
+ORIGIN = "https://cocodataset.org/#download"
+
+
+class CocoInstances:
+    """Images with instance annotations in COCO's json form.
+
+    Args:
+        root: the folder with ``annotations`` and the pictures.
+        split: names both: ``annotations/instances_<split>.json`` and the folder ``<split>``.
+        annotations: another json, instead; a path, relative to ``root`` unless absolute.
+        image_list: a text file; only the images whose file names end its lines are kept, in the list's order.
+        masks: whether masks are read; without them only boxes are scored.
+
+    Raises:
+        FileNotFoundError: if the json or the list is missing.
+        ValueError: if the json is not in COCO's form, an id occurs twice, or the list names unknown images.
+    """
+
+    kind: ClassVar[Kind] = "objects"
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "val2017",
+        annotations: str | os.PathLike[str] | None = None,
+        image_list: str | os.PathLike[str] | None = None,
+        masks: bool = True,
+    ) -> None:
+        self.root, self.split, self.masks, self.title = Path(root), split, masks, f"COCO {split}"
+        file = self.root / (annotations or f"annotations/instances_{split}.json")
+        self._load(require(file, self.title, ORIGIN))
+        if image_list is not None:
+            self._select(require(image_list, f"{self.title} by list", "https://github.com/valeoai/LOST (datasets/)"))
+
+    def pictures(self, index: int) -> list[ImageSource]:
+        """The picture of an item."""
+        image = self._images[index]
+        return [ImageSource(self.picture_path(image), image["file_name"])]
+
+    def picture_path(self, image: dict[str, Any]) -> Path:
+        """Where the picture of an entry of the images table lies."""
+        return self.root / self.split / str(image["file_name"])
+
+    def truth(self, index: int) -> ObjectTruth:
+        """Boxes, classes, areas, crowd flags and, if wanted, masks, in the file's order."""
+        image = self._images[index]
+        found, size = self._annotations.get(image["id"], []), (int(image["height"]), int(image["width"]))
+        corners = np.array([entry["bbox"] for entry in found], dtype=np.float64).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        encoded = [self._encode(entry, size) for entry in found] if self.masks else None
+        return ObjectTruth(
+            boxes=corners,
+            labels=np.array([self.category_index[entry["category_id"]] for entry in found], dtype=np.int64),
+            image_size=size,
+            masks=None if encoded is None else RleMasks(encoded, size),
+            areas=np.array([entry["area"] for entry in found], dtype=np.float64),
+            crowd=np.array([entry.get("iscrowd", 0) for entry in found], dtype=bool),
+            image_id=image["id"],
+        )
+
+    def _encode(self, entry: dict[str, Any], size: Size) -> Rle:
+        try:
+            return encode_segmentation(entry.get("segmentation"), size)
+        except ValueError as error:
+            raise ValueError(f"{self.title}: annotation {entry['id']}: {error}") from None
+
+    def _load(self, path: Path) -> None:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            images, entries = content["images"], content["annotations"]
+            categories = sorted(content["categories"], key=lambda category: category["id"])
+            for image in images:
+                if "file_name" not in image:
+                    image["file_name"] = "/".join(str(image["coco_url"]).split("/")[-2:])
+            self._images = sorted(images, key=lambda image: int(image["id"]))
+            numbers = [entry["id"] for entry in entries]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not in COCO's form ({type(error).__name__}: {error})") from None
+        for what, ids in (("image", [image["id"] for image in images]), ("annotation", numbers)):
+            check_unique(ids, f"{path}: {what} id")
+        self.classes = tuple(str(category["name"]) for category in categories)
+        self.category_index = {category["id"]: i for i, category in enumerate(categories)}
+        self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for entry in entries:
+            if entry["category_id"] not in self.category_index:
+                raise ValueError(f"{path}: annotation {entry['id']} has the unknown category {entry['category_id']}")
+            self._annotations[entry["image_id"]].append(entry)
+        self.items = [str(image["file_name"]) for image in self._images]
+        check_unique(self.items, f"{path}: file name")
+
+    def _select(self, image_list: Path) -> None:
+        wanted = [line.replace("\\", "/").split("/")[-1] for line in read_lines(image_list)]
+        check_unique(wanted, f"{image_list}: image")
+        by_name = {str(image["file_name"]).split("/")[-1]: image for image in self._images}
+        missing = [name for name in wanted if name not in by_name]
+        if missing:
+            raise ValueError(f"{image_list} lists {len(missing)} images that the annotations lack, such as {missing[0]}")
+        self._images = [by_name[name] for name in wanted]
+        self.items = [str(image["file_name"]) for image in self._images]
+
+
+def check_unique(values: list[Any], what: str) -> None:
+    """Refuse a list in which something stands twice.
+
+    Raises:
+        ValueError: naming the first one.
+    """
+    seen: set[Any] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{what} {value!r} occurs twice")
+        seen.add(value)

@@ -1,0 +1,114 @@
+"""YouTube-VIS: videos whose objects, of forty classes, are annotated on every fifth frame.
+
+::
+
+    root/
+      train.json                            2019
+      train/instances.json                  2021
+      train/JPEGImages/0043f083b5/00000.jpg
+
+From https://youtube-vos.org/dataset/vis/. Only the annotations of train are published; valid and test hold videos alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenseg.data.datasets.base import VOID, Kind, VideoTruth, require
+from eigenseg.data.datasets.coco import check_unique
+from eigenseg.data.rle import decode_mask, encode_segmentation
+from eigenseg.data.sources import ImageSource
+
+ORIGIN = "https://youtube-vos.org/dataset/vis/"
+
+
+class YoutubeVis:
+    """YouTube-VIS 2019 or 2021; an item bears the name of the video's folder.
+
+    Objects become one label map a frame: where two overlap, the pixel stays with the one that the file lists first. Objects
+    are numbered from 1 in the file's order, crowd regions (``iscrowd``) are void where no object is.
+
+    Args:
+        root: the folder with the splits.
+        year: 2019 or 2021; says where the json lies.
+        split: the folder, and in 2019 the json.
+        annotations: another json, instead; a path, relative to ``root`` unless absolute.
+
+    Raises:
+        FileNotFoundError: if the json is missing.
+        ValueError: if the json is not in YouTube-VIS's form, has no annotations, or an id occurs twice.
+    """
+
+    kind: ClassVar[Kind] = "video"
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        year: int = 2019,
+        split: str = "train",
+        annotations: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.root, self.title = Path(root), f"YouTube-VIS {year} {split}"
+        self._pictures = self.root / split / "JPEGImages"
+        usual = f"{split}.json" if year < 2021 else f"{split}/instances.json"
+        self._file = require(self.root / (annotations or usual), self.title, ORIGIN)
+        try:
+            content = json.loads(self._file.read_text(encoding="utf-8"))
+            videos, entries = content["videos"], content.get("annotations")
+            categories = sorted(content["categories"], key=lambda category: category["id"])
+            self.classes = tuple(str(category["name"]) for category in categories)
+            self._videos = sorted(videos, key=lambda video: int(video["id"]))
+            self.items = [str(video["file_names"][0]).split("/")[0] for video in self._videos]
+            numbers, owners = [entry["id"] for entry in entries or ()], [entry["video_id"] for entry in entries or ()]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"{self._file} is not in YouTube-VIS's form ({type(error).__name__}: {error})") from None
+        if entries is None:
+            raise ValueError(f"{self._file} has no annotations; they are published for split train only")
+        check_unique([video["id"] for video in videos], f"{self._file}: video id")
+        check_unique(self.items, f"{self._file}: video")
+        check_unique(numbers, f"{self._file}: annotation id")
+        self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for owner, entry in zip(owners, entries, strict=True):
+            self._annotations[owner].append(entry)
+
+    def pictures(self, index: int) -> list[ImageSource]:
+        """The frames of a video that the json lists."""
+        return [ImageSource(self._pictures / name, name) for name in self._videos[index]["file_names"]]
+
+    def truth(self, index: int) -> VideoTruth:
+        """Label maps of all listed frames.
+
+        Raises:
+            ValueError: if a mask is damaged or there are more than 254 objects.
+        """
+        video = self._videos[index]
+        found, size = self._annotations.get(video["id"], []), (int(video["height"]), int(video["width"]))
+        names = tuple(str(name) for name in video["file_names"])
+        crowds = [entry for entry in found if entry.get("iscrowd", 0)]
+        objects = [entry for entry in found if not entry.get("iscrowd", 0)]
+        if len(objects) >= VOID:
+            raise ValueError(f"{self._file}: {self.items[index]} has {len(objects)} objects; a label map holds {VOID - 1}")
+        labels = np.zeros((len(names), *size), dtype=np.uint8)
+        for number, entry in [*enumerate(objects, start=1), *((VOID, entry) for entry in crowds)]:
+            self._paint(labels, number, entry, size)
+        return VideoTruth(names, labels)
+
+    def _paint(self, labels: NDArray[np.uint8], number: int, entry: dict[str, Any], size: tuple[int, int]) -> None:
+        where, segmentations = f"{self._file}: annotation {entry['id']}", entry["segmentations"]
+        if len(segmentations) != len(labels):
+            raise ValueError(f"{where} has {len(segmentations)} segmentations for {len(labels)} frames")
+        for frame, segmentation in zip(labels, segmentations, strict=True):
+            if segmentation is None:
+                continue
+            try:
+                mask = decode_mask(encode_segmentation(segmentation, size))
+            except (ValueError, RuntimeError) as error:  # the compiled decoder raises either
+                raise ValueError(f"{where}: {error}") from None
+            frame[mask & (frame == 0)] = number
