@@ -1,0 +1,67 @@
+"""Predicted objects of one image, as evaluation sees them: boxes and scores, with masks or without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenseg.data.datasets.base import as_boxes
+from eigenseg.data.instances import Instances
+from eigenseg.data.rle import RleMasks, encode_masks
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Predicted objects of one image.
+
+    Unlike ``Instances`` they may lack masks, their scores may lie outside [0, 1] and their boxes outside the image: other
+    people's result files are scored as they are.
+
+    Args:
+        boxes: (n, 4) float64 xyxy half-open in pixels.
+        scores: (n,) float64, the higher the surer.
+        labels: (n,) int64 indices into the data set's classes; all 0 if not given.
+        masks: n masks, or None.
+
+    Raises:
+        ValueError: if lengths differ or a number is not finite.
+    """
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    masks: RleMasks | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", as_boxes(self.boxes))
+        object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float64))
+        labels = np.asarray(self.labels, dtype=np.int64)
+        object.__setattr__(self, "labels", labels if len(labels) else np.zeros(len(self.boxes), dtype=np.int64))
+        for name in ("scores", "labels", "masks"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.boxes):
+                raise ValueError(f"{name} has {len(values)} entries for {len(self.boxes)} boxes")
+        if not np.isfinite(self.scores).all():
+            raise ValueError(f"scores must be finite numbers, got {self.scores.tolist()}")
+
+    @classmethod
+    def from_instances(cls, instances: Instances) -> Detections:
+        """What a method found, ready to be scored."""
+        masks = instances.masks
+        if isinstance(masks, np.ndarray):
+            masks = RleMasks(encode_masks(masks), instances.image_size)
+        return cls(instances.boxes.astype(np.float64), instances.scores.astype(np.float64), instances.labels, masks)
+
+    @classmethod
+    def none(cls) -> Detections:
+        """Nothing was found."""
+        return cls(np.zeros((0, 4)), np.zeros(0))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def best(self) -> NDArray[np.float64]:
+        """The box of the highest score, among equals the first: (1, 4), or (0, 4) where nothing was found."""
+        return self.boxes[[int(np.argmax(self.scores))]] if len(self) else self.boxes

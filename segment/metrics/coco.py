@@ -1,0 +1,240 @@
+"""COCO average precision and recall of boxes, masks and boundaries, class-agnostic or by class.
+
+One adapter around faster-coco-eval: everything else of the toolkit speaks of ``Detections`` and ``ObjectTruth``. What the
+published evaluators trip over is settled here: annotations are numbered from 1 (0 would lose a match), no detection at all
+scores 0, and the order of equal scores is fixed (images by number or name, then descending score, class, as given).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval.core import mask as coco_mask
+from numpy.typing import NDArray
+
+from eigenseg.data.accumulate import Accumulator, ItemScores
+from eigenseg.data.datasets.base import Kind, ObjectTruth
+from eigenseg.data.detections import Detections
+from eigenseg.data.rle import mask_areas
+
+Regions = Literal["bbox", "segm", "boundary"]
+_WHAT = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries"}
+_SIZES = ("all", "small", "medium", "large")
+# The share of the image diagonal that a boundary is wide (Cheng et al., Boundary IoU, CVPR 2021, section 4).
+_BOUNDARY_WIDTH = 0.02
+
+
+class _Record(NamedTuple):
+    prediction: Detections
+    truth: ObjectTruth
+    best_iou: float | None
+
+
+class CocoAP(Accumulator[_Record]):
+    """Average precision over IoU 0.50 : 0.05 : 0.95 and average recall, as COCO defines them.
+
+    Args:
+        regions: ``"bbox"``, ``"segm"`` (masks) or ``"boundary"`` (Boundary AP).
+        class_agnostic: everything is one class, in predictions and truth (CutLER); otherwise classes must match.
+        max_detections: how many of an image count, by score, in three ascending steps; AP uses the last.
+        difficult_as_crowd: PASCAL VOC's difficult objects are neither missed nor found, as crowd regions; otherwise they
+            are objects like others.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+    """
+
+    kind: ClassVar[Kind] = "objects"
+    main, item_score = "AP", "best_iou"
+
+    def __init__(
+        self,
+        regions: Regions = "segm",
+        class_agnostic: bool = True,
+        max_detections: Sequence[int] = (1, 10, 100),
+        difficult_as_crowd: bool = False,
+    ) -> None:
+        super().__init__()
+        if regions not in get_args(Regions):
+            raise ValueError(f"regions must be one of {', '.join(get_args(Regions))}, got {regions!r}")
+        limits = [int(limit) for limit in max_detections]
+        if len(limits) != 3 or limits[0] < 1 or limits != sorted(set(limits)):
+            raise ValueError(f"max_detections must be three ascending numbers, got {list(max_detections)}")
+        self.regions, self.class_agnostic, self.max_detections = regions, class_agnostic, limits
+        self.difficult_as_crowd = difficult_as_crowd
+
+    @property
+    def tag(self) -> str:
+        """What is printed beside every number."""
+        return f"{_WHAT[self.regions]}, {'class-agnostic' if self.class_agnostic else 'by class'}"
+
+    @property
+    def protocol(self) -> str:
+        """The rules in one line."""
+        return f"COCO AP and AR of {self.tag}, at most {self.max_detections[-1]} an image"
+
+    def update(self, name: str, prediction: Detections, truth: ObjectTruth) -> None:
+        """Score one image.
+
+        Raises:
+            ValueError: if masks are missing or have another size than the image.
+        """
+        if self.regions != "bbox":
+            for owner, masks, count in (
+                ("prediction", prediction.masks, len(prediction)),
+                ("truth", truth.masks, len(truth)),
+            ):
+                if masks is None and count:
+                    raise ValueError(f"{name}: the {owner} has no masks; score boxes with evaluation.regions=bbox")
+                if masks is not None and count and truth.image_size != masks.shape[1:]:
+                    height, width = masks.shape[1:]
+                    raise ValueError(
+                        f"{name}: the {owner}'s masks have {width}x{height} pixels, the image has "
+                        f"{truth.image_size and truth.image_size[1]}x{truth.image_size and truth.image_size[0]}; "
+                        "predictions must be in original pixels"
+                    )
+        self.add(name, _Record(prediction, truth, self._best_iou(prediction, truth)))
+
+    def compute(self) -> ItemScores:
+        """``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR1``, ``AR10``, ``AR100``, ``ARs``, ``ARm``, ``ARl``.
+
+        In [0, 1]; the numbers behind AR are ``max_detections``. None where the truth holds no such object.
+        """
+        truth, found = self._datasets()
+        evaluation = COCOeval_faster(
+            truth,
+            found,
+            self.regions,
+            print_function=_silent,
+            boundary_dilation_ratio=_BOUNDARY_WIDTH,
+            boundary_cpu_count=1,
+        )
+        evaluation.params.maxDets = self.max_detections
+        evaluation.evaluate()
+        evaluation.accumulate()
+        return _summarise(evaluation.eval["precision"], evaluation.eval["recall"], self.max_detections)
+
+    def item_scores(self) -> dict[str, ItemScores]:
+        """``best_iou`` (mean over an image's objects of the best IoU with a prediction), ``objects``, ``predictions``."""
+        return {
+            name: {
+                "best_iou": record.best_iou,
+                "objects": len(record.truth) - int(self._ignored(record.truth).sum()),
+                "predictions": len(record.prediction),
+            }
+            for name, record in self.in_order()
+        }
+
+    def _ignored(self, truth: ObjectTruth) -> NDArray[np.bool_]:
+        return truth.crowd | truth.difficult if self.difficult_as_crowd else truth.crowd
+
+    def _best_iou(self, prediction: Detections, truth: ObjectTruth) -> float | None:
+        objects = truth.keep(~self._ignored(truth))
+        if not len(objects):
+            return None
+        if not len(prediction):
+            return 0.0
+        if self.regions == "bbox":
+            found, wanted = (_xywh(boxes).tolist() for boxes in (prediction.boxes, objects.boxes))
+        else:
+            assert prediction.masks is not None
+            assert objects.masks is not None
+            found, wanted = list(prediction.masks.rles), list(objects.masks.rles)
+        ious = np.asarray(coco_mask.iou(found, wanted, [0] * len(objects)))
+        if not self.class_agnostic:
+            ious = np.where(prediction.labels[:, None] == objects.labels[None, :], ious, 0)
+        return float(ious.max(axis=0).mean())
+
+    def _datasets(self) -> tuple[COCO, COCO]:
+        def key(entry: tuple[str, _Record]) -> tuple[int, str]:
+            return entry[1].truth.image_id or 0, entry[0]
+
+        images, truths, found = [], [], []
+        for image_id, (_, record) in enumerate(sorted(self.records.items(), key=key), start=1):
+            height, width = record.truth.image_size or (0, 0)
+            images.append({"id": image_id, "height": height, "width": width})
+            truths += self._truth_entries(image_id, record.truth)
+            found += self._prediction_entries(image_id, record.prediction)
+        classes = sorted({entry["category_id"] for entry in truths + found}) or [1]
+        categories = [{"id": number, "name": str(number)} for number in classes]
+        datasets = []
+        for entries in (truths, found):
+            for number, entry in enumerate(entries, start=1):
+                entry["id"] = number
+            dataset = {"images": images, "annotations": entries, "categories": categories}
+            datasets.append(COCO(dataset, print_function=_silent))
+        return datasets[0], datasets[1]
+
+    def _truth_entries(self, image_id: int, truth: ObjectTruth) -> list[dict[str, Any]]:
+        ignored, boxes = self._ignored(truth), _xywh(truth.boxes)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self._category(truth.labels[i]),
+                "bbox": boxes[i].tolist(),
+                "area": float(truth.areas[i]),
+                "iscrowd": int(ignored[i]),
+                **self._outline(truth, i),
+            }
+            for i in range(len(truth))
+        ]
+
+    def _prediction_entries(self, image_id: int, prediction: Detections) -> list[dict[str, Any]]:
+        boxes = _xywh(prediction.boxes)
+        if self.regions == "bbox":
+            areas = (boxes[:, 2] * boxes[:, 3]).tolist()
+        else:
+            areas = mask_areas(prediction.masks.rles) if prediction.masks is not None else []
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self._category(prediction.labels[i]),
+                "bbox": boxes[i].tolist(),
+                "area": areas[i],
+                "score": float(prediction.scores[i]),
+                "iscrowd": 0,
+                **self._outline(prediction, i),
+            }
+            for i in np.lexsort((prediction.labels, -prediction.scores)).tolist()
+        ]
+
+    def _category(self, label: np.int64) -> int:
+        return 1 if self.class_agnostic else int(label) + 1
+
+    def _outline(self, objects: Detections | ObjectTruth, i: int) -> dict[str, Any]:
+        return {} if self.regions == "bbox" or objects.masks is None else {"segmentation": dict(objects.masks.rles[i])}
+
+
+def _summarise(precision: NDArray[np.float64], recall: NDArray[np.float64], limits: Sequence[int]) -> ItemScores:
+    """Twelve numbers from the curves.
+
+    Args:
+        precision: (10 IoU thresholds, recalls, classes, sizes, limits); -1 where the truth has no object.
+        recall: (10, classes, sizes, limits), likewise.
+        limits: of the last axis.
+    """
+
+    def average(values: NDArray[np.float64]) -> float | None:
+        given = values[values > -1]
+        return float(given.mean()) if given.size else None
+
+    values: ItemScores = {"AP": average(precision[:, :, :, 0, -1])}
+    values["AP50"], values["AP75"] = average(precision[0, :, :, 0, -1]), average(precision[5, :, :, 0, -1])
+    for i, size in enumerate(_SIZES[1:], start=1):
+        values[f"AP{size[0]}"] = average(precision[:, :, :, i, -1])
+    for i, limit in enumerate(limits):
+        values[f"AR{limit}"] = average(recall[:, :, 0, i])
+    for i, size in enumerate(_SIZES[1:], start=1):
+        values[f"AR{size[0]}"] = average(recall[:, :, i, -1])
+    return values
+
+
+def _xywh(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _silent(*_: object) -> None:
+    """faster-coco-eval reports its progress through this."""

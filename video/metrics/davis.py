@@ -1,0 +1,249 @@
+"""The DAVIS scores J and F of whole videos, in the four protocols that papers use. The mode is part of every number.
+
+====================  =======================================================================================
+mode                  how it counts
+====================  =======================================================================================
+``davis2016``         one foreground (any number above 0); means over all frames, recall and decay without the
+                      first and last frame; average over sequences
+``semi_supervised``   DAVIS 2017: predicted numbers are the truth's; first and last frame dropped
+``unsupervised``      DAVIS 2017/2019 official: proposals matched to objects once a video (Hungarian on the mean
+                      over frames of (J + F) / 2), at most 20, not overlapping; all frames
+``oracle_per_frame``  what SSL-UVOS and SMTC report: matched anew in every frame by J + F, at most 300, overlap
+                      allowed. Identity over time is not scored: an upper bound, not comparable with the others
+====================  =======================================================================================
+
+In the 2017 modes the objects are those of the truth's first frame: its highest number says how many. Void pixels (255) are
+taken out of prediction and truth before anything is measured; semi-supervised truth has none, there 255 is background.
+Extra proposals cost nothing, missing ones are empty. Global numbers are means over objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from eigenseg.data.accumulate import Accumulator, ItemScores, mean
+from eigenseg.data.datasets.base import VOID, Kind, VideoTruth
+from eigenseg.video.metrics.regions import (
+    BOUND_TH,
+    Region,
+    pairwise_scores,
+    regions_of_labels,
+    regions_of_masks,
+    tolerance,
+)
+from eigenseg.video.metrics.statistics import decay, nan_mean, recall
+
+Mode = Literal["davis2016", "semi_supervised", "unsupervised", "oracle_per_frame"]
+Scores = NDArray[np.float64]
+# The official limit, and the one that SSL-UVOS and SMTC raise it to.
+MAX_PROPOSALS = {"unsupervised": 20, "oracle_per_frame": 300}
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """Scores of one video, a row an object of the truth.
+
+    Args:
+        jaccard, contour: (O, T) float64: J and F of the frames that count.
+        proposals: (O, T) int64, index of the proposal that each object was given in each frame.
+        first: index of the first frame that counts.
+    """
+
+    jaccard: Scores
+    contour: Scores
+    proposals: NDArray[np.int64]
+    first: int = 0
+
+
+def score_video(
+    prediction: NDArray[np.integer] | NDArray[np.bool_],
+    truth: NDArray[np.uint8],
+    mode: Mode = "unsupervised",
+    bound_th: float = BOUND_TH,
+    max_proposals: int | None = None,
+) -> VideoScores:
+    """Score one video.
+
+    Args:
+        prediction: (T, H, W) label maps, 0 is background; with ``oracle_per_frame`` also (P, T, H, W) bool, masks that may
+            overlap.
+        truth: (T, H, W) uint8, 0 background, 255 void.
+        mode: see the module.
+        bound_th: tolerance of F, below 1 a share of the diagonal, otherwise pixels.
+        max_proposals: how many are accepted; 20 and 300 as published if not given.
+
+    Raises:
+        ValueError: if the shapes differ, the prediction has numbers that the mode does not allow, or no frame is left.
+    """
+    stacked = prediction.ndim == 4
+    if stacked and mode != "oracle_per_frame":
+        raise ValueError(f"overlapping masks (P, T, H, W) are scored with mode oracle_per_frame only, got {mode}")
+    if prediction.shape[stacked:] != truth.shape:
+        raise ValueError(f"the prediction is (T, H, W) = {prediction.shape[stacked:]}, the truth {truth.shape}")
+    if mode == "davis2016":
+        prediction, truth = (prediction > 0).astype(np.uint8), (truth > 0).astype(np.uint8)
+    objects = _count_objects(truth)
+    limit = MAX_PROPOSALS.get(mode) if max_proposals is None else max_proposals
+    proposals = prediction.shape[0] if stacked else int(prediction.max(initial=0))
+    if mode == "semi_supervised":
+        _check_ids(proposals, objects)
+        truth = np.where(truth == VOID, 0, truth)
+    elif limit is not None and proposals > limit:
+        raise ValueError(
+            f"it has {proposals} proposals (the highest number counts), at most {limit} are allowed; "
+            "keep the best ones and number them from 1"
+        )
+    frames = range(1, len(truth) - 1) if mode == "semi_supervised" else range(len(truth))
+    if not frames:
+        raise ValueError(f"it has {len(truth)} frames, and the first and last are not scored; at least 3 are needed")
+    proposals = max(proposals, objects)
+    pairs = np.empty((2, proposals, objects, len(frames)))
+    radius = tolerance((truth.shape[1], truth.shape[2]), bound_th)
+    for t, frame in enumerate(frames):
+        known, wanted = truth[frame] != VOID, truth[frame]
+        found = (
+            _regions(prediction[:, frame] & known, proposals, radius)
+            if stacked
+            else regions_of_labels(np.where(known, prediction[frame], 0).astype(np.int32), proposals, radius)
+        )
+        pairs[:, :, :, t] = pairwise_scores(
+            found, regions_of_labels(np.where(known, wanted, 0).astype(np.int32), objects, radius)
+        )
+    chosen = _match(pairs, mode)
+    rows, columns = np.arange(objects)[:, None], np.arange(len(frames))[None, :]
+    return VideoScores(pairs[0][chosen, rows, columns], pairs[1][chosen, rows, columns], chosen, frames.start)
+
+
+class DavisScore(Accumulator[VideoScores]):
+    """J, F and their mean over the videos of a data set, in one mode.
+
+    Args:
+        mode, bound_th, max_proposals: as in ``score_video``.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+    """
+
+    kind: ClassVar[Kind] = "video"
+    main, item_score = "J&F", "J&F"
+
+    def __init__(self, mode: Mode = "unsupervised", bound_th: float = BOUND_TH, max_proposals: int | None = None) -> None:
+        super().__init__()
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+        if not bound_th > 0:
+            raise ValueError(f"bound_th must be above 0, got {bound_th}")
+        if max_proposals is not None and max_proposals < 1:
+            raise ValueError(f"max_proposals must be at least 1, got {max_proposals}")
+        self.mode, self.bound_th, self.max_proposals = mode, bound_th, max_proposals
+
+    @property
+    def tag(self) -> str:
+        """What is printed beside every number."""
+        return self.mode
+
+    @property
+    def protocol(self) -> str:
+        """The rules in one line."""
+        rules = {
+            "davis2016": "one foreground, sequence average",
+            "semi_supervised": "numbers as given, without first and last frame, object average",
+            "unsupervised": "official, matched once a video, at most 20 proposals, object average",
+            "oracle_per_frame": "matched anew in every frame, identity not scored: an upper bound",
+        }[self.mode]
+        return f"DAVIS {self.mode}: {rules}"
+
+    def update(self, name: str, prediction: NDArray[np.integer] | NDArray[np.bool_], truth: VideoTruth) -> None:
+        """Score one video; see ``score_video``.
+
+        Raises:
+            ValueError: naming the video.
+        """
+        try:
+            scores = score_video(prediction, truth.labels, self.mode, self.bound_th, self.max_proposals)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        self.add(name, scores)
+
+    def compute(self) -> ItemScores:
+        """``J&F``, and mean, recall and decay of J and F, means over objects, in [0, 1]; ``objects`` and ``videos``."""
+        statistics = [row for _, scores in self.in_order() for row in self.statistics(scores)]
+        names = [f"{measure}_{statistic}" for measure in ("J", "F") for statistic in ("mean", "recall", "decay")]
+        means = {name: mean([row[i] for row in statistics]) for i, name in enumerate(names)}
+        both = None if means["J_mean"] is None or means["F_mean"] is None else (means["J_mean"] + means["F_mean"]) / 2
+        return {"J&F": both, **means, "objects": len(statistics), "videos": len(self.records)}
+
+    def item_scores(self) -> dict[str, ItemScores]:
+        """``J&F``, ``J`` and ``F`` of every video (means over its objects), and ``J_<object>``, ``F_<object>``."""
+        items: dict[str, ItemScores] = {}
+        for name, scores in self.in_order():
+            rows = self.statistics(scores)
+            jaccard, contour = mean([row[0] for row in rows]), mean([row[3] for row in rows])
+            both = None if jaccard is None or contour is None else (jaccard + contour) / 2
+            items[name] = {"J&F": both, "J": jaccard, "F": contour}
+            for i, row in enumerate(rows, start=1):
+                items[name] |= {f"J_{i}": row[0], f"F_{i}": row[3]}
+        return items
+
+    def statistics(self, scores: VideoScores) -> list[list[float]]:
+        """Mean, recall and decay of J, then of F, for every object."""
+        # DAVIS 2016's script drops the first and last frame for recall and decay, not for the mean.
+        inner = slice(1, -1) if self.mode == "davis2016" else slice(None)
+        return [
+            [value for row in (j, f) for value in (nan_mean(row), recall(row[inner]), decay(row[inner]))]
+            for j, f in zip(scores.jaccard, scores.contour, strict=True)
+        ]
+
+
+def _count_objects(truth: NDArray[np.uint8]) -> int:
+    first = truth[0]
+    return int(first[first != VOID].max(initial=0))
+
+
+def _check_ids(highest: int, objects: int) -> None:
+    if highest > objects:
+        hint = "" if objects else "; 255 is void, a truth of 0 and 255 is read with dataset.binary=true"
+        raise ValueError(f"it has number {highest}, but the first frame of the truth has {objects} objects{hint}")
+
+
+def _regions(masks: NDArray[np.bool_], count: int, radius: int) -> list[Region]:
+    empty = np.zeros((count - len(masks), *masks.shape[1:]), dtype=bool)
+    return regions_of_masks(np.concatenate([masks, empty]), radius)
+
+
+def _match(pairs: Scores, mode: Mode) -> NDArray[np.int64]:
+    """Which proposal each object gets in each frame: (O, T) int64.
+
+    Args:
+        pairs: (2, P, O, T), J and F; P >= O.
+    """
+    _, _, objects, frames = pairs.shape
+    if mode == "unsupervised":
+        return np.repeat(_assign(pairs.mean(axis=3).mean(axis=0))[:, None], frames, axis=1)
+    if mode == "oracle_per_frame":
+        return np.stack([_assign(pairs[:, :, :, t].sum(axis=0)) for t in range(frames)], axis=1)
+    return np.repeat(np.arange(objects)[:, None], frames, axis=1)
+
+
+def _assign(gain: Scores) -> NDArray[np.int64]:
+    """The proposal of each object, so that the sum of gains (P, O) is largest: (O,) int64."""
+    rows, columns = linear_sum_assignment(gain, maximize=True)
+    return np.asarray(rows[np.argsort(columns)], dtype=np.int64)
+
+
+def frames_of(values: Sequence[NDArray[np.integer]]) -> NDArray[np.integer]:
+    """Stack label maps of frames: (T, H, W).
+
+    Raises:
+        ValueError: if their sizes differ.
+    """
+    sizes = {value.shape for value in values}
+    if len(sizes) > 1:
+        raise ValueError(f"the frames have different sizes: {sorted(sizes)}")
+    return np.stack(values)

@@ -1,0 +1,177 @@
+"""Region similarity J and contour accuracy F of all pairs of masks of one frame (Perazzi et al., CVPR 2016, section 4).
+
+J is the intersection over union. F compares boundaries: P is the share of the prediction's boundary pixels that lie within
+a tolerance of the truth's boundary, R the converse, F = 2 P R / (P + R).
+
+Every mask is cropped to its own rectangle, and its boundary is extracted and dilated once; a pair then costs three counts
+over the overlap of two rectangles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+BoolArray = NDArray[np.bool_]
+# The published tolerance, as a share of the image diagonal.
+BOUND_TH = 0.008
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A mask within its rectangle; outside of it everything is False.
+
+    Args:
+        top, left: first row and column, in pixels of the frame.
+        mask: (h, w) bool.
+        count: True pixels.
+    """
+
+    top: int
+    left: int
+    mask: BoolArray
+    count: int
+
+    def overlap(self, other: Patch) -> int:
+        """Pixels in which both are True."""
+        if not (self.count and other.count):
+            return 0
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom = min(self.top + self.mask.shape[0], other.top + other.mask.shape[0])
+        right = min(self.left + self.mask.shape[1], other.left + other.mask.shape[1])
+        if top >= bottom or left >= right:
+            return 0
+        mine, theirs = (
+            patch.mask[top - patch.top : bottom - patch.top, left - patch.left : right - patch.left]
+            for patch in (self, other)
+        )
+        return int(np.count_nonzero(mine & theirs))
+
+
+NOTHING = Patch(0, 0, np.zeros((0, 0), dtype=bool), 0)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One mask of a frame, its boundary, and that boundary dilated by the tolerance."""
+
+    area: Patch
+    boundary: Patch
+    near_boundary: Patch
+
+
+EMPTY = Region(NOTHING, NOTHING, NOTHING)
+
+
+def tolerance(frame_size: tuple[int, int], bound_th: float = BOUND_TH) -> int:
+    """Pixels by which boundaries may miss each other.
+
+    Args:
+        frame_size: (H, W).
+        bound_th: below 1 a share of the diagonal, rounded up; otherwise pixels.
+    """
+    return math.ceil(bound_th if bound_th >= 1 else bound_th * math.hypot(*frame_size))
+
+
+def regions_of_labels(labels: NDArray[np.integer], count: int, radius: int) -> list[Region]:
+    """Regions 1 ... ``count`` of a label map (H, W); a number that does not occur is empty."""
+    # SciPy takes a limit of 0 for none.
+    places: list[Any] = ndimage.find_objects(labels, max_label=count) if count else []
+    return [
+        EMPTY if place is None else _region(labels[place] == i, place[0].start, place[1].start, labels.shape, radius)
+        for i, place in enumerate(places, start=1)
+    ]
+
+
+def regions_of_masks(masks: BoolArray, radius: int) -> list[Region]:
+    """Regions of masks (n, H, W) bool that may overlap."""
+    regions = []
+    for mask in masks:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not rows.size:
+            regions.append(EMPTY)
+            continue
+        crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        regions.append(_region(crop, int(rows[0]), int(columns[0]), mask.shape, radius))
+    return regions
+
+
+def pairwise_scores(
+    proposals: Sequence[Region], objects: Sequence[Region]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """J and F of every proposal with every object: two arrays (P, O) float64.
+
+    Two empty masks score 1 in both, an empty one with one that is not scores 0.
+    """
+    jaccard = np.ones((len(proposals), len(objects)))
+    contour = np.ones((len(proposals), len(objects)))
+    for i, mine in enumerate(proposals):
+        for j, other in enumerate(objects):
+            shared = mine.area.overlap(other.area)
+            union = mine.area.count + other.area.count - shared
+            if union:
+                jaccard[i, j] = shared / union
+            contour[i, j] = _contour_accuracy(mine, other)
+    return jaccard, contour
+
+
+def boundary_of(mask: BoolArray) -> BoolArray:
+    """Pixels that differ from their right, lower or lower right neighbour.
+
+    In the last row only the right neighbour counts, in the last column only the lower one, in the last corner none.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        (H, W) bool.
+    """
+    edges = np.zeros_like(mask)
+    edges[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
+    edges[:-1, :] |= mask[:-1, :] ^ mask[1:, :]
+    edges[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
+    return edges
+
+
+def _contour_accuracy(mine: Region, other: Region) -> float:
+    counts = mine.boundary.count, other.boundary.count
+    if not all(counts):
+        return float(not any(counts))
+    precision = mine.boundary.overlap(other.near_boundary) / counts[0]
+    recall = other.boundary.overlap(mine.near_boundary) / counts[1]
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _region(crop: BoolArray, top: int, left: int, frame_size: tuple[int, ...], radius: int) -> Region:
+    """Build a region from the mask's tight crop."""
+    area = Patch(top, left, crop, int(np.count_nonzero(crop)))
+    # A boundary pixel may lie one row above or one column left of the mask. The frame's own last row and column must stay
+    # the crop's, the rules differ there; elsewhere a margin of zeros keeps those rules off.
+    height, width = frame_size[0], frame_size[1]
+    above, before = min(1, top), min(1, left)
+    below, behind = (
+        int(start + side < limit) for start, side, limit in ((top, crop.shape[0], height), (left, crop.shape[1], width))
+    )
+    edges = boundary_of(np.pad(crop, ((above, below), (before, behind))))
+    boundary = Patch(top - above, left - before, edges, int(np.count_nonzero(edges)))
+    return Region(area, boundary, _dilate(boundary, radius))
+
+
+def _dilate(patch: Patch, radius: int) -> Patch:
+    """Grow by a disc; what would lie outside the frame stays in the patch and meets nothing there."""
+    padded = np.pad(patch.mask, radius).view(np.uint8)
+    grown = cv2.dilate(padded, disc(radius)).view(bool)
+    return Patch(patch.top - radius, patch.left - radius, grown, int(np.count_nonzero(grown)))
+
+
+def disc(radius: int) -> NDArray[np.uint8]:
+    """Structuring element of all offsets within ``radius``: (2 radius + 1, 2 radius + 1) uint8."""
+    offsets = np.arange(-radius, radius + 1)
+    return (offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius**2).astype(np.uint8)

@@ -1,0 +1,215 @@
+"""Measures of object-centric learning: FG-ARI, mBO and Hungarian mIoU, of single frames and of whole videos (tubes).
+
+FG-ARI is the adjusted Rand index (Hubert and Arabie, 1985) over pixels of annotated objects only. mBO is the mean over
+objects of the best IoU with any predicted segment, several objects may share one; Hungarian mIoU lets every segment serve
+one object. Every number of a predicted label map is a segment, 0 too: slots know no background.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from eigenseg.data.accumulate import Accumulator, ItemScores, mean
+from eigenseg.data.datasets.base import VOID, Kind, ObjectTruth, VideoTruth
+from eigenseg.data.detections import Detections
+
+Counts = NDArray[np.int64]
+_NAMES = ("fg_ari", "mbo", "miou")
+
+
+class SampleScores(NamedTuple):
+    """One frame or one tube; None where the truth holds no object."""
+
+    fg_ari: float | None
+    mbo: float | None
+    miou: float | None
+
+
+class VideoSlots(NamedTuple):
+    """A video as one tube, and its frames one by one."""
+
+    tube: SampleScores
+    frames: list[SampleScores]
+
+
+class SlotScores(Accumulator[VideoSlots]):
+    """FG-ARI, mBO and Hungarian mIoU of label maps over time.
+
+    Video numbers take a whole video as one sample, so that a change of identity costs; image numbers take every frame of
+    every video as one. Samples without an object are left out. Void pixels (255 in the truth) are left out everywhere.
+    """
+
+    kind: ClassVar[Kind] = "video"
+    main, item_score = "video_fg_ari", "video_fg_ari"
+
+    @property
+    def tag(self) -> str:
+        """What is printed beside every number."""
+        return "tubes and frames"
+
+    @property
+    def protocol(self) -> str:
+        """The rules in one line."""
+        return "object-centric: FG-ARI over object pixels, mBO and Hungarian mIoU over objects; video: tubes, image: frames"
+
+    def update(self, name: str, prediction: NDArray[np.integer], truth: VideoTruth) -> None:
+        """Score one video.
+
+        Args:
+            name: of the video.
+            prediction: (T, H, W) segments, numbered from 0.
+            truth: annotated frames.
+
+        Raises:
+            ValueError: if the shapes differ or a number is negative.
+        """
+        if prediction.shape != truth.labels.shape:
+            raise ValueError(f"{name}: the prediction is (T, H, W) = {prediction.shape}, the truth {truth.labels.shape}")
+        frames = [contingency(p, t) for p, t in zip(prediction, truth.labels, strict=True)]
+        self.add(name, VideoSlots(score_counts(_add(frames)), [score_counts(counts) for counts in frames]))
+
+    def compute(self) -> ItemScores:
+        """``video_`` and ``image_``, each ``fg_ari``, ``mbo``, ``miou``: all in [0, 1] but ARI, which may be negative."""
+        tubes = [record.tube for _, record in self.in_order()]
+        frames = [frame for _, record in self.in_order() for frame in record.frames]
+        return {**_means(tubes, "video"), **_means(frames, "image"), "videos": len(tubes)}
+
+    def item_scores(self) -> dict[str, ItemScores]:
+        """The same numbers of every video."""
+        return {
+            name: {**_means([record.tube], "video"), **_means(record.frames, "image")} for name, record in self.in_order()
+        }
+
+
+class ImageSlotScores(Accumulator[SampleScores]):
+    """FG-ARI, mBO and Hungarian mIoU of single images with instance masks.
+
+    The predicted masks become a label map, the higher score on top, 0 is what none covers. Pixels of crowd regions and
+    those that several annotated masks share are left out.
+    """
+
+    kind: ClassVar[Kind] = "objects"
+    main, item_score = "image_fg_ari", "image_fg_ari"
+
+    @property
+    def tag(self) -> str:
+        """What is printed beside every number."""
+        return "images"
+
+    @property
+    def protocol(self) -> str:
+        """The rules in one line."""
+        return "object-centric: FG-ARI over object pixels, mBO and Hungarian mIoU over objects; no shared or crowd pixels"
+
+    def update(self, name: str, prediction: Detections, truth: ObjectTruth) -> None:
+        """Score one image.
+
+        Raises:
+            ValueError: if masks are missing or their sizes differ.
+        """
+        if (
+            (truth.masks is None and len(truth))
+            or (prediction.masks is None and len(prediction))
+            or truth.image_size is None
+        ):
+            raise ValueError(f"{name}: segments are scored by masks, and there are only boxes")
+        if prediction.masks is not None and prediction.masks.shape[1:] != truth.image_size:
+            raise ValueError(f"{name}: masks of {prediction.masks.shape[1:]} pixels for an image of {truth.image_size}")
+        wanted, depth = np.zeros(truth.image_size, dtype=np.int32), np.zeros(truth.image_size, dtype=np.int32)
+        left_out = np.zeros(truth.image_size, dtype=bool)
+        for i in range(len(truth)):
+            assert truth.masks is not None
+            mask = truth.masks[i]
+            if truth.crowd[i]:
+                left_out |= mask
+            else:
+                wanted[mask] = i + 1
+                depth += mask
+        found = np.zeros(truth.image_size, dtype=np.int32)
+        for i in np.argsort(-prediction.scores, kind="stable")[::-1]:
+            assert prediction.masks is not None
+            found[prediction.masks[int(i)]] = i + 1
+        known = ~left_out & (depth <= 1)
+        self.add(name, score_counts(contingency(found[known], wanted[known], void=None)))
+
+    def compute(self) -> ItemScores:
+        """``image_fg_ari``, ``image_mbo``, ``image_miou``, ``images``."""
+        samples = [record for _, record in self.in_order()]
+        return {**_means(samples, "image"), "images": len(samples)}
+
+    def item_scores(self) -> dict[str, ItemScores]:
+        """The same numbers of every image."""
+        return {name: _means([record], "image") for name, record in self.in_order()}
+
+
+def contingency(prediction: NDArray[np.integer], truth: NDArray[np.integer], void: int | None = VOID) -> Counts:
+    """Pixels by predicted segment and true object.
+
+    Args:
+        prediction, truth: label maps of one shape, numbered from 0.
+        void: number in the truth that is left out; None for none.
+
+    Returns:
+        (segments, objects + 1) int64; column 0 is the background.
+    """
+    segments, objects = prediction.astype(np.int64).ravel(), truth.astype(np.int64).ravel()
+    if segments.size and segments.min() < 0:
+        raise ValueError(f"segments are numbered from 0, got {segments.min()}")
+    if void is not None:
+        segments, objects = segments[objects != void], objects[objects != void]
+    columns, rows = int(objects.max(initial=0)) + 1, int(segments.max(initial=0)) + 1
+    counts = np.bincount(segments * columns + objects, minlength=rows * columns)
+    return counts.reshape(rows, columns)
+
+
+def score_counts(counts: Counts) -> SampleScores:
+    """All three measures of one sample.
+
+    Args:
+        counts: (segments, objects + 1), from ``contingency``.
+    """
+    present = np.flatnonzero(counts[:, 1:].sum(axis=0)) + 1
+    if not present.size:
+        return SampleScores(None, None, None)
+    shared = counts[:, present]
+    union = counts.sum(axis=1, keepdims=True) + shared.sum(axis=0, keepdims=True) - shared
+    ious = shared / np.maximum(union, 1)
+    rows, columns = linear_sum_assignment(ious, maximize=True)
+    return SampleScores(
+        adjusted_rand_index(shared), float(ious.max(axis=0).mean()), float(ious[rows, columns].sum() / present.size)
+    )
+
+
+def adjusted_rand_index(counts: Counts) -> float:
+    """ARI of two partitions from their contingency table (n, m); 1 where both are trivial in the same way.
+
+    With pairs(x) = x (x - 1) / 2: (sum pairs(n_ij) - E) / ((sum pairs(a_i) + sum pairs(b_j)) / 2 - E), where
+    E = sum pairs(a_i) * sum pairs(b_j) / pairs(n).
+    """
+
+    def pairs(values: Counts) -> float:
+        # Whole numbers as floats: the product of two sums of pairs would leave 64 bits on a long video.
+        numbers = values.astype(np.float64)
+        return float((numbers * (numbers - 1) / 2).sum())
+
+    total = pairs(counts.sum(keepdims=True))
+    first, second = pairs(counts.sum(axis=1)), pairs(counts.sum(axis=0))
+    expected = first * second / total if total else 0.0
+    bottom = (first + second) / 2 - expected
+    return (pairs(counts) - expected) / bottom if bottom else 1.0
+
+
+def _means(samples: list[SampleScores], prefix: str) -> ItemScores:
+    return {f"{prefix}_{name}": mean([sample[i] for sample in samples]) for i, name in enumerate(_NAMES)}
+
+
+def _add(tables: list[Counts]) -> Counts:
+    rows, columns = (max(table.shape[axis] for table in tables) for axis in (0, 1))
+    total = np.zeros((rows, columns), dtype=np.int64)
+    for table in tables:
+        total[: table.shape[0], : table.shape[1]] += table
+    return total
