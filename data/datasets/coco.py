@@ -54,10 +54,18 @@ class CocoInstances:
         masks: bool = True,
     ) -> None:
         self.root, self.split, self.masks, self.title = Path(root), split, masks, f"COCO {split}"
+        if annotations is not None:
+            self.title = f"COCO {Path(annotations).stem}"
         file = self.root / (annotations or f"annotations/instances_{split}.json")
         self._load(require(file, self.title, ORIGIN))
         if image_list is not None:
-            self._select(require(image_list, f"{self.title} by list", "https://github.com/valeoai/LOST (datasets/)"))
+            self.title += f", {Path(image_list).stem}"
+            self._select(require(image_list, self.title, "https://github.com/valeoai/LOST (datasets/)"))
+
+    @property
+    def image_ids(self) -> dict[str, int]:
+        """The number of each item, by which result files name it."""
+        return {item: image["id"] for item, image in zip(self.items, self._images, strict=True)}
 
     def pictures(self, index: int) -> list[ImageSource]:
         """The picture of an item."""

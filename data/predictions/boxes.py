@@ -1,0 +1,87 @@
+"""Boxes by name: ``{"000005.jpg": [x0, y0, x1, y1], ...}``, one file for a whole data set."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eigenseg.data.datasets.base import ObjectTruth, as_boxes
+from eigenseg.data.detections import Detections
+from eigenseg.data.predictions.base import stem
+
+
+class BoxPredictions:
+    """One or several boxes an image, xyxy half-open in original pixels.
+
+    An entry is one box ``[x0, y0, x1, y1]``, a list of boxes, the best one first, or
+    ``{"boxes": [...], "scores": [...], "labels": [...]}`` with the last one optional. An image that is not in the file, or
+    has an empty list, has no prediction.
+
+    Args:
+        entries: the file's content.
+        source: the file's name, for messages.
+
+    Raises:
+        ValueError: if two names differ in their suffix only.
+    """
+
+    def __init__(self, entries: Mapping[str, Any], source: str = "predictions") -> None:
+        self._source, self._entries = source, entries
+        self._by_stem = {stem(name): name for name in entries}
+        if len(self._by_stem) < len(entries):
+            raise ValueError(f"{source}: two names differ in their suffix only; keep one of them")
+
+    def names(self) -> Iterable[str]:
+        """Names in the file."""
+        return self._entries
+
+    def lacks(self, item: str) -> bool:
+        """Whether the file does not mention an item."""
+        return self._key(item) is None
+
+    def read(self, item: str, truth: ObjectTruth) -> Detections:
+        """The boxes of an image; a list without scores gets 1, 1/2, 1/3 ..., so that its order is kept."""
+        key = self._key(item)
+        if key is None:
+            return Detections.none()
+        entry: Any = self._entries[key]
+        try:
+            if isinstance(entry, dict):
+                return Detections(entry["boxes"], entry["scores"], np.array(entry.get("labels", []), dtype=np.int64))
+            boxes = as_boxes([entry] if entry and not isinstance(entry[0], list) else entry)
+            return Detections(boxes, 1 / np.arange(1, len(boxes) + 1))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self._source}: {key}: {error}") from None
+
+    def _key(self, item: str) -> str | None:
+        return item if item in self._entries else self._by_stem.get(stem(item))
+
+
+def load_json(path: Path) -> Any:
+    """Read json or json.gz.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no json, or a name occurs twice in one object.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{twice!r} occurs twice")
+        return content
+
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as stream:
+            return json.load(stream, object_pairs_hook=unique)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None

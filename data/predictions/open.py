@@ -1,0 +1,88 @@
+"""Which reader a path needs: by what lies there and by the kind of truth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.predictions.base import Missing, Predictions
+from eigenseg.data.predictions.boxes import BoxPredictions, load_json
+from eigenseg.data.predictions.coco import CocoPredictions
+from eigenseg.data.predictions.pictures import LabelPredictions, MapPredictions, VideoPredictions
+
+
+class _ForegroundOf:
+    """Result folders as foreground maps: a pixel of any instance is 255."""
+
+    def __init__(self, labels: LabelPredictions) -> None:
+        self._labels = labels
+        self.names, self.lacks = labels.names, labels.lacks
+
+    def read(self, item: str, truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The map of an image: (H, W) uint8."""
+        return np.where(self._labels.read(item, truth) > 0, 255, 0).astype(np.uint8)
+
+
+def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Missing = "error") -> Predictions:
+    """Choose a reader.
+
+    ==========  ===========================================================================================
+    kind        what may lie at ``path``
+    ==========  ===========================================================================================
+    objects     a COCO json (result list, or with images), boxes by name (json), or a folder that eigenseg wrote
+    saliency    a folder of grey maps, or one that eigenseg wrote
+    semantic    a folder of label maps, or one that eigenseg wrote
+    video       a folder of label maps ``<video>/<frame>.png``, or one that eigenseg wrote
+    ==========  ===========================================================================================
+
+    Args:
+        path: of the predictions.
+        dataset: that they are for.
+        missing: what an absent map means; objects that are not mentioned were not found in any case.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if what lies there cannot be predictions of this kind.
+    """
+    check_missing(missing)
+    place = Path(path)
+    if not place.exists():
+        raise FileNotFoundError(f"predictions: no such file or folder {path}")
+    own = place / "instances.json"
+    if dataset.kind == "objects":
+        if place.is_dir() and not own.is_file():
+            raise ValueError(f"predictions: {path} is a folder without instances.json; objects are read from a json file")
+        return _open_objects(own if place.is_dir() else place, dataset)
+    if place.is_file():
+        raise ValueError(f"predictions: {path} is a file; {dataset.title} is scored against a folder of pictures")
+    labels = place / "labels"
+    root = labels if own.is_file() and labels.is_dir() else place
+    if dataset.kind == "saliency":
+        return _ForegroundOf(LabelPredictions(root, missing)) if root is labels else MapPredictions(root, missing)
+    return (LabelPredictions if dataset.kind == "semantic" else VideoPredictions)(root, missing)
+
+
+def check_missing(missing: str) -> None:
+    """Refuse a rule for absent predictions that does not exist.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if missing not in get_args(Missing):
+        raise ValueError(f"missing must be 'error' or 'empty', got {missing!r}")
+
+
+def _open_objects(path: Path, dataset: Dataset) -> Predictions:
+    content: Any = load_json(path)
+    if isinstance(content, list):
+        return CocoPredictions.from_results(content, dataset, str(path))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds neither a result list nor names; boxes are written as {{name: [x0, y0, x1, y1]}}")
+    if {"images", "annotations"} <= set(content):
+        return CocoPredictions.from_dataset(content, dataset.classes, str(path))
+    return BoxPredictions(content, str(path))

@@ -1,0 +1,135 @@
+"""Score predictions of a data set item by item, in this process or in several; the numbers are the same, bit by bit."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+import cv2
+
+from eigenseg.data.accumulate import Metric
+from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.predictions.base import Predictions
+
+M = TypeVar("M", bound=Metric)
+# Starting a process costs about two seconds of imports: less work than this is done here.
+_ITEMS_A_PROCESS = {"video": 4}
+_ITEMS_A_PROCESS_OTHERWISE = 256
+
+_parts: tuple[Dataset, Predictions, Metric] | None = None  # a worker's own copy
+
+
+def score_dataset(
+    dataset: Dataset,
+    predictions: Predictions,
+    metric: M,
+    indices: Sequence[int] | None = None,
+    processes: int | None = 1,
+    on_items: Callable[[int], None] = lambda count: None,
+) -> M:
+    """Score items of a data set.
+
+    Args:
+        dataset: what is true.
+        predictions: what was predicted, of the data set's kind.
+        metric: without items yet; stays as it is.
+        indices: of the items; all if not given.
+        processes: 1 stays in this process, ``None`` takes as many as there are cores and work.
+        on_items: called with the number of items that were just finished, for a progress bar.
+
+    Returns:
+        A copy of the metric that holds the items.
+
+    Raises:
+        ValueError: if the metric scores another kind of truth, or an item cannot be scored; the message names it.
+        FileNotFoundError: if a file of an item is missing.
+    """
+    check_kind(dataset, metric)
+    check_processes(processes)
+    indices = range(len(dataset.items)) if indices is None else indices
+    total = copy.deepcopy(metric)
+    workers = _choose_processes(dataset, len(indices), processes)
+    parts = (
+        ((score_items(dataset, predictions, copy.deepcopy(metric), [i]), 1) for i in indices)
+        if workers == 1
+        else _score_in_processes(dataset, predictions, metric, indices, workers)
+    )
+    for part, count in parts:
+        total.merge(part)
+        on_items(count)
+    return total
+
+
+def score_items(dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int]) -> M:
+    """Add some items to a metric and return it."""
+    for i in indices:
+        item, truth = dataset.items[i], dataset.truth(i)
+        metric.update(item, predictions.read(item, truth), truth)
+    return metric
+
+
+def check_kind(dataset: Dataset, metric: Metric) -> None:
+    """Refuse a metric that scores something else.
+
+    Raises:
+        ValueError: naming both kinds.
+    """
+    if dataset.kind != metric.kind:
+        raise ValueError(
+            f"{dataset.title} has {dataset.kind} annotations, evaluation {type(metric).__name__} scores {metric.kind}; "
+            "choose another evaluation"
+        )
+
+
+def check_processes(processes: int | None) -> None:
+    """Refuse a number of processes that cannot be.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes must be at least 1, got {processes}")
+
+
+def _choose_processes(dataset: Dataset, items: int, wanted: int | None) -> int:
+    if wanted is not None:
+        return min(wanted, max(1, items))
+    share = _ITEMS_A_PROCESS.get(dataset.kind, _ITEMS_A_PROCESS_OTHERWISE)
+    return max(1, min(os.cpu_count() or 1, items // share))
+
+
+def _score_in_processes(
+    dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int], workers: int
+) -> Iterator[tuple[M, int]]:
+    # Several chunks a worker, so that one slow video does not keep all others waiting.
+    size = max(1, len(indices) // (workers * 8))
+    chunks = [list(indices[start : start + size]) for start in range(0, len(indices), size)]
+    # Spawned, not forked: torch's and OpenCV's threads do not survive a fork.
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(dataset, predictions, metric)
+    )
+    try:
+        running = {pool.submit(_score_chunk, chunk): len(chunk) for chunk in chunks}
+        for future in as_completed(running):
+            yield future.result(), running[future]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(dataset: Dataset, predictions: Predictions, metric: Metric) -> None:
+    global _parts
+    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    _parts = dataset, predictions, metric
+
+
+def _score_chunk(indices: list[int]) -> Any:
+    assert _parts is not None
+    dataset, predictions, metric = _parts
+    return score_items(dataset, predictions, copy.deepcopy(metric), indices)

@@ -1,0 +1,272 @@
+"""Predictions are found by the names and numbers that the data set uses, whoever wrote them, or the error says why not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eigenseg.data import Instances
+from eigenseg.data.datasets import CocoInstances, ObjectTruth, VideoTruth
+from eigenseg.data.detections import Detections
+from eigenseg.data.predictions import VideoPredictions, open_predictions
+from eigenseg.data.predictions.base import check_overlap, stem
+from eigenseg.data.results import ResultFolder
+from eigenseg.data.rle import encode_masks
+from eigenseg.data.sources import ImageSource
+
+NOWHERE = ObjectTruth(np.zeros((0, 4)), image_size=(8, 10))
+SQUARE = np.zeros((8, 10), dtype=bool)
+SQUARE[2:5, 3:7] = True  # xyxy 3, 2, 7, 5
+
+
+class Toy:
+    """Two images, or two videos, that need no files."""
+
+    title, classes = "toy", ("cat", "dog")
+    items: ClassVar[list[str]] = ["a/1.jpg", "2.jpg"]
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def pictures(self, index: int) -> list[ImageSource]:
+        return [ImageSource(Path("nowhere", self.items[index]), self.items[index])]
+
+    def truth(self, index: int) -> Any:
+        return NOWHERE
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Any], Path]:
+    def to_file(content: Any, name: str = "predictions.json") -> Path:
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        return tmp_path / name
+
+    return to_file
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.jpg", "a"), ("a.b/c", "a.b/c"), ("x/a.b.png", "x/a.b"), ("a", "a"), (".hidden", ".hidden"), ("x/.y", "x/.y")],
+)
+def test_a_stem_loses_the_last_suffix_of_the_file_name_alone(name: str, expected: str) -> None:
+    assert stem(name) == expected
+
+
+@pytest.mark.parametrize("key", ["a/1.jpg", "a/1", "a/1.png"])
+@pytest.mark.parametrize(
+    ("entry", "boxes", "scores"),
+    [
+        ([1, 2, 3, 4], [[1, 2, 3, 4]], [1]),
+        ([[1, 2, 3, 4], [0, 0, 1, 1]], [[1, 2, 3, 4], [0, 0, 1, 1]], [1, 0.5]),
+        ({"boxes": [[1, 2, 3, 4]], "scores": [7.5], "labels": [1]}, [[1, 2, 3, 4]], [7.5]),
+        ([], np.zeros((0, 4)), []),
+    ],
+)
+def test_boxes_are_found_by_name_with_or_without_suffix(
+    write: Callable[..., Path], key: str, entry: Any, boxes: Any, scores: Any
+) -> None:
+    found = open_predictions(write({key: entry}), Toy("objects"))
+    read = found.read("a/1.jpg", NOWHERE)
+    np.testing.assert_array_equal(read.boxes, boxes)
+    np.testing.assert_array_equal(read.scores, scores)
+    assert not found.lacks("a/1.jpg")
+    assert found.lacks("2.jpg")
+    assert len(found.read("2.jpg", NOWHERE)) == 0
+
+
+def test_a_packed_file_reads_like_a_plain_one(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json.gz"
+    path.write_bytes(gzip.compress(json.dumps({"2.jpg": [0, 1, 2, 3]}).encode()))
+    assert open_predictions(path, Toy("objects")).read("2.jpg", NOWHERE).boxes.tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": [0, 0, 1, 1], "a": [0, 0, 2, 2]}', "'a' occurs twice"),
+        ({"a.jpg": [0, 0, 1, 1], "a.png": [0, 0, 1, 1]}, "two names differ in their suffix only"),
+        ("{", "cannot be read"),
+        ("7", "holds neither a result list nor names"),
+        ([{"image_id": 1, "bbox": [0, 0, 1, 1]}], "names images by number, and toy has none"),
+        ({"images": [], "annotations": [{}], "categories": []}, "not in COCO's form"),
+        (
+            {"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "annotations": [], "categories": []},
+            "image id 1 occurs twice",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}], "annotations": [], "categories": []},
+            "file name 'a' occurs twice",
+        ),
+    ],
+)
+def test_files_that_are_no_predictions_are_refused_by_name(write: Callable[..., Path], content: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        open_predictions(write(content), Toy("objects"))
+    assert "predictions.json" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ([3, 0, 1, 1], "x0 <= x1"),
+        ([1, 2, 3], r"must be \(n, 4\)"),
+        ({"boxes": [[0, 0, 1, 1]], "scores": [float("nan")]}, "scores must be finite"),
+        ({"boxes": [[0, 0, 1, 1]], "scores": []}, "scores has 0 entries for 1 boxes"),
+        ({"boxes": [[0, 0, 1, 1]]}, "'scores'"),
+    ],
+)
+def test_a_wrong_entry_is_named_when_it_is_read(write: Callable[..., Path], entry: Any, message: str) -> None:
+    found = open_predictions(write({"2.jpg": entry}), Toy("objects"))
+    with pytest.raises(ValueError, match=message) as raised:
+        found.read("2.jpg", NOWHERE)
+    assert "predictions.json: 2.jpg: " in str(raised.value)
+
+
+def coco(tmp_path: Path) -> CocoInstances:
+    """Two images numbered 7 and 9, classes numbered 3 and 18."""
+    content = {
+        "images": [
+            {"id": 7, "file_name": "a.jpg", "height": 8, "width": 10},
+            {"id": 9, "file_name": "b.jpg", "height": 8, "width": 10},
+        ],
+        "annotations": [],
+        "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "cat"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    return CocoInstances(tmp_path, annotations="truth.json")
+
+
+def test_a_result_list_goes_by_the_data_sets_numbers_of_images_and_classes(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = coco(tmp_path)
+    results = [
+        {"image_id": 9, "category_id": 18, "bbox": [3, 2, 4, 3], "score": 0.25},
+        {"image_id": 9, "category_id": 3, "bbox": [0, 0, 1, 1]},
+        {"image_id": 9, "category_id": 77, "bbox": [0, 0, 2, 2], "score": 3},
+    ]
+    found = open_predictions(write(results), dataset)
+    read = found.read("b.jpg", dataset.truth(1))
+    np.testing.assert_array_equal(read.boxes, [[3, 2, 7, 5], [0, 0, 1, 1], [0, 0, 2, 2]])
+    np.testing.assert_array_equal(read.scores, [0.25, 1, 3])
+    np.testing.assert_array_equal(read.labels, [1, 0, -1])
+    assert read.masks is None
+    assert (found.lacks("a.jpg"), found.lacks("b.jpg")) == (True, False)
+    assert len(found.read("a.jpg", dataset.truth(0))) == 0
+
+
+def test_masks_without_boxes_get_tight_ones(write: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = coco(tmp_path)
+    rle = dict(encode_masks(SQUARE[None])[0])
+    polygon = [[3, 2, 7, 2, 7, 5, 3, 5]]
+    for segmentation in (rle, polygon):
+        results = [{"image_id": 7, "category_id": 3, "segmentation": segmentation, "score": 1}]
+        read = open_predictions(write(results), dataset).read("a.jpg", dataset.truth(0))
+        assert read.masks is not None
+        np.testing.assert_array_equal(read.masks[0], SQUARE)
+        np.testing.assert_array_equal(read.boxes, [[3, 2, 7, 5]])
+
+
+def test_what_eigenseg_wrote_is_read_back_for_every_kind(tmp_path: Path) -> None:
+    boxes = np.array([[3, 2, 7, 5], [0, 0, 10, 8]], dtype=np.float32)
+    instances = Instances(np.stack([SQUARE, ~SQUARE]), np.array([0.9, 0.5]), boxes, (8, 10))
+    folder = ResultFolder(tmp_path / "out", {"identity": {}}, overlays=False)
+    sources = []
+    for name in ("a/1.jpg", "2.jpg"):
+        save(tmp_path / "pictures" / name, np.zeros((8, 10, 3), dtype=np.uint8))
+        sources.append(ImageSource(tmp_path / "pictures" / name, name))
+    folder.add(sources[0], np.zeros((8, 10, 3), dtype=np.uint8), instances, 1.0)
+    folder.add(sources[1], np.zeros((8, 10, 3), dtype=np.uint8), instances[:1], 1.0)
+    folder.finish(sources)
+
+    objects = open_predictions(tmp_path / "out", Toy("objects")).read("a/1.jpg", NOWHERE)
+    expected = Detections.from_instances(instances)
+    np.testing.assert_array_equal(objects.boxes, expected.boxes)
+    np.testing.assert_allclose(objects.scores, expected.scores, rtol=1e-7)
+    assert objects.masks is not None
+    np.testing.assert_array_equal(np.asarray(objects.masks), np.stack([SQUARE, ~SQUARE]))
+    grey = open_predictions(tmp_path / "out", Toy("saliency")).read("2.jpg", np.zeros((8, 10), dtype=np.uint8))
+    np.testing.assert_array_equal(grey, SQUARE * np.uint8(255))
+    labels = open_predictions(tmp_path / "out", Toy("semantic")).read("a/1.jpg", np.zeros((8, 10), dtype=np.uint8))
+    np.testing.assert_array_equal(labels, np.where(SQUARE, 1, 2))
+    truth = VideoTruth(("a/1.jpg",), np.zeros((1, 8, 10), dtype=np.uint8))
+    video = open_predictions(tmp_path / "out", Toy("video")).read("a", truth)
+    np.testing.assert_array_equal(video, np.where(SQUARE, 1, 2)[None])
+
+
+def test_frames_are_read_in_the_truths_order_and_others_are_ignored(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / "v" / f"{i}.png", np.full((8, 10), i, dtype=np.uint8))
+    truth = VideoTruth(("v/3.jpg", "v/1.jpg"), np.zeros((2, 8, 10), dtype=np.uint8))
+    read = VideoPredictions(tmp_path).read("v", truth)
+    assert read[:, 0, 0].tolist() == [3, 1]
+
+
+def test_missing_frames_are_counted_or_count_as_empty(tmp_path: Path) -> None:
+    save(tmp_path / "v" / "1.png", np.full((8, 10), 5, dtype=np.uint8))
+    truth = VideoTruth(("v/0.jpg", "v/1.jpg", "v/2.jpg"), np.zeros((3, 8, 10), dtype=np.uint8))
+    with pytest.raises(FileNotFoundError, match="v: 2 of 3 frames have no prediction, the first is v/0.jpg"):
+        open_predictions(tmp_path, Toy("video")).read("v", truth)
+    read = open_predictions(tmp_path, Toy("video"), missing="empty").read("v", truth)
+    assert read[:, 0, 0].tolist() == [0, 5, 0]
+
+
+def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "v" / "0.png", np.zeros((8, 11), dtype=np.uint8))
+    truth = VideoTruth(("v/0.jpg",), np.zeros((1, 8, 10), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"0.png has 11x8 pixels, the truth 10x8; predict in original pixels"):
+        VideoPredictions(tmp_path).read("v", truth)
+
+
+def test_a_missing_map_is_named_or_counts_as_empty(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png", np.full((8, 10), 9, dtype=np.uint8))
+    truth = np.zeros((8, 10), dtype=np.uint8)
+    with pytest.raises(FileNotFoundError, match=r"no prediction for 2.jpg \(looked for .*2.png"):
+        open_predictions(tmp_path, Toy("saliency")).read("2.jpg", truth)
+    empty = open_predictions(tmp_path, Toy("saliency"), missing="empty")
+    assert not empty.read("2.jpg", truth).any()
+    assert (empty.read("a/1.jpg", truth) == 9).all()
+
+
+def test_two_files_for_one_name_are_refused(tmp_path: Path) -> None:
+    for suffix in ("png", "bmp"):
+        save(tmp_path / f"2.{suffix}", np.zeros((8, 10), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"2\.bmp and .*2\.png are for the same name"):
+        open_predictions(tmp_path, Toy("semantic"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "error", "message"),
+    [
+        ("objects", "gone.json", FileNotFoundError, "predictions: no such file or folder"),
+        ("objects", ".", ValueError, "is a folder without instances.json"),
+        ("video", "predictions.json", ValueError, "is a file; toy is scored against a folder"),
+    ],
+)
+def test_what_lies_at_the_wrong_place_is_said(
+    write: Callable[..., Path], tmp_path: Path, kind: str, place: str, error: type[Exception], message: str
+) -> None:
+    write({})
+    with pytest.raises(error, match=message):
+        open_predictions(tmp_path / place, Toy(kind))
+
+
+def test_names_that_never_meet_are_an_error_and_no_prediction_at_all_is_none(write: Callable[..., Path]) -> None:
+    foreign = open_predictions(write({"x.jpg": [0, 0, 1, 1]}), Toy("objects"))
+    with pytest.raises(ValueError, match="no prediction belongs to toy: the predictions are called 'x.jpg' .* 'a/1.jpg'"):
+        check_overlap(foreign, Toy("objects"), [0, 1])
+    assert check_overlap(open_predictions(write({}), Toy("objects")), Toy("objects"), [0, 1]) == 2
+    half = open_predictions(write({"x.jpg": [0, 0, 1, 1], "2.jpg": []}), Toy("objects"))
+    assert check_overlap(half, Toy("objects"), [0, 1]) == 1
