@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from eigenseg.data.geometry import Geometry
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
+from eigenseg.data.rle import BoolArray
 
 # Bright, far apart on the colour circle, and not the greens and browns that photographs are made of.
 PALETTE = np.array(
@@ -32,13 +36,41 @@ def draw_overlay(image: ImageArray, instances: Instances) -> ImageArray:
     Returns:
         (H, W, 3) uint8 RGB, a new array.
     """
+    order = instances.bottom_up()
+    captions = [f"{score:.2f}" for score in instances.scores]
+    return draw_regions(image, instances.masks, instances.boxes, order, captions, nothing="no object")
+
+
+def draw_regions(
+    image: ImageArray,
+    masks: Sequence[BoolArray] | BoolArray | None,
+    boxes: NDArray[np.floating],
+    order: Sequence[int] | None = None,
+    captions: Sequence[str] | None = None,
+    nothing: str | None = None,
+) -> ImageArray:
+    """Draw masks and boxes over a picture, each in a colour of its own.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        masks: n masks (H, W) bool, or None.
+        boxes: (n, 4) xyxy in pixels; none are drawn if empty.
+        order: indices in painting order, the last one on top; as given if absent.
+        captions: a text for each box.
+        nothing: what is written where there is neither a mask nor a box.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array.
+    """
     canvas = image.copy()
+    count = len(boxes) if masks is None else len(masks)
+    order = range(count) if order is None else order
     line = max(1, round(min(image.shape[:2]) / 220))
     halo = line + 2 if line > 1 else 0  # on a small picture a white rim would hide more than it helps
-    order = instances.bottom_up()
-    for i in order:
+    for i in order if masks is not None else ():
         tint = PALETTE[i % len(PALETTE)]
-        mask = np.asarray(instances.masks[i])
+        assert masks is not None
+        mask = np.asarray(masks[i])
         canvas[mask] = (canvas[mask] * (1 - _TINT) + tint * _TINT).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         if halo:
@@ -47,11 +79,11 @@ def draw_overlay(image: ImageArray, instances: Instances) -> ImageArray:
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=max(11, round(min(image.shape[:2]) / 24)))
-    for i in order:
+    for i in order if len(boxes) else ():
         colour = tuple(PALETTE[i % len(PALETTE)].tolist())
-        _draw_box(pen, instances.boxes[i].tolist(), f"{instances.scores[i]:.2f}", colour, font, line)
-    if not len(instances):
-        _draw_note(pen, "no object", font)
+        _draw_box(pen, boxes[i].tolist(), captions[i] if captions else "", colour, font, line)
+    if not count and nothing:
+        _draw_note(pen, nothing, font)
     return np.array(picture)
 
 
@@ -88,6 +120,8 @@ def _draw_box(
 ) -> None:
     x0, y0, x1, y1 = (round(side) for side in box)
     pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=line)
+    if not text:
+        return
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 8, bottom - top + 6
     # Above the box where there is room, else inside its corner.

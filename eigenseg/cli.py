@@ -1,4 +1,4 @@
-"""The command line: ``eigenseg extract``, ``evaluate``, ``train``.
+"""The command line: ``eigenseg extract``, ``evaluate``, ``collect``, ``train``.
 
 Exit codes: 0 all done, 1 some pictures failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
 """
@@ -18,21 +18,23 @@ USAGE = """\
 eigenseg: objects in pictures, found without labels
 
   eigenseg extract input=photos/ output.dir=out backbone=color_texture    masks for a file, folder, glob or .txt list
-  eigenseg extract --help                                                 all methods, backbones and settings
-  eigenseg evaluate, eigenseg train                                       not in this version
+  eigenseg evaluate dataset=voc2007 dataset.root=VOC2007                  a method, or predictions=..., against a data set
+  eigenseg collect multirun/                                              the results of a sweep as one table and a plot
+  eigenseg extract --help, eigenseg evaluate --help                       all methods, data sets and settings
+  eigenseg train                                                          not in this version
   eigenseg --version
 
 Exit codes: 0 all done, 1 some pictures failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
 """
 NOT_YET = {
-    "evaluate": "eigenseg evaluate is not in this version: there are no dataset readers and metrics yet",
     "train": "eigenseg train is not in this version: there is no trainable method yet",
 }
 # Hydra's options that take a value, and those that do not; everything else is a setting, written without dashes.
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 _FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--resolve", "--run", "-r", "--multirun", "-m", "-sc")
 # Settings that are paths are taken as they are typed, whatever Hydra's grammar makes of their characters.
-_PATHS = ("input", "output.dir", "backbone.weights")
+_PATHS = ("input", "output.dir", "backbone.weights", "predictions", "dataset.root", "dataset.images", "dataset.masks")
+_COMMANDS = ("extract", "evaluate", "collect", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,14 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return main(["--version"])
     if command in NOT_YET:
         return _fail(NOT_YET[command])
-    if command != "extract":
-        return _fail(f"unknown command {command!r}; known: extract, evaluate, train")
+    if command not in _COMMANDS:
+        return _fail(f"unknown command {command!r}; known: {', '.join(_COMMANDS)}")
     runs = _Runs()
     try:
-        with _one_line_errors(runs):
-            from eigenseg.extract import run_extract
+        with _one_line_errors(runs, command):
+            if command == "collect":
+                from eigenseg.collect import run_collect
 
-            _run_hydra("extract", lambda config: runs.add(run_extract, config), rest)
+                run_collect(rest)
+            elif command == "evaluate":
+                from eigenseg.evaluate import run_evaluate
+
+                _run_hydra(command, lambda config: runs.add(run_evaluate, config), rest)
+            else:
+                from eigenseg.extract import run_extract
+
+                _run_hydra(command, lambda config: runs.add(run_extract, config), rest)
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
@@ -136,14 +147,14 @@ class _Runs:
 
 
 @contextlib.contextmanager
-def _one_line_errors(runs: _Runs) -> Iterator[None]:
+def _one_line_errors(runs: _Runs, command: str) -> Iterator[None]:
     """Report what Hydra itself finds wrong like everything else."""
     from eigenseg.config import readable_errors
 
     # Hydra would print a traceback and exit by itself; asked for the full error it lets the exception through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        with runs.reporting(), readable_errors():
+        with runs.reporting(), readable_errors(command):
             yield
     finally:
         if not runs.verbose:

@@ -12,13 +12,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
@@ -27,61 +25,16 @@ from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from eigenseg import schema
 from eigenseg.data import Preprocess
+from eigenseg.data.accumulate import Metric
+from eigenseg.data.datasets import Dataset
 from eigenseg.discovery import Backbone, Method
 
 CONFIG_MODULE = "eigenseg.configs"
 # Code that a yaml may name without asking; anything else could be any function on the machine.
 TRUSTED = ("eigenseg", "torch", "torchvision", "timm")
-
-
-@dataclass
-class PreprocessConfig:
-    """Fields of ``eigenseg.data.Preprocess``; null means as the backbone and the method have it."""
-
-    mode: str | None = None  # pad, round, square, crop
-    resize: int | None = None  # shorter side in pixels, 0: native
-    max_tokens: int | None = None
-
-
-@dataclass
-class RuntimeConfig:
-    """Where and how fast."""
-
-    device: str = "auto"  # auto, cpu, cuda, cuda:1
-    batch_size: int = 8  # pictures computed together
-    workers: int = 2  # threads that decode pictures
-    threads: int | None = None  # CPU threads of torch and BLAS; null: as many as cores
-
-
-@dataclass
-class OutputConfig:
-    """What is written where."""
-
-    dir: str | None = None  # null: outputs/extract, in a sweep the job's own folder
-    labels: bool = True  # labels/<name>.png
-    overlays: bool = True  # overlays/<name>.jpg
-    heatmap: bool = False  # the eigenvector beside the overlay
-    masks: bool = False  # masks/<name>/000.png
-
-
-@dataclass
-class ExtractConfig:
-    """Root of ``eigenseg extract``."""
-
-    input: str = MISSING  # file, folder, glob pattern or .txt list
-    backbone: Any = MISSING
-    method: Any = MISSING
-    solver: Any = MISSING
-    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    output: OutputConfig = field(default_factory=OutputConfig)
-    resume: bool = True  # continue in an output folder of the same settings
-    allow_targets: list[str] = field(default_factory=list)  # further packages that a yaml's _target_ may come from
-    expected: Any = None  # an experiment's published numbers
-
-
-ConfigStore.instance().store(name="eigenseg_extract", node=ExtractConfig)
+schema.register()
 
 
 def compose(
@@ -89,13 +42,15 @@ def compose(
     backbone: str | os.PathLike[str] = "dino_vits16",
     overrides: Sequence[str] = (),
     config_dir: str | os.PathLike[str] | None = None,
+    command: str = "extract",
 ) -> DictConfig:
-    """Compose the configuration of ``extract`` outside a Hydra application, or inside another one without disturbing it.
+    """Compose the configuration of a command outside a Hydra application, or inside another one without disturbing it.
 
     Args:
         method, backbone: a name, or the path of a yaml.
         overrides: Hydra overrides.
         config_dir: a folder that is searched besides the shipped one.
+        command: whose: extract or evaluate.
 
     Raises:
         FileNotFoundError: if a yaml or the folder is missing.
@@ -119,8 +74,8 @@ def compose(
         search = ",".join(f"'file://{place}'" for place in places)
         chosen = [f"{group}='{name}'" for group, name in names.items()]
         stack.enter_context(_own_hydra())
-        with readable_errors():
-            return hydra_compose("extract", overrides=[f"hydra.searchpath=[{search}]", *chosen, *overrides])
+        with readable_errors(command):
+            return hydra_compose(command, overrides=[f"hydra.searchpath=[{search}]", *chosen, *overrides])
 
 
 class PredictorParts(TypedDict):
@@ -150,6 +105,47 @@ def build_parts(config: DictConfig) -> PredictorParts:
         preprocess=Preprocess(**OmegaConf.to_container(config.preprocess)),  # type: ignore[arg-type]
         device=config.runtime.device,
     )
+
+
+def build_dataset(config: DictConfig) -> Dataset:
+    """Build the data set; its files are looked for.
+
+    Raises:
+        ValueError: if there is none, or one of its settings is missing.
+        FileNotFoundError: if a file is missing.
+    """
+    if config.dataset is None:
+        raise ValueError("dataset is missing; choose one, such as dataset=voc2007 dataset.root=VOCdevkit/VOC2007")
+    check_targets(OmegaConf.to_container(config.dataset), (*TRUSTED, *config.allow_targets), "dataset")
+    missing = sorted(OmegaConf.missing_keys(config.dataset))
+    if missing:
+        module = get_object(config.dataset._target_).__module__
+        raise ValueError(
+            f"{missing[0]} is missing; say where it lies, {missing[0]}=PATH "
+            f"(the layout, and where to get the data: python -m pydoc {module})"
+        )
+    dataset: Dataset = build(config.dataset)
+    return dataset
+
+
+def build_metric(config: DictConfig) -> Metric:
+    """Build what scores the predictions.
+
+    Raises:
+        ValueError: if there is none, or its constructor refuses a setting.
+    """
+    if config.evaluation is None:
+        raise ValueError("evaluation is missing, and the dataset names none; choose one, such as evaluation=corloc")
+    check_targets(OmegaConf.to_container(config.evaluation), (*TRUSTED, *config.allow_targets), "evaluation")
+    metric: Metric = build(config.evaluation)
+    return metric
+
+
+def choices() -> dict[str, str]:
+    """Names of the yamls that were chosen on the command line (backbone, method, dataset...); empty outside of Hydra."""
+    if not HydraConfig.initialized():
+        return {}
+    return {group: str(name) for group, name in HydraConfig.get().runtime.choices.items() if name and "/" not in group}
 
 
 def build(node: Any) -> Any:
@@ -195,7 +191,7 @@ def check_targets(node: Any, allowed: Sequence[str], key: str) -> None:
 
 
 @contextlib.contextmanager
-def readable_errors() -> Iterator[None]:
+def readable_errors(command: str = "extract") -> Iterator[None]:
     """Hydra's errors become one sentence of a ValueError; a wrong choice lists the right ones."""
     try:
         yield
@@ -208,7 +204,7 @@ def readable_errors() -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         unknown = re.match(r"Could not override '(.+?)'\.", str(error))
         if unknown:
-            raise ValueError(f"unknown setting {unknown[1]!r}; eigenseg extract --help lists all of them") from None
+            raise ValueError(f"unknown setting {unknown[1]!r}; eigenseg {command} --help lists all of them") from None
         cause = error.__cause__
         detail = f" {cause}" if isinstance(cause, OmegaConfBaseException) else ""
         if isinstance(cause, ValidationError):  # its first line says what was wrong with the value

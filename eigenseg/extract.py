@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,8 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits
 
 from eigenseg._version import __version__
-from eigenseg.config import build_parts, job_folder, plain
+from eigenseg.config import build_dataset, build_parts, job_folder, plain
 from eigenseg.data import ImageSource, find_images
+from eigenseg.data.datasets import Dataset, check_pictures
 from eigenseg.data.files import exclusive
 from eigenseg.data.results import ResultFolder
 from eigenseg.predictor import Predictor
@@ -37,51 +38,124 @@ def run_extract(config: Any) -> dict[str, Any]:
         OutputError: if results cannot be written.
     """
     settings = plain(config)
-    if settings["input"] is None:
-        raise ValueError("input is missing; say what to read: input=photos/ (picture, folder, glob pattern or .txt list)")
-    runtime, output = settings["runtime"], settings["output"]
-    _limit_threads(runtime["threads"])
-    check_batching(runtime["batch_size"], runtime["workers"])
+    output = settings["output"]
     root = Path(job_folder(output["dir"]) or os.path.join("outputs", "extract"))
-    if root.exists() and Path(settings["input"]).exists() and root.samefile(settings["input"]):
-        raise ValueError(f"output.dir is the input folder, {root}; choose another one, such as output.dir={root / 'out'}")
-    sources = find_images(settings["input"])
-    predictor = Predictor(**build_parts(config))
+    if settings["input"] is None:
+        if config.dataset is None:
+            raise ValueError(
+                "input is missing; say what to read: input=photos/ (picture, folder, glob pattern or .txt list)"
+            )
+        sources, origin = dataset_pictures(build_dataset(config)), settings["dataset"]
+    else:
+        if root.exists() and Path(settings["input"]).exists() and root.samefile(settings["input"]):
+            raise ValueError(
+                f"output.dir is the input folder, {root}; choose another one, such as output.dir={root / 'out'}"
+            )
+        sources, origin = find_images(settings["input"]), os.path.abspath(settings["input"])
     pictures = {name: value for name, value in output.items() if name != "dir"}
-    with exclusive(root):
-        folder = ResultFolder(root, _describe_run(settings, predictor), resume=settings["resume"], **pictures)
-        summary = _extract_with_progress(predictor, sources, folder, runtime)
+    summary, folder = predict_into(root, config, sources, origin, pictures)
     _report(summary, folder, sources, overlays=output["overlays"])
     return {"output": str(root), **vars(summary)}
 
 
-def _extract_with_progress(
-    predictor: Predictor, sources: list[ImageSource], folder: ResultFolder, runtime: dict[str, Any]
-) -> Summary:
+def predict_into(
+    root: Path, config: Any, sources: list[ImageSource], origin: Any, pictures: dict[str, bool]
+) -> tuple[Summary, ResultFolder]:
+    """Predict pictures with the configured method and write the results, continuing what an earlier run began.
+
+    Args:
+        root: folder of the results.
+        config: with ``backbone``, ``method``, ``preprocess``, ``runtime`` and ``resume``.
+        sources: what to predict.
+        origin: where the pictures come from; a folder is continued only with pictures of the same origin.
+        pictures: what ``ResultFolder`` shall write.
+    """
+    settings = plain(config)
+    runtime = settings["runtime"]
+    limit_threads(runtime["threads"])
+    check_batching(runtime["batch_size"], runtime["workers"])
+    predictor = Predictor(**build_parts(config))
+    with exclusive(root):
+        run = _describe_run(settings, predictor, origin, pictures)
+        folder = ResultFolder(root, run, resume=settings["resume"], **pictures)
+        return _extract_with_progress(predictor, sources, folder, runtime), folder
+
+
+def dataset_pictures(dataset: Dataset, indices: Sequence[int] | None = None) -> list[ImageSource]:
+    """Pictures of a data set's items, all if no indices are given.
+
+    Raises:
+        FileNotFoundError: if one is missing.
+    """
+    check_pictures(dataset, indices)
+    chosen = range(len(dataset.items)) if indices is None else indices
+    return [source for i in chosen for source in dataset.pictures(i)]
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, only where somebody sees it; yields what advances it by a number."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    # Counting looks at every file once more, so only where somebody sees the bar.
-    waiting = sum(not folder.holds(source) for source in sources) if console.is_terminal else 0
-    with Progress(*columns, console=console, transient=True, disable=not waiting) as progress:
-        task = progress.add_task("extracting", total=waiting)
-        return extract(
-            predictor.predict,
-            sources,
-            folder,
-            batch_size=runtime["batch_size"],
-            workers=runtime["workers"],
-            on_outcome=lambda _: progress.advance(task),
-        )
+    hidden = not (total and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda count: progress.advance(task, count)
 
 
-def _report(summary: Summary, folder: ResultFolder, sources: list[ImageSource], overlays: bool) -> None:
-    """Failures on standard error, then the summary line."""
+def versions() -> dict[str, str]:
+    """Of eigenseg, Python and the packages that results depend on."""
+    installed = {"eigenseg": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # another build of OpenCV, for instance, does as well
+            installed[name] = version(name)
+    return installed
+
+
+def limit_threads(threads: int | None) -> None:
+    """Restrict torch and BLAS to so many CPU threads; ``None`` leaves them.
+
+    Raises:
+        ValueError: if the number is not positive.
+    """
+    if threads is None:
+        return
+    if threads < 1:
+        raise ValueError(f"runtime.threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def report_failures(folder: ResultFolder, sources: list[ImageSource]) -> None:
+    """Name the pictures that could not be processed, on standard error."""
     failed = folder.failures(sources)
     for record in failed[:_FAILURES_SHOWN]:
         print(f"failed: {record['image']}: {record['error']}", file=sys.stderr)
     if len(failed) > _FAILURES_SHOWN:
         more = len(failed) - _FAILURES_SHOWN
         print(f"failed: and {more} more, see {folder.manifest.path}", file=sys.stderr)
+
+
+def _extract_with_progress(
+    predictor: Predictor, sources: list[ImageSource], folder: ResultFolder, runtime: dict[str, Any]
+) -> Summary:
+    # Counting looks at every file once more, so only where somebody sees the bar.
+    terminal = Console(stderr=True).is_terminal
+    waiting = sum(not folder.holds(source) for source in sources) if terminal else 0
+    with progress_bar("extracting", waiting) as advance:
+        return extract(
+            predictor.predict,
+            sources,
+            folder,
+            batch_size=runtime["batch_size"],
+            workers=runtime["workers"],
+            on_outcome=lambda _: advance(1),
+        )
+
+
+def _report(summary: Summary, folder: ResultFolder, sources: list[ImageSource], overlays: bool) -> None:
+    """Failures on standard error, then the summary line."""
+    report_failures(folder, sources)
     speed = f"{summary.images_per_second:.1f} images/s, " if summary.images else ""
     done = f", {summary.skipped} already done" if summary.skipped else ""
     print(
@@ -91,38 +165,17 @@ def _report(summary: Summary, folder: ResultFolder, sources: list[ImageSource], 
         print(f"look at {folder.root / 'overlays'}")
 
 
-def _describe_run(settings: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
+def _describe_run(settings: dict[str, Any], predictor: Predictor, origin: Any, pictures: dict[str, bool]) -> dict[str, Any]:
     """What ``run.json`` says; ``identity`` holds everything that decides what is in the folder."""
     identity = {name: settings[name] for name in ("backbone", "method")}
     identity["preprocess"] = vars(predictor.preprocess)
     identity["weights"] = predictor.backbone.describe()["weights"]
-    identity["input"] = os.path.abspath(settings["input"])
-    identity["output"] = {name: value for name, value in settings["output"].items() if name != "dir"}
+    identity["input"] = origin
+    identity["output"] = pictures
     return {
         "identity": identity,
         "config": settings,
         "device": str(predictor.device),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "eigenseg": __version__,
-            "python": platform.python_version(),
-            **_versions(_PACKAGES),
-        },
+        "versions": versions(),
     }
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    installed = {}
-    for name in packages:
-        with contextlib.suppress(PackageNotFoundError):  # another build of OpenCV, for instance, does as well
-            installed[name] = version(name)
-    return installed
-
-
-def _limit_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise ValueError(f"runtime.threads must be at least 1, got {threads}")
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)

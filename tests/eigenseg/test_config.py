@@ -12,15 +12,33 @@ import timm
 from hydra import compose as application_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from eigenseg import Predictor, TokenCut
-from eigenseg.config import build, build_parts, compose
+from eigenseg.config import build, build_dataset, build_metric, build_parts, compose
 from eigenseg.discovery import ColorTexture, ViTBackbone
 from eigenseg.discovery.spectral import solve_ncut, solve_ncut_arpack, solve_ncut_dense, solve_ncut_lobpcg
+from eigenseg.video.metrics import SlotScores
 
 SOLVERS = {"krylov": solve_ncut, "dense": solve_ncut_dense, "arpack": solve_ncut_arpack, "lobpcg": solve_ncut_lobpcg}
 CONFIGS = Path(__file__).parents[2] / "configs"
+SALIENCY = {
+    "ecssd": (0.80343, 0.71197, 0.91781),
+    "duts_te": (0.672, 0.576, 0.903),
+    "dut_omron": (0.600, 0.533, 0.880),
+}
+CORLOC = {"voc07": (68.8, 67.3, 68.8), "voc12": (72.1, 71.6, 72.4), "coco20k": (58.8, 60.7, 59.0)}
+PUBLISHED = {
+    **{
+        name: dict(zip(["dino_vits16", "dino_vits8", "dino_vitb16"], [{"corloc": value} for value in values], strict=True))
+        for name, values in CORLOC.items()
+    },
+    **{
+        name: {"dino_vits16": dict(zip(["max_f", "iou", "accuracy"], values, strict=True))}
+        for name, values in SALIENCY.items()
+    },
+}
 
 
 def shipped(group: str) -> list[str]:
@@ -29,8 +47,8 @@ def shipped(group: str) -> list[str]:
 
 def test_no_yaml_is_outside_the_groups_that_are_tested_here() -> None:
     found = {str(path.relative_to(CONFIGS).parent) for path in CONFIGS.rglob("*.yaml")}
-    assert found == {".", "backbone", "method", "solver", "experiment"}
-    assert [path.stem for path in CONFIGS.glob("*.yaml")] == ["extract"]
+    assert found == {".", "backbone", "method", "solver", "dataset", "evaluation", "experiment"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"extract", "evaluate"}
 
 
 @pytest.mark.parametrize("method", shipped("method"))
@@ -67,17 +85,47 @@ def test_every_solver_reaches_the_method(solver: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", shipped("experiment"))
-def test_every_experiment_carries_published_numbers_and_is_built(experiment: str) -> None:
+@pytest.mark.parametrize("command", ["extract", "evaluate"])
+def test_every_experiment_carries_published_numbers_and_is_built(experiment: str, command: str) -> None:
     overrides = [f"experiment={experiment}", "backbone.weights=random", "+backbone.model_args.depth=1"]
-    config = compose(overrides=overrides)
-    parts = build_parts(config)
+    config = compose(overrides=overrides, command=command)
+    parts, metric = build_parts(config), build_metric(config)
     assert isinstance(parts["method"], TokenCut)
     assert (parts["method"].tau, parts["method"].eps) == (0.2, 1e-5)
-    assert parts["preprocess"].mode == "pad"
-    published = {"voc07": (68.8, 67.3, 68.8), "voc12": (72.1, 71.6, 72.4), "coco20k": (58.8, 60.7, 59.0)}
+    name = experiment.split("_", maxsplit=1)[1]
+    assert parts["preprocess"].mode == ("round" if name in SALIENCY else "pad")
     expected = config.expected["values"]
-    assert (expected.dino_vits16, expected.dino_vits8, expected.dino_vitb16) == published[experiment.split("_")[1]]
+    assert {backbone: dict(values) for backbone, values in expected.items()} == PUBLISHED[name]
     assert set(expected) <= set(shipped("backbone"))
+    assert all(set(values) <= set(metric.compute()) for values in expected.values())
+    assert OmegaConf.is_missing(config.dataset, "root")
+
+
+@pytest.mark.parametrize("evaluation", shipped("evaluation"))
+def test_every_evaluation_is_built_with_its_yamls_values(evaluation: str) -> None:
+    config = compose(overrides=[f"evaluation={evaluation}"], command="evaluate")
+    metric = build_metric(config)
+    for name, value in config.evaluation.items():
+        if name != "_target_":
+            assert getattr(metric, name) == value, name
+    assert metric.main in metric.compute()
+
+
+@pytest.mark.parametrize("dataset", shipped("dataset"))
+def test_every_data_set_names_an_evaluation_of_its_kind_and_a_choice_goes_before_it(dataset: str) -> None:
+    config = compose(overrides=[f"dataset={dataset}"], command="evaluate")
+    assert build_metric(config).kind == get_class(config.dataset._target_).kind
+    chosen = compose(overrides=[f"dataset={dataset}", "evaluation=slots"], command="evaluate")
+    assert isinstance(build_metric(chosen), SlotScores)
+
+
+@pytest.mark.parametrize("dataset", shipped("dataset"))
+def test_a_data_set_without_its_folder_says_which_setting_is_missing(dataset: str) -> None:
+    config = compose(overrides=[f"dataset={dataset}"], command="evaluate")
+    with pytest.raises(
+        ValueError, match=r"^dataset\.(root|images|image_list) is missing; say where it lies.*pydoc eigenseg"
+    ):
+        build_dataset(config)
 
 
 def test_from_config_takes_names_overrides_and_a_device() -> None:

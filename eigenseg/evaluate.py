@@ -1,0 +1,157 @@
+"""``eigenseg evaluate``: a method, or predictions in files, against a data set.
+
+Data flow: data set -> pictures -> ``predictions/`` (as ``extract`` writes them) -> scores of single items, in worker
+processes -> numbers -> table, ``metrics.json``, ``report.html``. Predictions given by path enter in the middle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from eigenseg.config import build_dataset, build_metric, choices, job_folder, plain
+from eigenseg.data.accumulate import Metric
+from eigenseg.data.datasets import Dataset
+from eigenseg.data.files import make_folder, write_json
+from eigenseg.data.predictions import check_missing, open_predictions
+from eigenseg.data.predictions.base import check_overlap
+from eigenseg.data.scoring import check_kind, check_processes, score_dataset
+from eigenseg.extract import dataset_pictures, limit_threads, predict_into, progress_bar, report_failures, versions
+from eigenseg.report import write_report
+
+# Label maps are what videos and saliency maps are read back from; the report draws what somebody looks at.
+_PICTURES = {"labels": True, "overlays": False, "heatmap": False, "masks": False}
+
+
+def run_evaluate(config: Any) -> dict[str, Any]:
+    """Evaluate as configured (``EvaluateConfig``).
+
+    Returns:
+        What ``metrics.json`` holds: ``metrics`` (the numbers), ``items`` (those of every item), ``protocol``, ``config``
+        and more; also ``output`` and ``failures``.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: if the configuration is wrong or predictions do not fit.
+        OutputError: if results cannot be written.
+    """
+    settings = plain(config)
+    dataset, metric = build_dataset(config), build_metric(config)
+    check_kind(dataset, metric)
+    check_missing(settings["missing"])
+    check_processes(settings["runtime"]["processes"])
+    limit_threads(settings["runtime"]["threads"])
+    indices = _choose_items(dataset, settings["limit"])
+    root = Path(job_folder(settings["output"]["dir"]) or os.path.join("outputs", "evaluate"))
+    place, failures, missing = settings["predictions"], 0, settings["missing"]
+    if place is None:
+        make_folder(root)
+        sources, origin = dataset_pictures(dataset, indices), settings["dataset"]
+        summary, folder = predict_into(root / "predictions", config, sources, origin, _PICTURES)
+        report_failures(folder, sources)
+        # A picture that failed is recorded and named; in the numbers it is one in which nothing was found.
+        place, failures, missing = folder.root, summary.failures, "empty"
+    predictions = open_predictions(place, dataset, missing)
+    lacking = check_overlap(predictions, dataset, indices)
+    with progress_bar("scoring", len(indices)) as advance:
+        scored = score_dataset(dataset, predictions, metric, indices, settings["runtime"]["processes"], advance)
+    notes = _notes(len(indices), len(dataset.items), lacking, failures)
+    if all(values[scored.item_score] is None for values in scored.item_scores().values()):
+        notes.append("no item has an object in its truth, so there is nothing to score; are these the right annotations?")
+    result = _describe(settings, dataset, scored, len(indices), notes)
+    write_json(root / "metrics.json", result)
+    if settings["output"]["report"]:
+        write_report(root / "report.html", result, dataset, predictions)
+    _print(result, root, settings["output"]["report"])
+    return {**result, "output": str(root), "failures": failures}
+
+
+def _choose_items(dataset: Dataset, limit: int | None) -> Sequence[int]:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    count = len(dataset.items)
+    if not count:
+        raise ValueError(f"{dataset.title} has no items")
+    return range(min(limit or count, count))
+
+
+def _describe(
+    settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count: int, notes: list[str]
+) -> dict[str, Any]:
+    names = choices()
+    chosen = [f"{group}={names[group]}" for group in ("method", "backbone", "solver") if group in names]
+    source = f"predictions {settings['predictions']}" if settings["predictions"] else "computed: " + ", ".join(chosen)
+    return {
+        "dataset": dataset.title,
+        "scored": f"{count} {'videos' if dataset.kind == 'video' else 'images'}",
+        "protocol": metric.protocol,
+        "tag": metric.tag,
+        "source": source,
+        "main": metric.main,
+        "item_score": metric.item_score,
+        "metrics": metric.compute(),
+        "paper": _paper(settings["expected"], names.get("backbone")),
+        "notes": notes,
+        "choices": names,
+        "config": dict(settings),
+        "versions": versions(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "items": metric.item_scores(),
+    }
+
+
+def _paper(expected: Mapping[str, Any] | None, backbone: str | None) -> dict[str, Any] | None:
+    """The published numbers of this backbone, where the experiment carries them."""
+    if not expected or backbone not in expected.get("values", {}):
+        return None
+    values = expected["values"][backbone]
+    return {"values": dict(values), "source": expected["source"], "verified": bool(expected.get("verified", False))}
+
+
+def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
+    notes = []
+    if scored < items:
+        notes.append(f"the first {scored} of {items} items only")
+    if failures:
+        notes.append(f"{failures} pictures could not be processed and count as nothing found")
+    elif lacking:
+        notes.append(f"{lacking} of {scored} items have no prediction and count as nothing found")
+    return notes
+
+
+def _print(result: Mapping[str, Any], root: Path, report: bool) -> None:
+    """The numbers as a table, and where the rest is."""
+    paper = result["paper"]
+    table = Table(
+        title=f"{result['dataset']}, {result['scored']}\n{result['protocol']}", title_justify="left", title_style=""
+    )
+    for column in ("measure", "protocol"):
+        table.add_column(column)
+    table.add_column("value", justify="right")
+    if paper:
+        table.add_column("paper", justify="right")
+    for name, value in result["metrics"].items():
+        row = [name, result["tag"], format_number(value)]
+        table.add_row(
+            *row, *([str(paper["values"].get(name, ""))] if paper else []), style="bold" if name == result["main"] else ""
+        )
+    # A pipe has no width; without this rich would cut lines at 80.
+    console = Console(soft_wrap=True)
+    console.print(table)
+    if paper:
+        console.print(f"paper: {paper['source']}" + ("" if paper["verified"] else " (remembered, not verified)"))
+    for note in result["notes"]:
+        console.print(f"note: {note}")
+    console.print(f"{root / 'metrics.json'}" + (f", look at {root / 'report.html'}" if report else ""))
+
+
+def format_number(value: float | None) -> str:
+    """Counts as they are, other numbers with four decimals, a dash where there is none."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,5 @@
+"""A page that shows what a number is made of: summary, distribution over items, worst, median and best cases."""
+
+from eigenseg.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,93 @@
+"""What the roots of the configuration tree hold: names, types and defaults of every setting that is not a class's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class PreprocessConfig:
+    """Fields of ``eigenseg.data.Preprocess``; null means as the backbone and the method have it."""
+
+    mode: str | None = None  # pad, round, square, crop
+    resize: int | None = None  # shorter side in pixels, 0: native
+    max_tokens: int | None = None
+
+
+@dataclass
+class RuntimeConfig:
+    """Where and how fast."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    batch_size: int = 8  # pictures computed together
+    workers: int = 2  # threads that decode pictures
+    threads: int | None = None  # CPU threads of torch and BLAS; null: as many as cores
+    processes: int | None = None  # that score; null: as many as there are cores and work
+
+
+@dataclass
+class OutputConfig:
+    """What is written where."""
+
+    dir: str | None = None  # null: outputs/extract, in a sweep the job's own folder
+    labels: bool = True  # labels/<name>.png
+    overlays: bool = True  # overlays/<name>.jpg
+    heatmap: bool = False  # the eigenvector beside the overlay
+    masks: bool = False  # masks/<name>/000.png
+
+
+@dataclass
+class ExtractConfig:
+    """Root of ``eigenseg extract``."""
+
+    input: str = MISSING  # file, folder, glob pattern or .txt list; not needed with a dataset
+    backbone: Any = MISSING
+    method: Any = MISSING
+    solver: Any = MISSING
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    resume: bool = True  # continue in an output folder of the same settings
+    allow_targets: list[str] = field(default_factory=list)  # further packages that a yaml's _target_ may come from
+    expected: Any = None  # an experiment's published numbers
+    dataset: Any = None  # whose pictures are read where there is no input
+    evaluation: Any = None  # what evaluate would score; extract ignores it
+
+
+@dataclass
+class EvaluateOutputConfig:
+    """What evaluate writes where."""
+
+    dir: str | None = None  # null: outputs/evaluate, in a sweep the job's own folder
+    report: bool = True  # report.html
+
+
+@dataclass
+class EvaluateConfig:
+    """Root of ``eigenseg evaluate``."""
+
+    backbone: Any = MISSING
+    method: Any = MISSING
+    solver: Any = MISSING
+    dataset: Any = None
+    evaluation: Any = None  # null: what the dataset's yaml names
+    predictions: str | None = None  # file or folder to score; null runs the method
+    missing: str = "error"  # or empty: an item without a prediction counts as nothing found
+    limit: int | None = None  # items, from the first one
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    output: EvaluateOutputConfig = field(default_factory=EvaluateOutputConfig)
+    resume: bool = True  # continue with the predictions of an output folder of the same settings
+    allow_targets: list[str] = field(default_factory=list)  # further packages that a yaml's _target_ may come from
+    expected: Any = None  # an experiment's published numbers
+
+
+def register() -> None:
+    """Make the roots known to Hydra under the names that the yamls call them."""
+    store = ConfigStore.instance()
+    store.store(name="eigenseg_extract", node=ExtractConfig)
+    store.store(name="eigenseg_evaluate", node=EvaluateConfig)
