@@ -16,13 +16,20 @@ ItemScores = dict[str, float | None]
 class Metric(Protocol):
     """What scores predictions; a new one is a class with these members and a yaml.
 
-    ``kind`` says which truth it takes, ``main`` which of its numbers people quote, ``tag`` in a few words and ``protocol``
-    in one line how it counts, and ``item_score`` which of the per-item values ranks the items from worst to best.
+    ``kind`` says which truth it takes.
     """
 
     kind: ClassVar[Kind]
-    main: str
-    item_score: str
+
+    @property
+    def main(self) -> str:
+        """Which of the numbers people quote."""
+        ...
+
+    @property
+    def item_score(self) -> str:
+        """Which of the numbers of an item ranks the items from worst to best."""
+        ...
 
     @property
     def tag(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
@@ -114,17 +116,29 @@ def _score_in_processes(
         workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(dataset, predictions, metric)
     )
     try:
-        running = {pool.submit(_score_chunk, chunk): len(chunk) for chunk in chunks}
+        with _without_interrupts():
+            running = {pool.submit(_score_chunk, chunk): len(chunk) for chunk in chunks}
         for future in as_completed(running):
             yield future.result(), running[future]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let processes that start here never see Ctrl-C: a terminal sends it to all, and the parent decides what it means."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can say what a signal does, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _start(dataset: Dataset, predictions: Predictions, metric: Metric) -> None:
     global _parts
-    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     _parts = dataset, predictions, metric
 

@@ -77,7 +77,7 @@ def test_the_wheel_holds_real_files_of_every_folder_and_every_yaml(wheel: Path) 
     for folder in ("data", "discovery", "segment", "video", "configs"):
         for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.yaml")]:
             assert f"eigenseg/{path.relative_to(ROOT)}" in names
-    assert "eigenseg/py.typed" in names
+    assert {"eigenseg/py.typed", "eigenseg/report/page.html"} <= names
     assert {name.split("/")[0] for name in names} == {"eigenseg", f"{wheel.name.rsplit('-', 3)[0]}.dist-info"}
 
 
@@ -98,6 +98,13 @@ def test_the_console_script_runs_shipped_and_own_methods_from_another_folder(ins
     (tmp_path / "my_methods.py").write_text(MY_METHOD)
     options = ("--config-dir", "conf", "method=brightest", "allow_targets=[my_methods]", "output.dir=own")
     run(installed / "eigenseg", *arguments, *options, folder=tmp_path, PYTHONPATH=str(tmp_path))
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(load_sample_image("flower.jpg").max(axis=2) // 128 * 255).save(tmp_path / "masks" / "flower.png")
+    pictures = ("dataset=saliency", "dataset.images=shipped/labels", "dataset.masks=masks", "predictions=shipped")
+    (tmp_path / "shipped" / "labels" / "flower.png.png").rename(tmp_path / "shipped" / "labels" / "flower.png")
+    out = run(installed / "eigenseg", "evaluate", *pictures, "output.dir=scored", folder=tmp_path)
+    assert "saliency, tokencut family" in out
+    assert "data:image/jpeg;base64," in (tmp_path / "scored" / "report.html").read_text()
     shipped, own = (
         json.loads((tmp_path / name / "instances.json").read_text())["annotations"][0] for name in ("shipped", "own")
     )

@@ -41,9 +41,21 @@ class Dataset(Protocol):
     """
 
     kind: ClassVar[Kind]
-    title: str  # as people call it, such as "PASCAL VOC 2007 trainval"
-    classes: tuple[str, ...]
-    items: Sequence[str]  # unique
+
+    @property
+    def title(self) -> str:
+        """What people call it, such as "PASCAL VOC 2007 trainval"."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; empty where the truth has none."""
+        ...
+
+    @property
+    def items(self) -> Sequence[str]:
+        """Unique names of the items."""
+        ...
 
     def pictures(self, index: int) -> list[ImageSource]:
         """The picture of an item, or the frames of a video in order; an image item's picture bears the item's name."""
