@@ -75,13 +75,17 @@ class Accumulator(Generic[Record]):
         self.records[name] = record
 
     def merge(self, other: Accumulator[Record]) -> None:
-        """Take over all records of another one.
+        """Take over all records of another one, or none.
 
         Raises:
-            ValueError: if both hold an item.
+            ValueError: if both hold an item, or their settings differ.
         """
-        for name, record in other.records.items():
-            self.add(name, record)
+        mine, theirs = ({**vars(one), "records": None} for one in (self, other))
+        if type(self) is not type(other) or mine != theirs:
+            raise ValueError(f"metrics are merged with equal settings only, got {mine} and {theirs}")
+        for name in self.records.keys() & other.records.keys():
+            self.add(name, other.records[name])
+        self.records.update(other.records)
 
     def in_order(self) -> list[tuple[str, Record]]:
         """(name, record), sorted by name."""

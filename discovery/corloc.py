@@ -33,7 +33,7 @@ def pairwise_iou(boxes: Boxes, others: Boxes, inclusive: bool = False) -> NDArra
     return np.nan_to_num(ious)  # torchvision divides 0 by 0 where neither box has an area
 
 
-class CorLoc(Accumulator[float]):
+class CorLoc(Accumulator[float | None]):
     """Percentage of images whose box of the highest score has IoU >= threshold with any object of any class.
 
     The published protocol (Vo et al., ECCV 2020; LOST section 4.1; TokenCut section 4.1): objects are half-open boxes in
@@ -81,17 +81,19 @@ class CorLoc(Accumulator[float]):
         if self.hard == "no_hard":
             ignored |= truth.truncated
         objects = truth.boxes[~ignored]
-        if len(objects):
-            objects = np.rint(objects) if self.round_boxes else objects
-            self.add(name, float(pairwise_iou(prediction.best(), objects).max(initial=0.0)))
+        objects = np.rint(objects) if self.round_boxes else objects
+        self.add(name, float(pairwise_iou(prediction.best(), objects).max(initial=0.0)) if len(objects) else None)
 
     def compute(self) -> ItemScores:
         """``corloc`` in percent, ``hits``, ``images``, and ``mean_best_iou`` of the predicted boxes."""
-        ious = [iou for _, iou in self.in_order()]
+        ious = [iou for _, iou in self.in_order() if iou is not None]
         hits = sum(iou >= self.threshold for iou in ious)
         corloc = 100 * hits / len(ious) if ious else None
         return {"corloc": corloc, "hits": hits, "images": len(ious), "mean_best_iou": mean(ious)}
 
     def item_scores(self) -> dict[str, ItemScores]:
-        """``iou`` with the object that is met best, and ``hit``."""
-        return {name: {"iou": iou, "hit": float(iou >= self.threshold)} for name, iou in self.in_order()}
+        """``iou`` with the object that is met best, and ``hit``; None for an image that is left out."""
+        return {
+            name: {"iou": iou, "hit": None if iou is None else float(iou >= self.threshold)}
+            for name, iou in self.in_order()
+        }

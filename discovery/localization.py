@@ -15,7 +15,7 @@ from eigenseg.discovery.corloc import Boxes, pairwise_iou
 Compat = Literal["reference"] | None
 
 
-class Localization(Accumulator[dict[str, Any]]):
+class Localization(Accumulator[dict[str, Any] | None]):
     """Weakly supervised localisation on ImageNet and CUB-200: Top-1 Cls, GT-known Loc and Top-1 Loc, in percent.
 
     GT-known Loc counts images whose box of the highest score has IoU >= threshold with an object, Top-1 Cls those whose
@@ -61,6 +61,7 @@ class Localization(Accumulator[dict[str, Any]]):
     def update(self, name: str, prediction: Detections, truth: ObjectTruth) -> None:
         """Score one image."""
         if not len(truth):
+            self.add(name, None)  # there is nothing to locate, so the image is left out
             return
         objects = truth.boxes - np.array([0, 0, 1, 1]) if self.inclusive else truth.boxes
         measure = _unclamped_iou if self.compat else pairwise_iou
@@ -71,7 +72,7 @@ class Localization(Accumulator[dict[str, Any]]):
 
     def compute(self) -> ItemScores:
         """``gt_known_loc``, and with classes ``top1_cls`` and ``top1_loc``, in percent; ``images``."""
-        records = [record for _, record in self.in_order()]
+        records = [record for _, record in self.in_order() if record is not None]
         values: ItemScores = {"gt_known_loc": _percent([record["located"] for record in records])}
         if self.classes:
             values["top1_cls"] = _percent([record["classified"] for record in records])
@@ -81,7 +82,9 @@ class Localization(Accumulator[dict[str, Any]]):
     def item_scores(self) -> dict[str, ItemScores]:
         """``iou``, ``located`` and, with classes, ``classified``."""
         kept = ("iou", "located", "classified") if self.classes else ("iou", "located")
-        return {name: {key: float(record[key]) for key in kept} for name, record in self.in_order()}
+        return {
+            name: {key: None if record is None else float(record[key]) for key in kept} for name, record in self.in_order()
+        }
 
 
 def _percent(hits: list[bool]) -> float | None:
@@ -94,5 +97,6 @@ def _unclamped_iou(boxes: Boxes, others: Boxes, inclusive: bool) -> NDArray[np.f
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = (high - low + inclusive).prod(axis=2)
     areas, other_areas = ((corners[:, 2:] - corners[:, :2] + inclusive).prod(axis=1) for corners in (boxes, others))
-    ious: NDArray[np.float64] = shared / (areas[:, None] + other_areas[None, :] - shared)
+    union = areas[:, None] + other_areas[None, :] - shared
+    ious: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
     return ious

@@ -99,6 +99,8 @@ class ToolboxSaliency(Saliency):
         adaptive = min(2 * prediction.mean() / max(peak, 1), 1.0)
         chosen = prediction / max(peak, 1) >= adaptive
         low = int(prediction.min(initial=255))
+        # A map of one value cannot be stretched: it is all foreground, or none where that value is 0.
+        low = 0 if low == peak else low
         soft = (prediction.astype(np.float64) - low) / max(peak - low, 1)
         values: ItemScores = {
             "mae": float(np.abs(soft - foreground).mean()),

@@ -109,6 +109,8 @@ class SemanticIoU(Accumulator[Counts]):
         rows, columns = linear_sum_assignment(total / np.maximum(union, 1), maximize=True)
         assignment = np.full(len(total), -1, dtype=np.int64)
         assignment[rows] = columns
+        # A spare cluster must not make a class count that the truth does not have.
+        assignment[(assignment >= 0) & (total.sum(axis=0)[assignment] == 0)] = -1
         return assignment
 
     def _total(self) -> Counts:

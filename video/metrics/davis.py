@@ -88,9 +88,10 @@ def score_video(
         raise ValueError(f"the prediction is (T, H, W) = {prediction.shape[stacked:]}, the truth {truth.shape}")
     if mode == "davis2016":
         prediction, truth = (prediction > 0).astype(np.uint8), (truth > 0).astype(np.uint8)
-    objects = _count_objects(truth)
+    objects = 1 if mode == "davis2016" else _count_objects(truth)
     limit = MAX_PROPOSALS.get(mode) if max_proposals is None else max_proposals
-    proposals = prediction.shape[0] if stacked else int(prediction.max(initial=0))
+    frames = range(1, len(truth) - 1) if mode == "semi_supervised" else range(len(truth))
+    proposals = prediction.shape[0] if stacked else int(prediction[frames.start : frames.stop].max(initial=0))
     if mode == "semi_supervised":
         _check_ids(proposals, objects)
         truth = np.where(truth == VOID, 0, truth)
@@ -99,7 +100,6 @@ def score_video(
             f"it has {proposals} proposals (the highest number counts), at most {limit} are allowed; "
             "keep the best ones and number them from 1"
         )
-    frames = range(1, len(truth) - 1) if mode == "semi_supervised" else range(len(truth))
     if not frames:
         raise ValueError(f"it has {len(truth)} frames, and the first and last are not scored; at least 3 are needed")
     proposals = max(proposals, objects)
@@ -191,12 +191,16 @@ class DavisScore(Accumulator[VideoScores]):
                 items[name] |= {f"J_{i}": row[0], f"F_{i}": row[3]}
         return items
 
-    def statistics(self, scores: VideoScores) -> list[list[float]]:
-        """Mean, recall and decay of J, then of F, for every object."""
+    def statistics(self, scores: VideoScores) -> list[list[float | None]]:
+        """Mean, recall and decay of J, then of F, for every object; None where no frame counts."""
         # DAVIS 2016's script drops the first and last frame for recall and decay, not for the mean.
         inner = slice(1, -1) if self.mode == "davis2016" else slice(None)
         return [
-            [value for row in (j, f) for value in (nan_mean(row), recall(row[inner]), decay(row[inner]))]
+            [
+                None if np.isnan(value) else value
+                for row in (j, f)
+                for value in (nan_mean(row), recall(row[inner]), decay(row[inner]))
+            ]
             for j, f in zip(scores.jaccard, scores.contour, strict=True)
         ]
 

@@ -69,6 +69,8 @@ class SlotScores(Accumulator[VideoSlots]):
         """
         if prediction.shape != truth.labels.shape:
             raise ValueError(f"{name}: the prediction is (T, H, W) = {prediction.shape}, the truth {truth.labels.shape}")
+        if prediction.min(initial=0) < 0:
+            raise ValueError(f"{name}: segments are numbered from 0, got {prediction.min()}")
         frames = [contingency(p, t) for p, t in zip(prediction, truth.labels, strict=True)]
         self.add(name, VideoSlots(score_counts(_add(frames)), [score_counts(counts) for counts in frames]))
 
@@ -117,8 +119,9 @@ class ImageSlotScores(Accumulator[SampleScores]):
             or truth.image_size is None
         ):
             raise ValueError(f"{name}: segments are scored by masks, and there are only boxes")
-        if prediction.masks is not None and prediction.masks.shape[1:] != truth.image_size:
-            raise ValueError(f"{name}: masks of {prediction.masks.shape[1:]} pixels for an image of {truth.image_size}")
+        for masks in (prediction.masks, truth.masks):
+            if masks is not None and masks.shape[1:] != truth.image_size:
+                raise ValueError(f"{name}: masks of {masks.shape[1:]} pixels for an image of {truth.image_size}")
         wanted, depth = np.zeros(truth.image_size, dtype=np.int32), np.zeros(truth.image_size, dtype=np.int32)
         left_out = np.zeros(truth.image_size, dtype=bool)
         for i in range(len(truth)):
@@ -157,8 +160,6 @@ def contingency(prediction: NDArray[np.integer], truth: NDArray[np.integer], voi
         (segments, objects + 1) int64; column 0 is the background.
     """
     segments, objects = prediction.astype(np.int64).ravel(), truth.astype(np.int64).ravel()
-    if segments.size and segments.min() < 0:
-        raise ValueError(f"segments are numbered from 0, got {segments.min()}")
     if void is not None:
         segments, objects = segments[objects != void], objects[objects != void]
     columns, rows = int(objects.max(initial=0)) + 1, int(segments.max(initial=0)) + 1

@@ -1,0 +1,125 @@
+"""Small random predictions and truths, and the DAVIS scores computed slowly, for tests of the metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from eigenseg.data import RleMasks, encode_masks
+from eigenseg.data.datasets.base import ObjectTruth, VideoTruth
+from eigenseg.data.detections import Detections
+
+BoolArray = NDArray[np.bool_]
+Generator = np.random.Generator
+
+
+def rle_masks(masks: BoolArray) -> RleMasks:
+    """Masks (n, H, W) bool as the metrics take them."""
+    return RleMasks(encode_masks(masks), (masks.shape[1], masks.shape[2]))
+
+
+def rectangles(rng: Generator, count: int, size: tuple[int, int]) -> tuple[NDArray[np.float64], BoolArray]:
+    """Boxes (n, 4) on whole pixels, at least one wide and high, and the masks (n, H, W) that fill them."""
+    height, width = size
+    rows = np.sort(np.array([rng.choice(height + 1, 2, replace=False) for _ in range(count)]).reshape(-1, 2), axis=1)
+    columns = np.sort(np.array([rng.choice(width + 1, 2, replace=False) for _ in range(count)]).reshape(-1, 2), axis=1)
+    y, x = np.indices(size)
+    masks = np.array(
+        [
+            (y >= top) & (y < low) & (x >= left) & (x < right)
+            for (top, low), (left, right) in zip(rows, columns, strict=True)
+        ],
+        dtype=bool,
+    ).reshape(count, *size)
+    return np.stack([columns[:, 0], rows[:, 0], columns[:, 1], rows[:, 1]], axis=1).astype(np.float64), masks
+
+
+def frayed(rng: Generator, masks: BoolArray, share: float = 0.2) -> BoolArray:
+    """Masks with a share of their pixels turned over."""
+    return masks ^ (rng.random(masks.shape) < share)
+
+
+def detections(rng: Generator, size: tuple[int, int], count: int, classes: int = 3) -> Detections:
+    """Boxes and masks of a few classes; their scores are drawn from five values, so many are equal."""
+    boxes, masks = rectangles(rng, count, size)
+    scores = rng.integers(1, 6, count) / 5
+    return Detections(boxes, scores, rng.integers(classes, size=count), rle_masks(frayed(rng, masks)))
+
+
+def objects(rng: Generator, size: tuple[int, int], count: int, classes: int = 3, crowd: float = 0.2) -> ObjectTruth:
+    """Objects of a few classes with masks, some of them crowd, difficult or truncated."""
+    boxes, masks = rectangles(rng, count, size)
+    return ObjectTruth(
+        boxes,
+        rng.integers(classes, size=count),
+        size,
+        rle_masks(masks),
+        areas=masks.sum(axis=(1, 2)).astype(np.float64),
+        crowd=rng.random(count) < crowd,
+        difficult=rng.random(count) < 0.3,
+        truncated=rng.random(count) < 0.3,
+    )
+
+
+def near(rng: Generator, truth: ObjectTruth, extra: int = 1) -> Detections:
+    """Detections that stray by a pixel from most of the objects, a few wrong ones, and scores of five values."""
+    assert truth.image_size is not None
+    chosen = rng.random(len(truth)) < 0.8
+    strayed = truth.boxes[chosen] + rng.integers(-1, 2, (int(chosen.sum()), 4))
+    strayed[:, 2:] = np.maximum(strayed[:, 2:], strayed[:, :2] + 1)
+    wrong = detections(rng, truth.image_size, extra)
+    masks = np.concatenate([frayed(rng, np.asarray(truth.masks)[chosen], 0.1), np.asarray(wrong.masks)])
+    boxes, labels = np.concatenate([strayed, wrong.boxes]), np.concatenate([truth.labels[chosen], wrong.labels])
+    return Detections(boxes, rng.integers(1, 6, len(boxes)) / 5, labels, rle_masks(masks))
+
+
+def clip(rng: Generator, frames: int, size: tuple[int, int], numbers: int, void: bool = False) -> NDArray[np.uint8]:
+    """Label maps (T, H, W) of rectangles that wander a pixel a frame and are absent now and then."""
+    maps = np.zeros((frames, *size), dtype=np.uint8)
+    for number in range(1, numbers + 1):
+        mask = rectangles(rng, 1, size)[1][0]
+        for frame in range(frames):
+            mask = np.roll(mask, rng.integers(-1, 2, 2), axis=(0, 1))
+            if rng.random() < 0.85:
+                maps[frame][mask] = number
+    if void:
+        maps[rng.random(maps.shape) < 0.05] = 255
+    return maps
+
+
+def as_video(labels: NDArray[Any]) -> VideoTruth:
+    """Label maps (T, H, W) with frames' names."""
+    return VideoTruth(tuple(f"{i:05d}.jpg" for i in range(len(labels))), labels.astype(np.uint8))
+
+
+def slow_boundary(mask: BoolArray) -> BoolArray:
+    """The published boundary map pixel by pixel: differs from the right, lower or lower right neighbour that exists."""
+    height, width = mask.shape
+    edges = np.zeros_like(mask)
+    for y in range(height):
+        for x in range(width):
+            # In the last row only the right neighbour is asked, in the last column only the lower one.
+            asked = [(y, x + 1)] if y == height - 1 else [(y + 1, x)] if x == width - 1 else None
+            asked = [(y, x + 1), (y + 1, x), (y + 1, x + 1)] if asked is None else asked
+            edges[y, x] = any(v < width and mask[y, x] != mask[u, v] for u, v in asked)
+    return edges
+
+
+def slow_jaccard(mine: BoolArray, other: BoolArray) -> float:
+    union = int((mine | other).sum())
+    return int((mine & other).sum()) / union if union else 1.0
+
+
+def slow_contour(mine: BoolArray, other: BoolArray, radius: int) -> float:
+    """F of two masks (H, W): boundaries of whole frames, dilated by a disc in SciPy."""
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    near_by = x**2 + y**2 <= radius**2
+    edges, others = slow_boundary(mine), slow_boundary(other)
+    if not edges.any() or not others.any():
+        return float(edges.any() == others.any())
+    precision = (edges & ndimage.binary_dilation(others, near_by)).sum() / edges.sum()
+    recall = (others & ndimage.binary_dilation(edges, near_by)).sum() / others.sum()
+    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0

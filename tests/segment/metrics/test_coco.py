@@ -1,0 +1,244 @@
+"""AP and AR are COCO's: the published values, and pycocotools' on whatever is thrown at both."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from metric_samples import near, objects, rle_masks
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scipy import ndimage
+
+from eigenseg.data import RleMasks
+from eigenseg.data.datasets.base import ObjectTruth
+from eigenseg.data.detections import Detections
+from eigenseg.data.rle import encode_segmentation
+from eigenseg.segment.metrics import CocoAP
+
+# pycocotools' own result type does not know NumPy 2's copy keyword.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
+
+KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+Items = dict[str, tuple[Detections, ObjectTruth]]
+
+PUBLISHED = {
+    (
+        "bbox",
+        False,
+    ): "0.504581 0.696973 0.572982 0.585626 0.519400 0.501398 0.386813 0.593680 0.595353 0.639811 0.566421 0.564291",
+    (
+        "segm",
+        False,
+    ): "0.319545 0.562288 0.298927 0.387374 0.310183 0.326934 0.268230 0.415449 0.416839 0.469450 0.376759 0.381472",
+    (
+        "bbox",
+        True,
+    ): "0.595238 0.880108 0.667898 0.593483 0.608930 0.603635 0.090482 0.506627 0.678072 0.665848 0.690000 0.690710",
+    (
+        "segm",
+        True,
+    ): "0.324852 0.688749 0.252481 0.352161 0.303206 0.333687 0.058795 0.355422 0.481807 0.504914 0.465833 0.451366",
+}
+
+
+def evaluate(items: Items, **options: Any) -> dict[str, float | None]:
+    metric = CocoAP(**options)
+    for name, (prediction, truth) in items.items():
+        metric.update(name, prediction, truth)
+    return metric.compute()
+
+
+@pytest.mark.parametrize(("regions", "agnostic"), PUBLISHED)
+def test_the_official_fake_results_have_the_published_values(test_data: Path, regions: Any, agnostic: bool) -> None:
+    folder = test_data / "coco_eval"
+    content = json.loads((folder / "instances_val2014_100.json").read_text())
+    results = json.loads((folder / f"instances_val2014_fake{regions}100_results.json").read_text())
+    classes = {number: i for i, number in enumerate(sorted(entry["id"] for entry in content["categories"]))}
+    items: Items = {}
+    for image in content["images"]:
+        size = (image["height"], image["width"])
+        truths, found = (
+            [e for e in entries if e["image_id"] == image["id"]] for entries in (content["annotations"], results)
+        )
+        labels = [
+            np.array([classes[entry["category_id"]] for entry in entries], dtype=np.int64) for entries in (truths, found)
+        ]
+        masks = [
+            RleMasks([encode_segmentation(e["segmentation"], size) for e in entries], size) if regions == "segm" else None
+            for entries in (truths, found)
+        ]
+        scores = np.array([entry["score"] for entry in found])
+        boxes = corners(found) if regions == "bbox" else np.zeros((len(found), 4))
+        areas, crowd = np.array([e["area"] for e in truths]), np.array([e["iscrowd"] for e in truths], dtype=bool)
+        items[image["file_name"]] = (
+            Detections(boxes, scores, labels[1], masks[1]),
+            ObjectTruth(corners(truths), labels[0], size, masks[0], areas, crowd, image_id=image["id"]),
+        )
+    assert sum(len(truth) for _, truth in items.values()) == 839
+    values = evaluate(items, regions=regions, class_agnostic=agnostic)
+    expected = dict(zip(KEYS, map(float, PUBLISHED[regions, agnostic].split()), strict=True))
+    assert values == pytest.approx(expected, abs=1e-6)
+
+
+def corners(entries: list[dict[str, Any]]) -> np.ndarray:
+    boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("difficult_as_crowd", "expected"),
+    [
+        (False, {"AP": 0.050399, "AP50": 0.126722, "AP75": 0.032080, "APm": 0.005541, "APl": 0.088130, "AR1": 0.106666}),
+        (True, {"AP": 0.061085, "AP50": 0.157807, "AR1": 0.130949}),
+    ],
+)
+def test_lost_on_voc07_has_the_known_ap(test_data: Path, difficult_as_crowd: bool, expected: dict[str, float]) -> None:
+    images, predictions = (
+        json.loads(gzip.decompress((test_data / "voc07" / f"{name}.json.gz").read_bytes()))
+        for name in ("voc2007_trainval_boxes", "lost_vits16_predictions")
+    )
+    items: Items = {}
+    for image in images:
+        boxes = np.array([entry["bbox_1based_xyxy"] for entry in image["objects"]]) - np.array([1, 1, 0, 0])
+        flags = np.array([entry["difficult"] for entry in image["objects"]], dtype=bool)
+        found = Detections(np.array([predictions[image["file_name"]]]), np.ones(1))
+        items[image["file_name"]] = (found, ObjectTruth(boxes, difficult=flags))
+    values = evaluate(items, regions="bbox", difficult_as_crowd=difficult_as_crowd)
+    assert {key: values[key] for key in expected} == pytest.approx(expected, abs=1e-6)
+    assert values["AR100"] == values["AR1"]
+
+
+def oracle(items: Items, regions: str, agnostic: bool, outlines: dict[int, Any] | None = None) -> dict[str, float | None]:
+    """pycocotools' twelve numbers; image ids are the truth's, annotations are numbered from 1."""
+    images, truths, found = [], [], []
+    for prediction, truth in items.values():
+        assert truth.image_size is not None
+        height, width = truth.image_size
+        images.append({"id": truth.image_id, "height": height, "width": width})
+        for i in range(len(truth)):
+            category = 1 if agnostic else int(truth.labels[i]) + 1
+            box = [*truth.boxes[i, :2], *(truth.boxes[i, 2:] - truth.boxes[i, :2])]
+            entry = {"image_id": truth.image_id, "category_id": category, "bbox": box, "area": truth.areas[i]}
+            outline = outlines[truth.image_id or 0][i] if outlines else truth.masks.rles[i] if truth.masks else None
+            truths.append({**entry, "id": len(truths) + 1, "iscrowd": int(truth.crowd[i]), "segmentation": outline})
+        order = sorted(range(len(prediction)), key=lambda i: (-prediction.scores[i], prediction.labels[i], i))
+        for i in order:
+            category = 1 if agnostic else int(prediction.labels[i]) + 1
+            entry = {"image_id": truth.image_id, "category_id": category, "score": prediction.scores[i]}
+            if regions == "bbox":
+                entry["bbox"] = [*prediction.boxes[i, :2], *(prediction.boxes[i, 2:] - prediction.boxes[i, :2])]
+            else:
+                assert prediction.masks is not None
+                entry["segmentation"] = dict(prediction.masks.rles[i])
+            found.append(entry)
+    categories = [{"id": i, "name": str(i)} for i in range(1, 5)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        dataset = COCO()
+        dataset.dataset = {"images": images, "annotations": truths, "categories": categories}
+        dataset.createIndex()
+        evaluation = COCOeval(dataset, dataset.loadRes(found), regions)
+        for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
+            step()
+    return {key: None if value == -1 else value for key, value in zip(KEYS, evaluation.stats, strict=True)}
+
+
+def some_images(rng: np.random.Generator) -> Items:
+    """Three small images whose numbers run against their names; objects of all three sizes, equal scores, crowd."""
+    items: Items = {}
+    for i, size in enumerate([(20, 30), (130, 140), (60, 50)]):
+        truth = objects(rng, size, int(rng.integers(0, 5)))
+        numbered = ObjectTruth(truth.boxes, truth.labels, size, truth.masks, truth.areas, truth.crowd, image_id=90 - i)
+        items[f"image {i}"] = (near(rng, numbered, int(rng.integers(i == 0, 4))), numbered)
+    return items
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["bbox", "segm"]), st.booleans())
+def test_random_images_score_as_in_pycocotools(seed: int, regions: Any, agnostic: bool) -> None:
+    items = some_images(np.random.default_rng(seed))
+    values = evaluate(items, regions=regions, class_agnostic=agnostic)
+    assert values == pytest.approx(oracle(items, regions, agnostic), abs=1e-12)
+
+
+def test_difficult_objects_as_crowd_score_as_crowd_in_pycocotools() -> None:
+    rng = np.random.default_rng(5)
+    truth = objects(rng, (60, 60), 8, crowd=0.0)
+    flagged = ObjectTruth(
+        truth.boxes, truth.labels, (60, 60), truth.masks, truth.areas, difficult=np.arange(8) < 3, image_id=1
+    )
+    crowded = ObjectTruth(truth.boxes, truth.labels, (60, 60), truth.masks, truth.areas, np.arange(8) < 3, image_id=1)
+    found = near(rng, truth)
+    wanted = oracle({"a": (found, crowded)}, "segm", True)
+    assert evaluate({"a": (found, flagged)}, difficult_as_crowd=True) == pytest.approx(wanted, abs=1e-12)
+    as_objects = ObjectTruth(truth.boxes, truth.labels, (60, 60), truth.masks, truth.areas, image_id=1)
+    assert evaluate({"a": (found, flagged)}) == pytest.approx(oracle({"a": (found, as_objects)}, "segm", True), abs=1e-12)
+
+
+def test_polygons_score_as_in_pycocotools() -> None:
+    rng, size, items, outlines = np.random.default_rng(3), (40, 50), {}, {}
+    for number in (1, 2, 3):
+        centres = rng.uniform(8, 32, (4, 1, 2))
+        angles = np.sort(rng.uniform(0, 2 * np.pi, (4, 7, 1)), axis=1)
+        corner = centres + rng.uniform(3, 12, (4, 7, 1)) * np.concatenate([np.cos(angles), np.sin(angles)], axis=2)
+        outlines[number] = [[polygon.ravel().tolist(), (polygon.ravel() + 6).tolist()] for polygon in corner]
+        masks = RleMasks([encode_segmentation(outline, size) for outline in outlines[number]], size)
+        boxes = np.concatenate([corner.min(axis=1), corner.max(axis=1) + 6], axis=1)
+        areas = np.asarray(masks).sum(axis=(1, 2)).astype(np.float64)
+        truth = ObjectTruth(boxes, rng.integers(2, size=4), size, masks, areas, image_id=number)
+        items[str(number)] = (near(rng, truth, 2), truth)
+    for agnostic in (True, False):
+        wanted = oracle(items, "segm", agnostic, outlines)
+        assert wanted["AP"] not in (0, 1)
+        assert evaluate(items, class_agnostic=agnostic) == pytest.approx(wanted, abs=1e-12)
+
+
+THRESHOLDS = np.arange(50, 100, 5) / 100
+
+
+def erosion_ring(mask: np.ndarray) -> np.ndarray:
+    """Pixels of a mask within 2 % of the diagonal of its outside, the frame's outside included (Cheng et al. 2021)."""
+    width = max(1, round(0.02 * float(np.hypot(*mask.shape))))
+    inner = ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=width, border_value=0)
+    ring: np.ndarray = mask & ~inner
+    return ring
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 3, 5, 30])
+def test_boundary_ap_of_one_object_counts_the_thresholds_below_its_boundary_iou(shift: int) -> None:
+    mask = np.zeros((1, 90, 120), dtype=bool)
+    mask[0, 20:70, 30:120] = True
+    moved = np.roll(mask, -shift, axis=2)
+    rings = erosion_ring(mask[0]), erosion_ring(moved[0])
+    iou = (rings[0] & rings[1]).sum() / (rings[0] | rings[1]).sum()
+    wanted = float((min(iou, (mask & moved).sum() / (mask | moved).sum()) >= THRESHOLDS).mean())
+    box = np.array([[30.0, 20, 120, 70]])
+    item = (
+        Detections(box, np.ones(1), masks=rle_masks(moved)),
+        ObjectTruth(box, image_size=(90, 120), masks=rle_masks(mask)),
+    )
+    values = evaluate({"a": item}, regions="boundary")
+    assert values["AP"] == pytest.approx(wanted, abs=1e-12)
+    assert (values["AP"] == 1) == (shift == 0)
+
+
+@pytest.mark.parametrize("regions", ["bbox", "segm", "boundary"])
+def test_a_perfect_prediction_scores_1_and_no_prediction_at_all_scores_0(regions: Any) -> None:
+    truths = [objects(np.random.default_rng(i), (50, 60), 4, crowd=0.0) for i in range(2)]
+    perfect = [Detections(t.boxes, np.ones(4), t.labels, t.masks) for t in truths]
+    for agnostic in (True, False):
+        options = {"regions": regions, "class_agnostic": agnostic}
+        values = evaluate({str(i): item for i, item in enumerate(zip(perfect, truths, strict=True))}, **options)
+        nothing = evaluate({str(i): (Detections.none(), t) for i, t in enumerate(truths)}, **options)
+        assert [values[key] for key in ("AP", "AP50", "AP75", "AR100")] == [1, 1, 1, 1]
+        assert {key for key in KEYS if nothing[key] is None} == {key for key in KEYS if values[key] is None}
+        assert {nothing[key] for key in KEYS} <= {0, None}
+        assert nothing["AP"] == 0

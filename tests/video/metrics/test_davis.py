@@ -1,0 +1,184 @@
+"""J and F of videos are the official evaluator's, on its own outputs and on real results, in every mode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from metric_samples import as_video
+
+from eigenseg.data.labels import read_label_map
+from eigenseg.video.metrics import DavisScore, score_video
+from eigenseg.video.metrics.regions import pairwise_scores, regions_of_labels, regions_of_masks, tolerance
+from eigenseg.video.metrics.statistics import decay, nan_mean, recall
+
+SEQUENCES = ("a_void_swap", "b_missing", "c_never", "d_empty", "e_long")
+REAL = ("car-shadow", "drift-straight", "libby")
+MODES: dict[str, Any] = {"unsup": "unsupervised", "semi": "semi_supervised"}
+
+
+@pytest.fixture(scope="module")
+def golden(test_data: Path) -> dict[str, Any]:
+    return dict(np.load(test_data / "golden_video" / "davis_metrics.npz"))
+
+
+def statistics(row: np.ndarray) -> tuple[float, float, float]:
+    return nan_mean(row), recall(row), decay(row)
+
+
+@pytest.mark.parametrize("task", MODES)
+@pytest.mark.parametrize("sequence", SEQUENCES)
+def test_every_object_scores_as_in_the_official_evaluator(golden: dict[str, Any], task: str, sequence: str) -> None:
+    scores = score_video(golden[f"pred_{task}_{sequence}"], golden[f"gt_{sequence}"], MODES[task])
+    jaccard, contour = golden[f"{task}_{sequence}_J"], golden[f"{task}_{sequence}_F"]
+    assert scores.first == (task == "semi")
+    if task == "unsup":
+        # Official rows are in the order of the proposals.
+        match = golden[f"unsup_{sequence}_match"]
+        order = np.argsort(match[:, 1])
+        jaccard, contour = jaccard[order], contour[order]
+        # An object that nobody predicted ties between several empty proposals.
+        tied = jaccard.max(axis=1) == (0 if sequence == "c_never" else -1)
+        chosen = np.where(tied[:, None], -1, scores.proposals + 1)
+        expected = np.where(tied, -1, match[order, 0])[:, None].repeat(chosen.shape[1], axis=1)
+        np.testing.assert_array_equal(chosen, expected)
+    np.testing.assert_allclose(scores.jaccard, jaccard, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(scores.contour, contour, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("task", MODES)
+def test_the_numbers_of_all_sequences_are_the_official_ones(golden: dict[str, Any], task: str) -> None:
+    metric = DavisScore(MODES[task])
+    for sequence in SEQUENCES:
+        metric.update(sequence, golden[f"pred_{task}_{sequence}"], as_video(golden[f"gt_{sequence}"]))
+    values = metric.compute()
+    keys = {"J_M": "J_mean", "J_R": "J_recall", "F_M": "F_mean", "F_R": "F_recall"}
+    for official, name in keys.items():
+        assert values[name] == pytest.approx(golden[f"{task}_{official}"].mean(), abs=1e-12)
+    assert values["J&F"] == pytest.approx(float(golden[f"{task}_global_JF"]), abs=1e-12)
+    assert (values["objects"], values["videos"]) == (10, 5)
+    # The official decay of the long sequence wraps at 256 frames and is no number; the others are right.
+    per_object = [row for _, scores in metric.in_order() for row in metric.statistics(scores)]
+    for official, column in (("J_D", 2), ("F_D", 5)):
+        expected = golden[f"{task}_{official}"]
+        ours = [row[column] for row in per_object]
+        assert np.isnan(expected[-1])
+        np.testing.assert_allclose(sorted(ours[:-1]), sorted(expected[:-1]), rtol=0, atol=1e-12)
+        row = golden[f"{task}_e_long_{official[0]}"][0]
+        ends = [round((len(row) - 1) * i / 4 + 1e-10) for i in range(5)]
+        assert ours[-1] == pytest.approx(row[: ends[1] + 1].mean() - row[ends[3] :].mean(), abs=1e-12)
+        assert values[f"{official[0]}_decay"] == pytest.approx(np.mean(ours), abs=1e-12)
+
+
+def test_scores_of_all_pairs_are_the_official_ones(golden: dict[str, Any]) -> None:
+    truth, prediction = golden["gt_a_void_swap"], golden["pred_unsup_a_void_swap"]
+    radius = tolerance(truth.shape[1:])
+    for t in range(len(truth)):
+        found, wanted = (np.where(truth[t] == 255, 0, maps[t]).astype(np.int32) for maps in (prediction, truth))
+        jaccard, contour = pairwise_scores(regions_of_labels(found, 5, radius), regions_of_labels(wanted, 3, radius))
+        np.testing.assert_allclose(jaccard, golden["a_pair_J"][:, :, t], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(contour, golden["a_pair_F"][:, :, t], rtol=0, atol=1e-12)
+
+
+def overlapping(golden: dict[str, Any]) -> np.ndarray:
+    shape = golden["oracle_a_proposals_shape"]
+    return np.unpackbits(golden["oracle_a_proposals"])[: shape.prod()].reshape(shape).astype(bool)
+
+
+def test_the_oracle_on_overlapping_proposals_scores_as_the_published_per_frame_evaluator(golden: dict[str, Any]) -> None:
+    scores = score_video(overlapping(golden), golden["gt_a_void_swap"], "oracle_per_frame")
+    # Published rows are in each frame's own order, so frames are compared as sets of pairs.
+    for t in range(scores.jaccard.shape[1]):
+        ours = sorted(zip(scores.jaccard[:, t].round(12), scores.contour[:, t].round(12), strict=True))
+        theirs = sorted(zip(golden["oracle_a_J"][:, t].round(12), golden["oracle_a_F"][:, t].round(12), strict=True))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-12)
+    metric = DavisScore("oracle_per_frame")
+    metric.update("a", overlapping(golden), as_video(golden["gt_a_void_swap"]))
+    values, expected = metric.compute(), golden["oracle_a_mean_JMRD_FMRD"]
+    for row, measure in zip(expected, "JF", strict=True):
+        ours = [values[f"{measure}_{name}"] for name in ("mean", "recall", "decay")]
+        np.testing.assert_allclose(ours, row, rtol=0, atol=1e-12)
+
+
+def test_overlapping_proposals_matched_once_a_video_give_the_official_rows(golden: dict[str, Any]) -> None:
+    truth, proposals = golden["gt_a_void_swap"], overlapping(golden)
+    radius = tolerance(truth.shape[1:])
+    for proposal, number in golden["video_a_match"].tolist():
+        row = golden["video_a_match"][:, 1].tolist().index(number)
+        for t in range(len(truth)):
+            mine, other = proposals[proposal - 1, t] & (truth[t] != 255), truth[t] == number
+            scores = pairwise_scores(regions_of_masks(mine[None], radius), regions_of_masks(other[None], radius))
+            assert scores[0][0, 0] == pytest.approx(golden["video_a_J"][row, t], abs=1e-12)
+            assert scores[1][0, 0] == pytest.approx(golden["video_a_F"][row, t], abs=1e-12)
+
+
+def read_maps(folder: Path) -> np.ndarray:
+    return np.stack([read_label_map(path) for path in sorted(folder.glob("*.png"))])
+
+
+@pytest.fixture(scope="module")
+def davis(test_data: Path) -> dict[tuple[str, str], np.ndarray]:
+    """Label maps of truths and of published results, by (kind, sequence)."""
+    folders = {
+        "binary": "Annotations/480p",
+        "objects": "Annotations_unsupervised/480p",
+        "osvos": "results/semi-supervised/osvos",
+        "rvos": "results/unsupervised/rvos",
+    }
+    return {(kind, name): read_maps(test_data / "davis" / path / name) for kind, path in folders.items() for name in REAL}
+
+
+def test_osvos_scores_as_the_official_semi_supervised_evaluation_says(davis: dict[Any, np.ndarray]) -> None:
+    expected = {
+        "car-shadow": (0.928401595, 0.917407183),
+        "drift-straight": (0.665460968, 0.706774261),
+        "libby": (0.623026966, 0.751231926),
+    }
+    for name, values in expected.items():
+        scores = score_video(davis["osvos", name], davis["objects", name].astype(np.uint8), "semi_supervised")
+        assert (scores.jaccard.mean(), scores.contour.mean()) == pytest.approx(values, abs=1e-6)
+
+
+def test_rvos_scores_as_the_official_unsupervised_evaluation_says(davis: dict[Any, np.ndarray]) -> None:
+    expected = {
+        "car-shadow": (0.919578533, 0.957467929),
+        "drift-straight": (0.797843661, 0.731873621),
+        "libby": (0.625851898, 0.778968044),
+    }
+    metric = DavisScore()
+    for name in REAL:
+        metric.update(name, davis["rvos", name], as_video(davis["objects", name]))
+    for name, values in expected.items():
+        assert metric.item_scores()[name] == pytest.approx(
+            {"J": values[0], "F": values[1], "J&F": sum(values) / 2, "J_1": values[0], "F_1": values[1]}, abs=1e-6
+        )
+    whole = metric.compute()
+    ours = (whole["J_mean"], whole["F_mean"], whole["J&F"])
+    assert ours == pytest.approx((0.781091, 0.822770, 0.801930), abs=1e-6)
+
+
+def test_davis_2016_drops_the_first_and_last_frame_for_recall_and_decay_only(davis: dict[Any, np.ndarray]) -> None:
+    printed = {
+        "car-shadow": ".9237 1.000 .1251 .9131 1.000 .1844",
+        "drift-straight": ".6569 .720 .6269 .6982 .660 .5199",
+        "libby": ".6198 .6122 .5289 .7474 .898 .3822",
+    }
+    metric = DavisScore("davis2016")
+    for name in REAL:
+        metric.update(name, davis["osvos", name], as_video(davis["binary", name]))
+    inner, everything = [], []
+    for name, scores in metric.in_order():
+        rows = scores.jaccard[0], scores.contour[0]
+        ours = [value for row in rows for value in statistics(row)]
+        for value, text in zip(ours, printed[name].split(), strict=True):
+            assert value == pytest.approx(float(text), abs=0.5000001 * 10.0 ** -len(text.split(".")[1]))
+        inner.append([value for row in rows for value in statistics(row[1:-1])])
+        everything.append(ours)
+    names = [f"{measure}_{name}" for measure in "JF" for name in ("mean", "recall", "decay")]
+    whole, dropped = (dict(zip(names, np.mean(table, axis=0), strict=True)) for table in (everything, inner))
+    expected = {name: (whole if name.endswith("mean") else dropped)[name] for name in names}
+    values = metric.compute()
+    assert {name: values[name] for name in names} == pytest.approx(expected, abs=1e-12)
+    assert all(abs(whole[name] - dropped[name]) > 1e-3 for name in names)
