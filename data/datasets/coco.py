@@ -59,8 +59,8 @@ class CocoInstances:
         file = self.root / (annotations or f"annotations/instances_{split}.json")
         self._load(require(file, self.title, ORIGIN))
         if image_list is not None:
-            self.title += f", {Path(image_list).stem}"
             self._select(require(image_list, self.title, "https://github.com/valeoai/LOST (datasets/)"))
+            self.title += f", {Path(image_list).stem}"
 
     @property
     def image_ids(self) -> dict[str, int]:

@@ -93,7 +93,7 @@ def test_a_list_selects_and_orders_images(tmp_path: Path) -> None:
     write(chosen, "a/COCO_train2014_000000000003.jpg\nb/COCO_train2014_000000000003.jpg\n")
     with pytest.raises(ValueError, match=r"list\.txt: image 'COCO_train2014_000000000003\.jpg' occurs twice"):
         CocoInstances(tmp_path, split="train2014", image_list=chosen)
-    with pytest.raises(FileNotFoundError, match=r"COCO train2014 by list needs .*/none\.txt.*github\.com/valeoai/LOST"):
+    with pytest.raises(FileNotFoundError, match=r"COCO train2014 needs .*/none\.txt.*github\.com/valeoai/LOST"):
         CocoInstances(tmp_path, split="train2014", image_list=tmp_path / "none.txt")
 
 
