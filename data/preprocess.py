@@ -136,6 +136,21 @@ def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...]
     return canvas
 
 
+def grid_colours(image: ImageArray, geometry: Geometry) -> Tensor:
+    """One colour a patch: the whole picture resized to the grid by Pillow's bilinear filter.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        geometry: from ``plan_geometry``.
+
+    Returns:
+        (N, 3) float32 in [0, 1], row-major.
+    """
+    rows, columns = geometry.grid
+    small = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(small)).float().div(255).flatten(0, 1)
+
+
 def _nearest_multiple(side: float, patch: int) -> int:
     # Python rounds halves to even, as the published saliency script does; never below one patch.
     return max(1, round(side / patch)) * patch

@@ -11,7 +11,8 @@ class Method(Protocol):
     """One file and one yaml make a new one; any object with these three members will do.
 
     ``preprocess`` is the published way of fitting pictures to the grid; the backbone's and the user's wishes go before it.
-    ``needs_attention`` asks the backbone for ``FeatureGrid.attention``.
+    ``needs_attention`` asks the backbone for ``FeatureGrid.attention``; ``needs_colours = True``, if there, asks for
+    ``FeatureGrid.colours``.
     """
 
     preprocess: Preprocess

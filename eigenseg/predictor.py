@@ -6,13 +6,14 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
 from eigenseg.data import FeatureGrid, Geometry, Instances, Preprocess, as_rgb, find_images, plan_geometry, prepare_image
 from eigenseg.data.images import ImageArray, ImageLike
-from eigenseg.data.preprocess import NATIVE
+from eigenseg.data.preprocess import NATIVE, grid_colours
 from eigenseg.discovery import Backbone, Method
 from eigenseg.segment.extraction import predict_sources
 
@@ -103,6 +104,9 @@ class Predictor:
             features = self._describe(
                 [pictures[i] for i in members], [geometries[i] for i in members], self.method.needs_attention
             )
+            if getattr(self.method, "needs_colours", False):
+                colours = torch.stack([grid_colours(pictures[i], geometries[i]) for i in members])
+                features = replace(features, colours=colours.to(self.device))
             results.update(zip(members, self.method(features), strict=True))
         return [results[i] for i in range(len(pictures))]
 

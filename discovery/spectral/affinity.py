@@ -7,6 +7,7 @@ is added to products and degrees, which are therefore exact (a row sum of 0/1 is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
@@ -29,7 +30,7 @@ class Affinity:
     """Token graphs of a batch of images.
 
     Args:
-        edges: B; rows and columns of excluded tokens are 0.
+        edges: B; what it says of excluded tokens does not count.
         offset: a, the weight between any two tokens of the graph.
         scale: c, what an edge adds.
         valid: (B, N) bool, tokens that belong to the graph. The others take no part in N, products or degrees.
@@ -51,18 +52,24 @@ class Affinity:
         """Graphs of some of the images."""
         if not isinstance(images, slice):
             raise TypeError(f"an affinity is indexed by a slice of images, affinity[0:1], got {images!r}")
+        return self.select(range(len(self))[images])
+
+    def select(self, images: Sequence[int]) -> Affinity:
+        """Graphs of the images with these indices."""
+        chosen = list(images)
         return replace(
             self,
-            edges=self.edges.select(range(len(self))[images]),
-            valid=self.valid[images],
-            non_finite=self.non_finite[images],
-            features=None if self.features is None else self.features[images],
+            edges=self.edges.select(chosen),
+            valid=self.valid[chosen],
+            non_finite=self.non_finite[chosen],
+            features=None if self.features is None else self.features[chosen],
         )
 
     @cached_property
     def row_sums(self) -> Tensor:
-        """Row sums of B: (B, N) float64; of a 0/1 matrix exact integers, because its products are exact."""
-        return self.edges.product(torch.ones_like(self.valid, dtype=torch.float64)[:, None, :])[:, 0]
+        """Row sums of B over the graph: (B, N) float64; of a 0/1 matrix exact integers, because its products are exact."""
+        inside = self.valid.double()
+        return self.edges.product(inside[:, None, :])[:, 0] * inside
 
     @cached_property
     def degrees(self) -> Tensor:
@@ -92,9 +99,22 @@ class Affinity:
         Raises:
             ValueError: if it is something else.
         """
-        if tokens.shape != self.valid.shape or tokens.dtype != torch.bool:
-            raise ValueError(f"tokens must be {tuple(self.valid.shape)} bool, got {tuple(tokens.shape)} {tokens.dtype}")
+        _check_tokens(tokens, self.valid)
         return replace(self, edges=self.edges.mask(tokens))
+
+    def exclude(self, tokens: Tensor) -> Affinity:
+        """Take some tokens out of the graph: out of N, products and degrees. Nothing is copied.
+
+        Equal to a rebuild with ``valid`` False there. MaskCut does this with what it has found, where it does not ``mask``.
+
+        Args:
+            tokens: (B, N) bool.
+
+        Raises:
+            ValueError: if it is something else.
+        """
+        _check_tokens(tokens, self.valid)
+        return replace(self, valid=self.valid & ~tokens)
 
 
 @full_precision()
@@ -194,6 +214,11 @@ def _check_weights(weights: Any, eps: Any) -> None:
         raise ValueError(f"weights must lie in [0, {_LARGEST_WEIGHT:g}], got {float(weights.min()):g} to {peak:g}")
     if not torch.equal(weights, weights.mT):
         raise ValueError("weights must be symmetric to the last bit; (w + w.mT) / 2 is")
+
+
+def _check_tokens(tokens: Tensor, valid: Tensor) -> None:
+    if tokens.shape != valid.shape or tokens.dtype != torch.bool:
+        raise ValueError(f"tokens must be {tuple(valid.shape)} bool, got {tuple(tokens.shape)} {tokens.dtype}")
 
 
 def _all_or(valid: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:

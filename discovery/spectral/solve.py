@@ -39,7 +39,10 @@ Certificate = Literal["estimate", "energy", "cholesky", "none"]
 
 
 class NcutSolver(Protocol):
-    """Anything that solves a batch of graphs: ``solve_ncut``, ``solve_ncut_dense``, a partial of them, your own."""
+    """Anything that solves a batch of graphs: ``solve_ncut``, ``solve_ncut_dense``, a partial of them, your own.
+
+    One that returns a ``ritz_block`` is given it back as ``start``, a keyword, when a similar problem is solved next.
+    """
 
     def __call__(self, affinity: Affinity, k: int = 1) -> NcutResult:
         """Return the k smallest nontrivial pairs of every graph."""

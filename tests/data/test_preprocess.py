@@ -13,7 +13,8 @@ from PIL import Image
 from torchvision.transforms import functional as reference
 
 from eigenseg.data import Preprocess, plan_geometry, prepare_image
-from eigenseg.data.geometry import Size
+from eigenseg.data.geometry import Geometry, Size
+from eigenseg.data.preprocess import grid_colours
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
@@ -155,3 +156,11 @@ def test_wrong_settings_are_refused_by_name() -> None:
         Preprocess(max_tokens=0)
     with pytest.raises(ValueError, match=r"mode=square needs preprocess\.resize"):
         plan_geometry((8, 8), 8, Preprocess("square"))
+
+
+def test_a_patchs_colour_is_pillows_bilinear_reduction_of_the_whole_picture() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    geometry = Geometry((50, 70), (50, 70), (48, 64), 16)
+    small = Image.fromarray(image).resize((4, 3), Image.Resampling.BILINEAR)
+    expected = [[channel / 255 for channel in small.getpixel((x, y))] for y in range(3) for x in range(4)]
+    np.testing.assert_allclose(grid_colours(image, geometry).numpy(), expected, atol=1e-7)
