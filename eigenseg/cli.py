@@ -1,4 +1,4 @@
-"""The command line: ``eigenseg extract``, ``evaluate``, ``collect``, ``train``.
+"""The command line: ``eigenseg extract``, ``evaluate``, ``collect``, ``export``, ``train``.
 
 Exit codes: 0 all done, 1 some pictures failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
 """
@@ -20,6 +20,7 @@ eigenseg: objects in pictures, found without labels
   eigenseg extract input=photos/ output.dir=out backbone=color_texture    masks for a file, folder, glob or .txt list
   eigenseg evaluate dataset=voc2007 dataset.root=VOC2007                  a method, or predictions=..., against a data set
   eigenseg collect multirun/                                              the results of a sweep as one table and a plot
+  eigenseg export out/ labels.json                                        a result folder as labels for training a detector
   eigenseg extract --help, eigenseg evaluate --help                       all methods, data sets and settings
   eigenseg train                                                          not in this version
   eigenseg --version
@@ -34,7 +35,7 @@ _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--conf
 _FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--resolve", "--run", "-r", "--multirun", "-m", "-sc")
 # Settings that are paths are taken as they are typed, whatever Hydra's grammar makes of their characters.
 _PATHS = ("input", "output.dir", "backbone.weights", "predictions", "dataset.root", "dataset.images", "dataset.masks")
-_COMMANDS = ("extract", "evaluate", "collect", "train")
+_COMMANDS = ("extract", "evaluate", "collect", "export", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from eigenseg.collect import run_collect
 
                 run_collect(rest)
+            elif command == "export":
+                from eigenseg.export import run_export
+
+                run_export(rest)
             elif command == "evaluate":
                 from eigenseg.evaluate import run_evaluate
 

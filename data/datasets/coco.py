@@ -36,7 +36,8 @@ class CocoInstances:
         split: names both: ``annotations/instances_<split>.json`` and the folder ``<split>``.
         annotations: another json, instead; a path, relative to ``root`` unless absolute.
         image_list: a text file; only the images whose file names end its lines are kept, in the list's order.
-        masks: whether masks are read; without them only boxes are scored.
+        masks: whether masks are read; without them only boxes are scored. Pseudo-label files with swapped width and
+            height, which are in circulation, are recognised by their masks.
 
     Raises:
         FileNotFoundError: if the json or the list is missing.
@@ -79,7 +80,8 @@ class CocoInstances:
     def truth(self, index: int) -> ObjectTruth:
         """Boxes, classes, areas, crowd flags and, if wanted, masks, in the file's order."""
         image = self._images[index]
-        found, size = self._annotations.get(image["id"], []), (int(image["height"]), int(image["width"]))
+        found = self._annotations.get(image["id"], [])
+        size = _image_size(image, found)
         corners = np.array([entry["bbox"] for entry in found], dtype=np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         encoded = [self._encode(entry, size) for entry in found] if self.masks else None
@@ -132,6 +134,13 @@ class CocoInstances:
             raise ValueError(f"{image_list} lists {len(missing)} images that the annotations lack, such as {missing[0]}")
         self._images = [by_name[name] for name in wanted]
         self.items = [str(image["file_name"]) for image in self._images]
+
+
+def _image_size(image: dict[str, Any], annotations: list[dict[str, Any]]) -> Size:
+    """(H, W) of an entry; files of MaskCut's published generator have the two swapped, and their run lengths tell so."""
+    size = (int(image["height"]), int(image["width"]))
+    sizes = {tuple(s["size"]) for entry in annotations if isinstance(s := entry.get("segmentation"), dict)}
+    return (size[1], size[0]) if sizes == {(size[1], size[0])} else size
 
 
 def check_unique(values: list[Any], what: str) -> None:

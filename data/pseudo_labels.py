@@ -1,0 +1,69 @@
+"""Found objects as training labels: COCO json in the form that the CutLER detector's loader reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eigenseg.data.instances import FOREGROUND
+from eigenseg.data.rle import encode_segmentation, mask_areas, mask_boxes
+
+
+def pseudo_labels(results: Mapping[str, Any], min_score: float = 0.0, prefix: str = "") -> dict[str, Any]:
+    """Turn ``instances.json`` into pseudo-labels.
+
+    One category, ``fg`` with id 1; ids from 1; every annotation has its image's width and height too; boxes and areas are
+    the masks' own. Width and height are what they say: the published generator swaps them, and its loader swaps them back
+    where they do not fit the picture, so it reads these files as well.
+
+    Args:
+        results: content of ``instances.json``.
+        min_score: annotations below it are left out; images stay.
+        prefix: put before every file name, such as ``"n02111889/"``.
+
+    Raises:
+        ValueError: if the content is something else.
+    """
+    try:
+        images = {image["id"]: image for image in results["images"]}
+        kept = [entry for entry in results["annotations"] if entry.get("score", 1.0) >= min_score]
+        annotations = [_annotation(number, entry, images[entry["image_id"]]) for number, entry in enumerate(kept, start=1)]
+        pictures = [
+            {
+                "id": image["id"],
+                "file_name": f"{prefix}{image['file_name']}",
+                "width": image["width"],
+                "height": image["height"],
+                "date_captured": "",
+                "license": 1,
+                "coco_url": "",
+                "flickr_url": "",
+            }
+            for image in results["images"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"this is no instances.json of eigenseg ({type(error).__name__}: {error})") from None
+    return {
+        "info": {"description": "pseudo-labels found without supervision by eigenseg"},
+        "licenses": [{"id": 1, "name": "that of the pictures", "url": ""}],
+        "categories": [{"id": 1, "name": FOREGROUND, "supercategory": FOREGROUND}],
+        "images": pictures,
+        "annotations": annotations,
+    }
+
+
+def _annotation(number: int, entry: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
+    rle = encode_segmentation(entry["segmentation"], (image["height"], image["width"]))
+    x0, y0, x1, y1 = mask_boxes([rle])[0].tolist()
+    return {
+        "id": number,
+        "image_id": image["id"],
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": mask_areas([rle])[0],
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "segmentation": dict(rle),
+        "width": image["width"],
+        "height": image["height"],
+        "score": entry.get("score", 1.0),
+    }
