@@ -30,7 +30,8 @@ class Instances:
         labels: (n,) int64 indices into ``names``; all 0 if not given.
         names: names of the classes; one, ``"fg"``, if not given.
         extras: values per instance: each entry has length n (seed, eigenvalue, gap, source...).
-        metadata: values of the image as a whole, such as ``reason``: why nothing was found.
+        metadata: values of the image as a whole, such as ``reason``: why nothing was found, or ``saliency``: (H, W)
+            float32 in [0, 1], a soft foreground map.
 
     Raises:
         TypeError: if the masks are neither.
@@ -127,6 +128,20 @@ class Instances:
         canvas = np.zeros(self.image_size, dtype=np.int32)
         for i in self.bottom_up():
             canvas[self.masks[i]] = i + 1
+        return canvas
+
+    def saliency_map(self) -> NDArray[np.uint8]:
+        """Foreground of the image as 8-bit grey: (H, W) uint8, 255 is surely foreground.
+
+        ``metadata["saliency"]``, (H, W) floating in [0, 1], where there is one; else 255 wherever an instance is.
+        """
+        soft = self.metadata.get("saliency")
+        if soft is not None:
+            # To the nearest level, halves down: what is above one half, and only that, is above one half in eight bits too.
+            return np.ceil(np.asarray(soft, dtype=np.float64).clip(0, 1) * 255 - 0.5).astype(np.uint8)
+        canvas = np.zeros(self.image_size, dtype=np.uint8)
+        for i in range(len(self)):
+            canvas[np.asarray(self.masks[i])] = 255
         return canvas
 
     def bottom_up(self) -> list[int]:

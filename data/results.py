@@ -6,6 +6,7 @@
     labels/<name>.png    one number a pixel, 0 is background (16 bits above 255 instances)
     overlays/<name>.jpg  for the eye
     masks/<name>/000.png each instance by itself, 0 or 255 (on request)
+    saliency/<name>.png  8-bit foreground map, soft where the method or its refinement has a soft one (on request)
     manifest.jsonl       one record an image, written when everything else of the image is on disk
     run.json             versions, weights, configuration
 
@@ -39,7 +40,8 @@ class ResultFolder:
         run: what the results depend on, as json values; ``run["identity"]`` decides whether a later run may continue here.
         resume: continue if the folder holds results of the same identity; otherwise everything that the records name is
             removed and the folder starts afresh.
-        labels, overlays, masks, heatmap: which pictures to write; ``heatmap`` puts the eigenvector beside the overlay.
+        labels, overlays, masks, saliency, heatmap: which pictures to write; ``heatmap`` puts the eigenvector beside the
+            overlay.
 
     Raises:
         OutputError: if the folder cannot be written.
@@ -55,10 +57,12 @@ class ResultFolder:
         labels: bool = True,
         overlays: bool = True,
         masks: bool = False,
+        saliency: bool = False,
         heatmap: bool = False,
     ) -> None:
         self.root = root
         self._labels, self._overlays, self._masks, self._heatmap = labels, overlays, masks, heatmap
+        self._saliency = saliency
         run = json.loads(json.dumps(run))  # what a file can hold, so that it compares with what a file held
         make_folder(root)
         self.manifest = Manifest(root / "manifest.jsonl")
@@ -89,6 +93,8 @@ class ResultFolder:
         if self._masks:
             for i, path in enumerate(self._mask_files(source.name, len(instances))):
                 write_picture(path, np.asarray(instances.masks[i]).astype(np.uint8) * 255)
+        if self._saliency:
+            write_picture(self._saliency_map(source.name), instances.saliency_map())
         if self._overlays:
             picture = draw_overlay(image, instances)
             if self._heatmap:
@@ -137,6 +143,9 @@ class ResultFolder:
     def _overlay(self, name: str) -> Path:
         return self.root / "overlays" / f"{name}.jpg"
 
+    def _saliency_map(self, name: str) -> Path:
+        return self.root / "saliency" / f"{name}.png"
+
     def _mask_files(self, name: str, count: int) -> list[Path]:
         return [self.root / "masks" / name / f"{i:03d}.png" for i in range(count)]
 
@@ -144,6 +153,7 @@ class ResultFolder:
         """What this folder writes for a picture with so many instances."""
         files = [self._label(name)] if self._labels else []
         files += [self._overlay(name)] if self._overlays else []
+        files += [self._saliency_map(name)] if self._saliency else []
         return files + (self._mask_files(name, count) if self._masks else [])
 
     def _remove(self, name: str) -> None:
@@ -151,7 +161,8 @@ class ResultFolder:
         record = self.manifest.records.get(name)
         if record is None or record["status"] != DONE:
             return
-        for path in (self._label(name), self._overlay(name), *self._mask_files(name, record["instances"])):
+        single = (self._label(name), self._overlay(name), self._saliency_map(name))
+        for path in (*single, *self._mask_files(name, record["instances"])):
             _unlink(path)
 
 

@@ -52,7 +52,7 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     if place is None:
         make_folder(root)
         sources, origin = dataset_pictures(dataset, indices), settings["dataset"]
-        summary, folder = predict_into(root / "predictions", config, sources, origin, _PICTURES)
+        summary, folder = predict_into(root / "predictions", config, sources, origin, _pictures_for(dataset))
         report_failures(folder, sources)
         # A picture that failed is recorded and named; in the numbers it is one in which nothing was found.
         place, failures, missing = folder.root, summary.failures, "empty"
@@ -69,6 +69,11 @@ def run_evaluate(config: Any) -> dict[str, Any]:
         write_report(root / "report.html", result, dataset, predictions)
     _print(result, root, settings["output"]["report"])
     return {**result, "output": str(root), "failures": failures}
+
+
+def _pictures_for(dataset: Dataset) -> dict[str, bool]:
+    # Scores of soft maps are not those of their outlines.
+    return {**_PICTURES, "saliency": dataset.kind == "saliency"}
 
 
 def _choose_items(dataset: Dataset, limit: int | None) -> Sequence[int]:

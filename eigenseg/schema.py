@@ -38,6 +38,7 @@ class OutputConfig:
     overlays: bool = True  # overlays/<name>.jpg
     heatmap: bool = False  # the eigenvector beside the overlay
     masks: bool = False  # masks/<name>/000.png
+    saliency: bool = False  # saliency/<name>.png, soft where the method has a soft map
 
 
 @dataclass

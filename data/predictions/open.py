@@ -60,6 +60,8 @@ def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Mi
         return _open_objects(own if place.is_dir() else place, dataset)
     if place.is_file():
         raise ValueError(f"predictions: {path} is a file; {dataset.title} is scored against a folder of pictures")
+    if dataset.kind == "saliency" and own.is_file() and (place / "saliency").is_dir():
+        return MapPredictions(place / "saliency", missing)
     labels = place / "labels"
     root = labels if own.is_file() and labels.is_dir() else place
     if dataset.kind == "saliency":

@@ -231,3 +231,22 @@ def test_masks_of_another_type_are_refused() -> None:
 def test_boxes_that_are_not_n_by_4_are_refused() -> None:
     with pytest.raises(ValueError, match="boxes"):
         Instances(np.zeros((2, *SIZE), bool), np.ones(2), np.array([[0, 1], [0, 1], [5, 6], [5, 6]]), SIZE)
+
+
+def test_a_saliency_map_is_the_soft_map_or_the_union_of_masks() -> None:
+    masks = np.zeros((2, 4, 5), dtype=bool)
+    masks[0, 1, 1:3], masks[1, 2, 2] = True, True
+    boxes = np.array([[0, 0, 5, 4]] * 2, dtype=np.float32)
+    hard = Instances(masks, np.array([0.2, 0.9]), boxes, (4, 5))
+    np.testing.assert_array_equal(hard.saliency_map(), masks.any(axis=0) * np.uint8(255))
+    soft = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    made = Instances(masks, np.array([0.2, 0.9]), boxes, (4, 5), metadata={"saliency": soft}).saliency_map()
+    np.testing.assert_array_equal(
+        made, [[int(255 * i / 19 + 1e-4) for i in range(5 * row, 5 * row + 5)] for row in range(4)]
+    )
+    # What is at least one half stays at least one half, in eight bits too.
+    np.testing.assert_array_equal(made >= 127, soft >= 0.5 - 1e-6)
+
+
+def test_a_saliency_map_of_nothing_is_black() -> None:
+    assert not Instances.empty((3, 4), "nothing").saliency_map().any()

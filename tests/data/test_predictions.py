@@ -206,6 +206,20 @@ def test_what_eigenseg_wrote_is_read_back_for_every_kind(tmp_path: Path) -> None
     np.testing.assert_array_equal(video, np.where(SQUARE, 1, 2)[None])
 
 
+def test_soft_maps_of_a_result_folder_go_before_its_label_maps(tmp_path: Path) -> None:
+    save(tmp_path / "pictures" / "2.jpg", np.zeros((8, 10, 3), dtype=np.uint8))
+    source = ImageSource(tmp_path / "pictures" / "2.jpg", "2.jpg")
+    soft = np.where(SQUARE, 0.75, 0.25).astype(np.float32)
+    instances = Instances(
+        SQUARE[None], np.ones(1), np.array([[3, 2, 7, 5]], dtype=np.float32), (8, 10), metadata={"saliency": soft}
+    )
+    folder = ResultFolder(tmp_path / "out", {"identity": {}}, overlays=False, saliency=True)
+    folder.add(source, np.zeros((8, 10, 3), dtype=np.uint8), instances, 1.0)
+    folder.finish([source])
+    read = open_predictions(tmp_path / "out", Toy("saliency")).read("2.jpg", np.zeros((8, 10), dtype=np.uint8))
+    np.testing.assert_array_equal(read, np.where(SQUARE, 191, 63))
+
+
 def test_frames_are_read_in_the_truths_order_and_others_are_ignored(tmp_path: Path) -> None:
     for i in range(4):
         save(tmp_path / "v" / f"{i}.png", np.full((8, 10), i, dtype=np.uint8))

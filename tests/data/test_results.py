@@ -346,3 +346,21 @@ def test_a_picture_that_is_gone_is_not_held(tmp_path: Path, sources: list[ImageS
     folder = run(tmp_path / "out", sources)
     sources[0].path.unlink()
     assert not folder.holds(sources[0])
+
+
+def test_saliency_maps_are_written_on_request_and_removed_with_their_picture(tmp_path: Path) -> None:
+    pixels = np.zeros((6, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    source = ImageSource(tmp_path / "a.png", "a.png")
+    soft = np.full((6, 8), 0.5, dtype=np.float32)
+    instances = Instances.empty((6, 8), "nothing", saliency=soft)
+    folder = ResultFolder(tmp_path / "out", {"identity": {}}, labels=False, overlays=False, saliency=True)
+    folder.add(source, pixels, instances, 1.0)
+    written = tmp_path / "out" / "saliency" / "a.png.png"
+    assert (np.asarray(Image.open(written)) == 127).all()
+    assert folder.holds(source)
+    written.unlink()
+    assert not folder.holds(source)
+    folder.add(source, pixels, instances, 1.0)
+    folder.add_failure(source, "gone")
+    assert not written.exists()

@@ -47,7 +47,7 @@ def shipped(group: str) -> list[str]:
 
 def test_no_yaml_is_outside_the_groups_that_are_tested_here() -> None:
     found = {str(path.relative_to(CONFIGS).parent) for path in CONFIGS.rglob("*.yaml")}
-    assert found == {".", "backbone", "method", "solver", "dataset", "evaluation", "experiment"}
+    assert found == {".", "backbone", "method", "solver", "dataset", "evaluation", "experiment", "output"}
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"extract", "evaluate"}
 
 
@@ -99,6 +99,14 @@ def test_every_experiment_carries_published_numbers_and_is_built(experiment: str
     assert set(expected) <= set(shipped("backbone"))
     assert all(set(values) <= set(metric.compute()) for values in expected.values())
     assert OmegaConf.is_missing(config.dataset, "root")
+
+
+@pytest.mark.parametrize("output", shipped("output"))
+def test_every_output_preset_is_one_of_the_schemas_settings(output: str) -> None:
+    config = compose(overrides=[f"output={output}", "output.dir=here"])
+    assert config.output.dir == "here"
+    assert config.output.saliency == (output == "saliency")
+    assert config.output.labels == (output == "masks")
 
 
 @pytest.mark.parametrize("evaluation", shipped("evaluation"))
