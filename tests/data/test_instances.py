@@ -241,11 +241,14 @@ def test_a_saliency_map_is_the_soft_map_or_the_union_of_masks() -> None:
     np.testing.assert_array_equal(hard.saliency_map(), masks.any(axis=0) * np.uint8(255))
     soft = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
     made = Instances(masks, np.array([0.2, 0.9]), boxes, (4, 5), metadata={"saliency": soft}).saliency_map()
-    np.testing.assert_array_equal(
-        made, [[int(255 * i / 19 + 1e-4) for i in range(5 * row, 5 * row + 5)] for row in range(4)]
-    )
-    # What is at least one half stays at least one half, in eight bits too.
-    np.testing.assert_array_equal(made >= 127, soft >= 0.5 - 1e-6)
+    np.testing.assert_allclose(made / 255, soft, atol=0.5 / 255 + 1e-6)
+
+
+@given(st.floats(0, 1, width=32))
+def test_a_soft_value_is_above_one_half_in_eight_bits_if_it_is(value: float) -> None:
+    soft = np.full((1, 1), value, dtype=np.float32)
+    made = Instances.empty((1, 1), "soft", saliency=soft).saliency_map()
+    assert bool(made[0, 0] / 255 > 0.5) == (value > 0.5)
 
 
 def test_a_saliency_map_of_nothing_is_black() -> None:

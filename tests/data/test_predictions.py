@@ -217,7 +217,7 @@ def test_soft_maps_of_a_result_folder_go_before_its_label_maps(tmp_path: Path) -
     folder.add(source, np.zeros((8, 10, 3), dtype=np.uint8), instances, 1.0)
     folder.finish([source])
     read = open_predictions(tmp_path / "out", Toy("saliency")).read("2.jpg", np.zeros((8, 10), dtype=np.uint8))
-    np.testing.assert_array_equal(read, np.where(SQUARE, 191, 63))
+    np.testing.assert_array_equal(read, np.where(SQUARE, 191, 64))
 
 
 def test_frames_are_read_in_the_truths_order_and_others_are_ignored(tmp_path: Path) -> None:
