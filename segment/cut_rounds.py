@@ -143,7 +143,7 @@ def maskcut(
         images, graphs, ritz = [images[j] for j in kept], graphs.select(kept), None if ritz is None else ritz[kept]
         if not images:
             break
-        ncut = _solve(solver, graphs, ritz)
+        ncut = solve_warm(solver, graphs, ritz)
         rounds = _cut_round(graphs, ncut, grid, index)
         ended = [_why_ended(one, found[i], stop) for i, one in zip(images, rounds, strict=True)]
         kept = [j for j, why in enumerate(ended) if why is None]
@@ -182,7 +182,7 @@ def object_side(vectors: Tensor, grid: tuple[int, int], valid: Tensor | None = N
     return Side(foreground.view(-1, *grid), seed, reverse)
 
 
-def _solve(solver: NcutSolver, graphs: Affinity, ritz: Tensor | None) -> NcutResult:
+def solve_warm(solver: NcutSolver, graphs: Affinity, ritz: Tensor | None) -> NcutResult:
     """Solve, from the last round's block where the solver returned one."""
     if ritz is None:
         return solver(graphs, k=1)

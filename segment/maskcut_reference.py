@@ -10,7 +10,7 @@ from torch import Tensor
 from eigenseg.discovery.partition import component_of
 from eigenseg.discovery.spectral import NcutSolver, build_affinity, check_features, solve_ncut
 from eigenseg.discovery.spectral.result import peak_index
-from eigenseg.segment.cut_rounds import CORNERS, check_grid, corners_inside
+from eigenseg.segment.cut_rounds import CORNERS, check_grid, corners_inside, solve_warm
 
 
 class ReferenceMasks(NamedTuple):
@@ -70,9 +70,11 @@ def maskcut_reference(
     painted = torch.zeros(batch, count, dtype=torch.bool, device=tokens.device)
     previous = torch.zeros(batch, *grid, dtype=torch.bool, device=tokens.device)
     union, masks, values, matters = previous.clone(), [], [], []
+    ritz: Tensor | None = None
     for index in range(rounds):
         painted |= previous.flatten(1)
-        ncut = solver(graphs.mask(painted), k=1)
+        ncut = solve_warm(solver, graphs.mask(painted), ritz)
+        ritz = ncut.ritz_block
         vectors = ncut.eigenvectors[:, :, 0] * signs[index][:, None].to(tokens.device)
         found, other = raw_component(vectors, grid), raw_component(-vectors, grid)
         if index:
