@@ -18,9 +18,11 @@ from eigenseg._version import __version__
 
 if TYPE_CHECKING:
     from eigenseg.data import FeatureGrid, Geometry, Instances, Preprocess, read_image
+    from eigenseg.discovery.lost import LOST
     from eigenseg.discovery.spectral import NcutResult, build_affinity, solve_ncut, solve_ncut_dense
     from eigenseg.discovery.tokencut import TokenCut, tokencut
     from eigenseg.predictor import Predictor
+    from eigenseg.segment.maskcut import MaskCut, maskcut
 
 _HOMES = {
     "FeatureGrid": "eigenseg.data",
@@ -28,7 +30,10 @@ _HOMES = {
     "Instances": "eigenseg.data",
     "Preprocess": "eigenseg.data",
     "read_image": "eigenseg.data",
+    "LOST": "eigenseg.discovery.lost",
+    "MaskCut": "eigenseg.segment.maskcut",
     "TokenCut": "eigenseg.discovery.tokencut",
+    "maskcut": "eigenseg.segment.maskcut",
     "tokencut": "eigenseg.discovery.tokencut",
     "NcutResult": "eigenseg.discovery.spectral",
     "build_affinity": "eigenseg.discovery.spectral",
@@ -38,15 +43,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "LOST",
     "FeatureGrid",
     "Geometry",
     "Instances",
+    "MaskCut",
     "NcutResult",
     "Predictor",
     "Preprocess",
     "TokenCut",
     "__version__",
     "build_affinity",
+    "maskcut",
     "read_image",
     "solve_ncut",
     "solve_ncut_dense",

@@ -20,6 +20,7 @@ from eigenseg.report.charts import COLOURS
 
 # Settings that say where things lie or how fast they go, not what is computed.
 _NOT_SETTINGS = ("output.", "runtime.", "dataset.root", "dataset.images", "dataset.masks", "expected", "resume", "limit")
+_LABEL = 40  # letters of a bar's label; more would leave no room for the bars
 _COLUMNS = 4  # measures of the printed table; the csv has all of them
 
 
@@ -40,7 +41,12 @@ def run_collect(arguments: Sequence[str]) -> dict[str, Any]:
     """
     options = _parse(arguments)
     runs = [run for folder in options.folders for run in find_runs(Path(folder))]
-    metric = options.metric or runs[0].result["main"]
+    quoted = sorted({run.result["main"] for run in runs})
+    if not options.metric and len(quoted) > 1:
+        raise ValueError(
+            f"the results quote different measures ({', '.join(quoted)}); collect them apart, or give --metric"
+        )
+    metric = options.metric or quoted[0]
     known = sorted({name for run in runs for name in run.result["metrics"]})
     if metric not in known:
         raise ValueError(f"--metric {metric} is in no result; known: {', '.join(known)}")
@@ -50,7 +56,7 @@ def run_collect(arguments: Sequence[str]) -> dict[str, Any]:
     output = Path(options.output or options.folders[0])
     write_bytes(output / "collected.csv", _as_csv(table))
     write_bytes(output / "collected.png", _plot(runs, varied, metric))
-    _print(table, varied, metric, output)
+    _print(table, varied, metric, runs[0].result["protocol"], output)
     return {"rows": table, "varied": varied, "metric": metric, "output": str(output)}
 
 
@@ -106,11 +112,12 @@ def _choice_names(result: dict[str, Any]) -> dict[str, Any]:
     return {**choices, "protocol": result["protocol"], "data": result["dataset"]}
 
 
-_GROUPS = ("backbone", "method", "solver", "dataset", "evaluation")
+_GROUPS = ("backbone", "method", "solver", "postprocess", "dataset", "evaluation")
 
 
 def _row(run: Run, varied: Sequence[str]) -> dict[str, Any]:
-    return {"run": run.folder, **{name: run.settings.get(name) for name in varied}, **run.result["metrics"]}
+    notes = {"notes": "; ".join(run.result["notes"])} if run.result.get("notes") else {}
+    return {"run": run.folder, **{name: run.settings.get(name) for name in varied}, **run.result["metrics"], **notes}
 
 
 def _rank(value: float | None, ascending: bool) -> tuple[bool, float]:
@@ -127,14 +134,22 @@ def _as_csv(table: list[dict[str, Any]]) -> bytes:
     return stream.getvalue().encode()
 
 
-def _print(table: list[dict[str, Any]], varied: Sequence[str], metric: str, output: Path) -> None:
-    measures = [name for row in table for name in row if name not in ("run", *varied)]
+def _print(table: list[dict[str, Any]], varied: Sequence[str], metric: str, protocol: str, output: Path) -> None:
+    measures = [name for row in table for name in row if name not in ("run", "notes", *varied)]
     shown = list(dict.fromkeys([metric, *measures]))[:_COLUMNS]
-    printed = Table(*varied, title=f"{len(table)} runs, best {metric} first", title_justify="left", title_style="")
+    # Runs that no setting tells apart are told apart by their folders, and what was scored only in part says so.
+    alike = len({tuple(str(row[name]) for name in varied) for row in table}) < len(table)
+    varied = [*(["run"] if alike else []), *varied]
+    printed = Table(
+        *varied, title=f"{len(table)} runs, best {metric} first\n{protocol}", title_justify="left", title_style=""
+    )
     for name in shown:
         printed.add_column(name, justify="right")
+    if any("notes" in row for row in table):
+        printed.add_column("notes")
     for row in table:
-        printed.add_row(*(str(row[name]) for name in varied), *(format_number(row.get(name)) for name in shown))
+        values = (format_number(row.get(name)) for name in shown)
+        printed.add_row(*(str(row[name]) for name in varied), *values, *([row["notes"]] if "notes" in row else []))
     console = Console(soft_wrap=True)
     console.print(printed)
     console.print(f"{output / 'collected.csv'}, look at {output / 'collected.png'}")
@@ -161,6 +176,7 @@ def _plot(runs: Sequence[Run], varied: Sequence[str], metric: str) -> bytes:
         axes.set(xlabel=across, ylabel=metric)
     else:
         labels = [", ".join(f"{name}={run.settings.get(name)}" for name in varied) or run.folder for run in scored]
+        labels = [label if len(label) <= _LABEL else f"{label[:_LABEL]}..." for label in labels]
         axes.barh(labels[::-1], [run.result["metrics"][metric] for run in scored][::-1], color=COLOURS[0])
         axes.set(xlabel=metric)
     axes.set_title(f"{runs[0].result['dataset']}: {runs[0].result['tag']}", fontsize="medium")

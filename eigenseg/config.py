@@ -30,6 +30,7 @@ from eigenseg.data import Preprocess
 from eigenseg.data.accumulate import Metric
 from eigenseg.data.datasets import Dataset
 from eigenseg.discovery import Backbone, Method
+from eigenseg.segment.refine.base import Refiner
 
 CONFIG_MODULE = "eigenseg.configs"
 # Code that a yaml may name without asking; anything else could be any function on the machine.
@@ -38,8 +39,8 @@ schema.register()
 
 
 def compose(
-    method: str | os.PathLike[str] = "tokencut",
-    backbone: str | os.PathLike[str] = "dino_vits16",
+    method: str | os.PathLike[str] | None = None,
+    backbone: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     config_dir: str | os.PathLike[str] | None = None,
     command: str = "extract",
@@ -47,7 +48,8 @@ def compose(
     """Compose the configuration of a command outside a Hydra application, or inside another one without disturbing it.
 
     Args:
-        method, backbone: a name, or the path of a yaml.
+        method, backbone: a name, or the path of a yaml; None: what an experiment among the overrides says, else tokencut
+            and dino_vits16.
         overrides: Hydra overrides.
         config_dir: a folder that is searched besides the shipped one.
         command: whose: extract or evaluate.
@@ -66,6 +68,8 @@ def compose(
             places.append(Path(config_dir).resolve())
         names = {}
         for group, choice in (("method", method), ("backbone", backbone)):
+            if choice is None:
+                continue
             names[group] = str(choice)
             if str(choice).endswith((".yaml", ".yml")):
                 place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -85,6 +89,7 @@ class PredictorParts(TypedDict):
     method: Method
     preprocess: Preprocess
     device: str
+    refiner: Refiner | None
 
 
 def build_parts(config: DictConfig) -> PredictorParts:
@@ -95,15 +100,17 @@ def build_parts(config: DictConfig) -> PredictorParts:
         FileNotFoundError: if weights are missing.
     """
     allowed = (*TRUSTED, *config.allow_targets)
-    for group in ("backbone", "method"):
-        check_targets(OmegaConf.to_container(config[group], resolve=True), allowed, group)
+    for group in ("backbone", "method", "postprocess"):
+        if config[group] is not None:
+            check_targets(OmegaConf.to_container(config[group], resolve=True), allowed, group)
     # The method first: its mistakes cost nothing, the backbone's weights may take a minute.
-    method = build(config.method)
+    method, refiner = build(config.method), None if config.postprocess is None else build(config.postprocess)
     return PredictorParts(
         backbone=build(config.backbone),
         method=method,
         preprocess=Preprocess(**OmegaConf.to_container(config.preprocess)),  # type: ignore[arg-type]
         device=config.runtime.device,
+        refiner=refiner,
     )
 
 
@@ -146,6 +153,11 @@ def choices() -> dict[str, str]:
     if not HydraConfig.initialized():
         return {}
     return {group: str(name) for group, name in HydraConfig.get().runtime.choices.items() if name and "/" not in group}
+
+
+def given_settings() -> list[str]:
+    """The settings of the command line as they were typed; empty outside of Hydra."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def build(node: Any) -> Any:

@@ -15,11 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eigenseg.config import build_dataset, build_metric, choices, job_folder, plain
+from eigenseg.config import build_dataset, build_metric, choices, given_settings, job_folder, plain
 from eigenseg.data.accumulate import Metric
 from eigenseg.data.datasets import Dataset
 from eigenseg.data.files import make_folder, write_json
-from eigenseg.data.predictions import check_missing, open_predictions
+from eigenseg.data.predictions import Predictions, VideoPredictions, check_missing, open_predictions
 from eigenseg.data.predictions.base import check_overlap
 from eigenseg.data.scoring import check_kind, check_processes, score_dataset
 from eigenseg.extract import dataset_pictures, limit_threads, predict_into, progress_bar, report_failures, versions
@@ -60,7 +60,7 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     lacking = check_overlap(predictions, dataset, indices)
     with progress_bar("scoring", len(indices)) as advance:
         scored = score_dataset(dataset, predictions, metric, indices, settings["runtime"]["processes"], advance)
-    notes = _notes(len(indices), len(dataset.items), lacking, failures)
+    notes = [*_notes(len(indices), len(dataset.items), lacking, failures), *_doubts(predictions, dataset, indices, missing)]
     if all(values[scored.item_score] is None for values in scored.item_scores().values()):
         notes.append("no item has an object in its truth, so there is nothing to score; are these the right annotations?")
     result = _describe(settings, dataset, scored, len(indices), notes)
@@ -89,20 +89,21 @@ def _describe(
     settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count: int, notes: list[str]
 ) -> dict[str, Any]:
     names = choices()
-    chosen = [f"{group}={names[group]}" for group in ("method", "backbone", "solver") if group in names]
+    chosen = [f"{group}={names[group]}" for group in ("method", "backbone", "solver", "postprocess") if group in names]
     source = f"predictions {settings['predictions']}" if settings["predictions"] else "computed: " + ", ".join(chosen)
     return {
         "dataset": dataset.title,
-        "scored": f"{count} {'videos' if dataset.kind == 'video' else 'images'}",
+        "scored": f"{count} {'video' if dataset.kind == 'video' else 'image'}{'s' * (count != 1)}",
         "protocol": metric.protocol,
         "tag": metric.tag,
         "source": source,
         "main": metric.main,
         "item_score": metric.item_score,
         "metrics": metric.compute(),
-        "paper": _paper(settings["expected"], names.get("backbone")),
+        "paper": _paper(settings["expected"], names),
         "notes": notes,
         "choices": names,
+        "overrides": given_settings(),
         "config": dict(settings),
         "versions": versions(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,12 +111,18 @@ def _describe(
     }
 
 
-def _paper(expected: Mapping[str, Any] | None, backbone: str | None) -> dict[str, Any] | None:
+def _paper(expected: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, Any] | None:
     """The published numbers of this backbone, where the experiment carries them."""
+    method, backbone = names.get("method"), names.get("backbone")
     if not expected or backbone not in expected.get("values", {}):
         return None
     values = expected["values"][backbone]
-    return {"values": dict(values), "source": expected["source"], "verified": bool(expected.get("verified", False))}
+    return {
+        "values": dict(values),
+        "method": f"{method} with {backbone}",
+        "source": expected["source"],
+        "verified": bool(expected.get("verified", False)),
+    }
 
 
 def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
@@ -126,6 +133,18 @@ def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
         notes.append(f"{failures} pictures could not be processed and count as nothing found")
     elif lacking:
         notes.append(f"{lacking} of {scored} items have no prediction and count as nothing found")
+    return notes
+
+
+def _doubts(predictions: Predictions, dataset: Dataset, indices: Sequence[int], missing: str) -> list[str]:
+    """What a person might not expect: predictions that are nobody's, frames that count as empty."""
+    notes, strangers = [], predictions.unknown(dataset.items)
+    if strangers:
+        notes.append(f"{len(strangers)} predictions belong to no item and were left out, such as {strangers[0]}")
+    if missing == "empty" and isinstance(predictions, VideoPredictions):
+        absent = sum(len(predictions.absent_frames(dataset.truth(i))) for i in indices)
+        if absent:
+            notes.append(f"{absent} frames have no prediction and count as nothing found")
     return notes
 
 
@@ -149,7 +168,9 @@ def _print(result: Mapping[str, Any], root: Path, report: bool) -> None:
     console = Console(soft_wrap=True)
     console.print(table)
     if paper:
-        console.print(f"paper: {paper['source']}" + ("" if paper["verified"] else " (remembered, not verified)"))
+        console.print(
+            f"paper: {paper['method']}, {paper['source']}" + ("" if paper["verified"] else " (remembered, not verified)")
+        )
     for note in result["notes"]:
         console.print(f"note: {note}")
     console.print(f"{root / 'metrics.json'}" + (f", look at {root / 'report.html'}" if report else ""))

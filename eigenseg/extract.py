@@ -167,7 +167,7 @@ def _report(summary: Summary, folder: ResultFolder, sources: list[ImageSource], 
 
 def _describe_run(settings: dict[str, Any], predictor: Predictor, origin: Any, pictures: dict[str, bool]) -> dict[str, Any]:
     """What ``run.json`` says; ``identity`` holds everything that decides what is in the folder."""
-    identity = {name: settings[name] for name in ("backbone", "method")}
+    identity = {name: settings[name] for name in ("backbone", "method", "postprocess")}
     identity["preprocess"] = vars(predictor.preprocess)
     identity["weights"] = predictor.backbone.describe()["weights"]
     identity["input"] = origin

@@ -16,6 +16,8 @@ from eigenseg.data.images import ImageArray, ImageLike
 from eigenseg.data.preprocess import NATIVE, grid_colours
 from eigenseg.discovery import Backbone, Method
 from eigenseg.segment.extraction import predict_sources
+from eigenseg.segment.refine.apply import refine_instances
+from eigenseg.segment.refine.base import Refiner
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +30,19 @@ class Predictor:
         method: finds objects in descriptions.
         preprocess: the user's wishes; fields left ``None`` come from the backbone, then the method, then the defaults.
         device: ``"auto"`` (CUDA if there is one, else CPU; logged), or anything ``torch.device`` knows.
+        refiner: moves the masks to the edges of the picture; None leaves them on the patches.
 
     Raises:
         ValueError: if the device is not there, or the method needs attention that the backbone does not have.
     """
 
     def __init__(
-        self, backbone: Backbone, method: Method, preprocess: Preprocess | None = None, device: str = "auto"
+        self,
+        backbone: Backbone,
+        method: Method,
+        preprocess: Preprocess | None = None,
+        device: str = "auto",
+        refiner: Refiner | None = None,
     ) -> None:
         if method.needs_attention and not backbone.has_attention:
             raise ValueError(
@@ -43,15 +51,15 @@ class Predictor:
             )
         self.device = choose_device(device)
         self.backbone = backbone.to(self.device)
-        self.method = method
+        self.method, self.refiner = method, refiner
         self.preprocess = (preprocess or Preprocess()).over(backbone.preprocess.over(method.preprocess.over(NATIVE)))
 
     @classmethod
     def from_config(
         cls,
-        method: str | os.PathLike[str] = "tokencut",
+        method: str | os.PathLike[str] | None = None,
         *,
-        backbone: str | os.PathLike[str] = "dino_vits16",
+        backbone: str | os.PathLike[str] | None = None,
         device: str = "auto",
         overrides: Sequence[str] = (),
         config_dir: str | os.PathLike[str] | None = None,
@@ -59,7 +67,8 @@ class Predictor:
         """Build a predictor from the configurations that the command line uses.
 
         Args:
-            method, backbone: a name (``"tokencut"``) or the path of a yaml.
+            method, backbone: a name (``"maskcut"``) or the path of a yaml; None: what an experiment among the overrides
+                says, else tokencut and dino_vits16.
             device: as above.
             overrides: as on the command line, such as ``["method.tau=0.3", "backbone.weights=dino.pth"]``.
             config_dir: folder with your own ``method/`` and ``backbone/`` yamls, searched besides the shipped ones.
@@ -108,7 +117,8 @@ class Predictor:
                 colours = torch.stack([grid_colours(pictures[i], geometries[i]) for i in members])
                 features = replace(features, colours=colours.to(self.device))
             results.update(zip(members, self.method(features), strict=True))
-        return [results[i] for i in range(len(pictures))]
+        found = [results[i] for i in range(len(pictures))]
+        return found if self.refiner is None else refine_instances(self.refiner, pictures, found, self.device)
 
     def stream(
         self,

@@ -49,6 +49,7 @@ class ExtractConfig:
     backbone: Any = MISSING
     method: Any = MISSING
     solver: Any = MISSING
+    postprocess: Any = None  # moves masks to the picture's edges; null leaves them as they are
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
@@ -74,6 +75,7 @@ class EvaluateConfig:
     backbone: Any = MISSING
     method: Any = MISSING
     solver: Any = MISSING
+    postprocess: Any = None  # moves masks to the picture's edges; null leaves them as they are
     dataset: Any = None
     evaluation: Any = None  # null: what the dataset's yaml names
     predictions: str | None = None  # file or folder to score; null runs the method

@@ -1,5 +1,23 @@
-"""Pixels: what refines masks, and the pipeline that writes them for many pictures."""
+"""Pixels: methods that find several objects or refine masks, and the pipeline that writes them for many pictures."""
 
+from eigenseg.segment.deep_spectral import DeepSpectralSegmentation, multi_region
+from eigenseg.segment.deep_spectral_semantics import semantic_segmentation
 from eigenseg.segment.extraction import Outcome, Summary, extract, predict_sources
+from eigenseg.segment.found import FOUND
+from eigenseg.segment.hierarchy import PartHierarchy
+from eigenseg.segment.maskcut import MaskCut, maskcut, maskcut_reference
 
-__all__ = ["Outcome", "Summary", "extract", "predict_sources"]
+__all__ = [
+    "FOUND",
+    "DeepSpectralSegmentation",
+    "MaskCut",
+    "Outcome",
+    "PartHierarchy",
+    "Summary",
+    "extract",
+    "maskcut",
+    "maskcut_reference",
+    "multi_region",
+    "predict_sources",
+    "semantic_segmentation",
+]

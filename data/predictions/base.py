@@ -22,6 +22,10 @@ class Predictions(Protocol):
         """Whether nothing was recorded for an item, not even that it holds nothing."""
         ...
 
+    def unknown(self, items: Iterable[str]) -> list[str]:
+        """Names of predictions that belong to none of these items."""
+        ...
+
     def read(self, item: str, truth: Any) -> Any:
         """The prediction of an item, as its kind of truth is scored against.
 
@@ -40,6 +44,12 @@ def stem(name: str) -> str:
     """A name without its last suffix: ``a/b.jpg`` is ``a/b``."""
     head, dot, tail = name.rpartition(".")
     return head if dot and "/" not in tail and head and not head.endswith("/") else name
+
+
+def without(names: Iterable[str], items: Iterable[str]) -> list[str]:
+    """Those of the names that are no item's, with or without suffix."""
+    known = {key for item in items for key in (item, stem(item))}
+    return [name for name in names if name not in known and stem(name) not in known]
 
 
 def check_overlap(predictions: Predictions, dataset: Dataset, indices: Iterable[int]) -> int:

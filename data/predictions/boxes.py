@@ -12,13 +12,13 @@ import numpy as np
 
 from eigenseg.data.datasets.base import ObjectTruth, as_boxes
 from eigenseg.data.detections import Detections
-from eigenseg.data.predictions.base import stem
+from eigenseg.data.predictions.base import stem, without
 
 
 class BoxPredictions:
     """One or several boxes an image, xyxy half-open in original pixels.
 
-    An entry is one box ``[x0, y0, x1, y1]``, a list of boxes, the best one first, or
+    An entry is one box ``[x0, y0, x1, y1]`` (no fifth number), a list of boxes, the best one first, or
     ``{"boxes": [...], "scores": [...], "labels": [...]}`` with the last one optional. An image that is not in the file, or
     has an empty list, has no prediction.
 
@@ -43,6 +43,10 @@ class BoxPredictions:
     def lacks(self, item: str) -> bool:
         """Whether the file does not mention an item."""
         return self._key(item) is None
+
+    def unknown(self, items: Iterable[str]) -> list[str]:
+        """Names in the file that belong to no item."""
+        return without(self._entries, items)
 
     def read(self, item: str, truth: ObjectTruth) -> Detections:
         """The boxes of an image; a list without scores gets 1, 1/2, 1/3 ..., so that its order is kept."""

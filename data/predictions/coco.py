@@ -24,8 +24,7 @@ class CocoPredictions:
     Args:
         entries: of the file.
         image_ids: number of each image, by the item's name or its file name.
-        names: of the images that were looked at, for messages.
-        looked_at: their numbers; other images have no prediction.
+        looked_at: number of each image that was looked at, by a name for messages; other images have no prediction.
         category_index: the class of each category number; other numbers become class -1.
         source: the file's name, for messages.
 
@@ -37,13 +36,12 @@ class CocoPredictions:
         self,
         entries: Iterable[Mapping[str, Any]],
         image_ids: Mapping[str, int],
-        names: Sequence[str],
-        looked_at: Iterable[int],
+        looked_at: Mapping[str, int],
         category_index: Mapping[int, int],
         source: str = "predictions",
     ) -> None:
-        self._source, self._names, self._category = source, names, category_index
-        self._image_ids, self._looked_at = image_ids, frozenset(looked_at)
+        self._source, self._category = source, category_index
+        self._image_ids, self._looked_at, self._numbers = image_ids, looked_at, frozenset(looked_at.values())
         self._by_stem = {stem(name): number for name, number in image_ids.items()}
         found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
         try:
@@ -51,6 +49,8 @@ class CocoPredictions:
                 found[entry["image_id"]].append(entry)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{source} is not in COCO's form ({type(error).__name__}: {error})") from None
+        if any(not isinstance(number, int) for number in found):
+            raise ValueError(f"{source}: image_id must be a whole number in every entry, as the data set has it")
         self._found = dict(found)
 
     @classmethod
@@ -63,8 +63,10 @@ class CocoPredictions:
         image_ids, category_index = (getattr(dataset, name, None) for name in ("image_ids", "category_index"))
         if image_ids is None:
             raise ValueError(f"{source} names images by number, and {dataset.title} has none; give boxes by name instead")
-        numbers = list(dict.fromkeys(entry["image_id"] for entry in entries if "image_id" in entry))
-        return cls(entries, image_ids, [f"image_id {i}" for i in numbers], numbers, category_index or {}, source)
+        if not all(isinstance(entry, dict) and "image_id" in entry for entry in entries):
+            raise ValueError(f"{source} is no result list: every entry needs image_id, score and bbox or segmentation")
+        looked_at = {f"image_id {entry['image_id']}": entry["image_id"] for entry in entries}
+        return cls(entries, image_ids, looked_at, category_index or {}, source)
 
     @classmethod
     def from_dataset(
@@ -84,15 +86,20 @@ class CocoPredictions:
             entries = content["annotations"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{source} is not in COCO's form ({type(error).__name__}: {error})") from None
-        return cls(entries, image_ids, list(image_ids), image_ids.values(), category_index, source)
+        return cls(entries, image_ids, image_ids, category_index, source)
 
     def names(self) -> Iterable[str]:
         """File names, or the numbers of a result list."""
-        return self._names
+        return self._looked_at
 
     def lacks(self, item: str) -> bool:
         """Whether the file's images do not mention an item, or a result list has no entry of it."""
-        return self._number(item) not in self._looked_at
+        return self._number(item) not in self._numbers
+
+    def unknown(self, items: Iterable[str]) -> list[str]:
+        """Images in the file that belong to no item."""
+        known = {self._number(item) for item in items}
+        return [name for name, number in self._looked_at.items() if number not in known]
 
     def read(self, item: str, truth: ObjectTruth) -> Detections:
         """The objects of an image, in the file's order."""
@@ -122,7 +129,9 @@ class CocoPredictions:
 
     def _boxes(self, entries: list[Mapping[str, Any]], masks: RleMasks | None) -> NDArray[np.float64]:
         if all("bbox" in entry for entry in entries):
-            boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
+            if any(len(entry["bbox"]) != 4 for entry in entries):
+                raise ValueError("a bbox must have four numbers, x, y, width and height")
+            boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64)
             boxes[:, 2:] += boxes[:, :2]
             return boxes
         if masks is None:

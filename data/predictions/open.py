@@ -21,7 +21,7 @@ class _ForegroundOf:
 
     def __init__(self, labels: LabelPredictions) -> None:
         self._labels = labels
-        self.names, self.lacks = labels.names, labels.lacks
+        self.names, self.lacks, self.unknown = labels.names, labels.lacks, labels.unknown
 
     def read(self, item: str, truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The map of an image: (H, W) uint8."""
@@ -53,6 +53,8 @@ def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Mi
     place = Path(path)
     if not place.exists():
         raise FileNotFoundError(f"predictions: no such file or folder {path}")
+    if (place / "predictions" / "instances.json").is_file():
+        place = place / "predictions"  # where an evaluation keeps what it computed
     own = place / "instances.json"
     if dataset.kind == "objects":
         if place.is_dir() and not own.is_file():

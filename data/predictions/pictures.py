@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eigenseg.data.datasets.base import VideoTruth
 from eigenseg.data.labels import read_grey_map, read_label_map
-from eigenseg.data.predictions.base import Missing, stem
+from eigenseg.data.predictions.base import Missing, stem, without
 from eigenseg.data.sources import IMAGE_SUFFIXES
 
 
@@ -51,6 +51,10 @@ class _PictureFolder:
         """Whether there is no picture for an item."""
         return self._find(item) is None
 
+    def unknown(self, items: Iterable[str]) -> list[str]:
+        """Pictures that belong to no item."""
+        return without(self._files, items)
+
     def _find(self, item: str) -> Path | None:
         return self._files.get(item) or self._files.get(stem(item))
 
@@ -85,6 +89,16 @@ class LabelPredictions(_PictureFolder):
 class VideoPredictions(_PictureFolder):
     """Label maps of frames, a folder a video: ``<video>/<frame>.png``."""
 
+    def unknown(self, items: Iterable[str]) -> list[str]:
+        """Folders that are no video's."""
+        known = set(items)
+        folders = dict.fromkeys(key.rpartition("/")[0] for key in self._files)
+        return [folder for folder in folders if folder not in known]
+
+    def absent_frames(self, truth: VideoTruth) -> list[str]:
+        """Annotated frames without a prediction."""
+        return [frame for frame in truth.frames if self._find(frame) is None]
+
     def lacks(self, item: str) -> bool:
         """Whether no frame of a video was predicted."""
         return not any(key.startswith(f"{item}/") for key in self._files)
@@ -95,7 +109,7 @@ class VideoPredictions(_PictureFolder):
         Raises:
             FileNotFoundError: if frames are missing; the message counts them.
         """
-        absent = [frame for frame in truth.frames if self._find(frame) is None]
+        absent = self.absent_frames(truth)
         if absent and self.missing == "error":
             raise FileNotFoundError(
                 f"{item}: {len(absent)} of {len(truth.frames)} frames have no prediction, the first is {absent[0]} "

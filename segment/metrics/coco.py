@@ -80,12 +80,16 @@ class CocoAP(Accumulator[_Record]):
         """Score one image.
 
         Raises:
-            ValueError: if masks are missing or have another size than the image.
+            ValueError: if masks are missing or have another size than the image, or a class is unknown that counts.
         """
+        if not self.class_agnostic and (prediction.labels < 0).any():
+            raise ValueError(
+                f"{name}: the prediction has a class that the data set does not know; mend it, or be class-agnostic"
+            )
         if self.regions != "bbox":
             for owner, masks, count in (
-                ("prediction", prediction.masks, len(prediction)),
                 ("truth", truth.masks, len(truth)),
+                ("prediction", prediction.masks, len(prediction)),
             ):
                 if masks is None and count:
                     raise ValueError(f"{name}: the {owner} has no masks; score boxes with evaluation.regions=bbox")

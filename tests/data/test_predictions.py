@@ -99,6 +99,7 @@ def test_a_packed_file_reads_like_a_plain_one(tmp_path: Path) -> None:
         ({"a.jpg": [0, 0, 1, 1], "a.png": [0, 0, 1, 1]}, "two names differ in their suffix only"),
         ("{", "cannot be read"),
         ("7", "holds neither a result list nor names"),
+        ([1, 2], "names images by number, and toy has none"),
         ([{"image_id": 1, "bbox": [0, 0, 1, 1]}], "names images by number, and toy has none"),
         ({"images": [], "annotations": [{}], "categories": []}, "not in COCO's form"),
         (
@@ -165,6 +166,28 @@ def test_a_result_list_goes_by_the_data_sets_numbers_of_images_and_classes(
     assert read.masks is None
     assert (found.lacks("a.jpg"), found.lacks("b.jpg")) == (True, False)
     assert len(found.read("a.jpg", dataset.truth(0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ([1, 2], "is no result list: every entry needs image_id"),
+        ([{"score": 1}], "is no result list: every entry needs image_id"),
+        ([{"image_id": "7", "bbox": [0, 0, 1, 1]}], "image_id must be a whole number"),
+    ],
+)
+def test_lists_that_are_no_results_are_refused_by_name(
+    write: Callable[..., Path], tmp_path: Path, results: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"predictions.json.*{message}"):
+        open_predictions(write(results), coco(tmp_path))
+
+
+def test_a_box_of_three_numbers_is_named(write: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = coco(tmp_path)
+    found = open_predictions(write([{"image_id": 9, "category_id": 3, "bbox": [3, 2, 4]}]), dataset)
+    with pytest.raises(ValueError, match=r"b.jpg: a bbox must have four numbers"):
+        found.read("b.jpg", dataset.truth(1))
 
 
 def test_masks_without_boxes_get_tight_ones(write: Callable[..., Path], tmp_path: Path) -> None:
@@ -284,3 +307,14 @@ def test_names_that_never_meet_are_an_error_and_no_prediction_at_all_is_none(wri
     assert check_overlap(open_predictions(write({}), Toy("objects")), Toy("objects"), [0, 1]) == 2
     half = open_predictions(write({"x.jpg": [0, 0, 1, 1], "2.jpg": []}), Toy("objects"))
     assert check_overlap(half, Toy("objects"), [0, 1]) == 1
+    assert half.unknown(Toy.items) == ["x.jpg"]
+
+
+def test_what_belongs_to_no_item_is_listed_by_every_reader(write: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = coco(tmp_path)
+    results = open_predictions(write([{"image_id": i, "bbox": [0, 0, 1, 1]} for i in (9, 11)]), dataset)
+    assert results.unknown(dataset.items) == ["image_id 11"]
+    for name in ("a/1.png", "b.png", "v/0.png"):
+        save(tmp_path / "maps" / name, np.zeros((8, 10), dtype=np.uint8))
+    assert open_predictions(tmp_path / "maps", Toy("saliency")).unknown(Toy.items) == ["b", "v/0"]
+    assert VideoPredictions(tmp_path / "maps").unknown(["a", "v"]) == [""]

@@ -22,7 +22,7 @@ def write(folder: Path, corloc: float | None, **settings: Any) -> None:
         "dataset": "toy",
         "protocol": "CorLoc",
         "tag": "all",
-        "main": "corloc",
+        "main": settings.get("main", "corloc"),
         "metrics": {"corloc": corloc, "mae": 1 - (corloc or 0)},
         "choices": {"backbone": settings.get("backbone", "dino"), "method": "tokencut", "hydra/launcher": "basic"},
         "config": {**config, "output": {"dir": str(folder)}, "runtime": {"threads": len(folder.name)}},
@@ -50,6 +50,21 @@ def test_the_table_has_varied_settings_and_all_measures_best_first(
     out = capsys.readouterr().out
     assert "3 runs, best corloc first" in out
     assert out.index("0.8000") < out.index("0.5000")
+
+
+def test_runs_that_no_setting_tells_apart_are_told_apart_by_folder_and_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "first", 0.5)
+    write(tmp_path / "second", 0.4)
+    path = tmp_path / "second" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "notes": ["the first 6 of 80 items only"]}))
+    run_collect([str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "first" in out
+    assert "second" in out
+    assert "the first 6 of 80 items only" in " ".join(out.split())
+    assert rows(tmp_path / "collected.csv")[1]["notes"] == "the first 6 of 80 items only"
 
 
 def test_lower_can_be_better(tmp_path: Path) -> None:
@@ -96,6 +111,7 @@ def test_the_plot_shows_every_run(tmp_path: Path, varied: dict[str, tuple[Any, .
         (["void"], "collect: no metrics.json below void"),
         (["foreign"], "foreign/metrics.json was not written by eigenseg evaluate"),
         (["good", "--metric", "speed"], "--metric speed is in no result; known: corloc, mae"),
+        (["good", "other"], "the results quote different measures (AP, corloc); collect them apart, or give --metric"),
     ],
 )
 def test_wrong_folders_give_one_sentence(
@@ -110,6 +126,7 @@ def test_wrong_folders_give_one_sentence(
     Path("foreign").mkdir()
     Path("foreign", "metrics.json").write_text('{"accuracy": 1}')
     write(Path("good", "a"), 0.5)
+    write(Path("other", "a"), 0.5, main="AP")
     assert main(["collect", *arguments]) == 2
     assert f"error: {message}" in capsys.readouterr().err
 

@@ -19,6 +19,7 @@ from eigenseg import Predictor, TokenCut
 from eigenseg.config import build, build_dataset, build_metric, build_parts, compose
 from eigenseg.discovery import ColorTexture, ViTBackbone
 from eigenseg.discovery.spectral import solve_ncut, solve_ncut_arpack, solve_ncut_dense, solve_ncut_lobpcg
+from eigenseg.segment.refine import BilateralSolver, DenseCRF
 from eigenseg.video.metrics import SlotScores
 
 SOLVERS = {"krylov": solve_ncut, "dense": solve_ncut_dense, "arpack": solve_ncut_arpack, "lobpcg": solve_ncut_lobpcg}
@@ -47,7 +48,7 @@ def shipped(group: str) -> list[str]:
 
 def test_no_yaml_is_outside_the_groups_that_are_tested_here() -> None:
     found = {str(path.relative_to(CONFIGS).parent) for path in CONFIGS.rglob("*.yaml")}
-    assert found == {".", "backbone", "method", "solver", "dataset", "evaluation", "experiment", "output"}
+    assert found == {".", "backbone", "method", "solver", "dataset", "evaluation", "experiment", "output", "postprocess"}
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"extract", "evaluate"}
 
 
@@ -86,19 +87,45 @@ def test_every_solver_reaches_the_method(solver: str) -> None:
 
 @pytest.mark.parametrize("experiment", shipped("experiment"))
 @pytest.mark.parametrize("command", ["extract", "evaluate"])
-def test_every_experiment_carries_published_numbers_and_is_built(experiment: str, command: str) -> None:
+def test_every_experiment_carries_numbers_of_its_measures_and_is_built(experiment: str, command: str) -> None:
     overrides = [f"experiment={experiment}", "backbone.weights=random", "+backbone.model_args.depth=1"]
+    # A trained head is the user's; a random one stands for it here.
+    overrides += ["method.head=random"] if experiment.startswith("found_") else []
     config = compose(overrides=overrides, command=command)
     parts, metric = build_parts(config), build_metric(config)
-    assert isinstance(parts["method"], TokenCut)
-    assert (parts["method"].tau, parts["method"].eps) == (0.2, 1e-5)
-    name = experiment.split("_", maxsplit=1)[1]
-    assert parts["preprocess"].mode == ("round" if name in SALIENCY else "pad")
+    assert f"{type(parts['method']).__module__}.{type(parts['method']).__name__}".endswith(
+        config.method._target_.rpartition(".")[2]
+    )
+    assert parts["preprocess"].mode == config.preprocess.mode is not None
     expected = config.expected["values"]
-    assert {backbone: dict(values) for backbone, values in expected.items()} == PUBLISHED[name]
     assert set(expected) <= set(shipped("backbone"))
     assert all(set(values) <= set(metric.compute()) for values in expected.values())
+    in_percent = metric.main == "corloc"
+    assert all((value > 1) == in_percent for values in expected.values() for value in values.values())
     assert OmegaConf.is_missing(config.dataset, "root")
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_tokencuts_experiments_carry_its_published_numbers(name: str) -> None:
+    config = compose(overrides=[f"experiment=tokencut_{name}"])
+    values = config.expected["values"].items()
+    assert {backbone: dict(numbers) for backbone, numbers in values} == PUBLISHED[name]
+    assert (config.method.tau, config.method.eps, config.backbone.architecture) == (0.2, 1e-5, "vit_small_patch16_224.dino")
+
+
+def test_an_experiments_method_stands_unless_another_is_asked_for() -> None:
+    overrides = ["experiment=lost_voc07"]
+    assert compose(overrides=overrides).method._target_.endswith("LOST")
+    assert compose("tokencut", overrides=overrides).method._target_.endswith("TokenCut")
+
+
+@pytest.mark.parametrize("postprocess", shipped("postprocess"))
+def test_every_postprocess_is_built_and_reaches_the_predictor(postprocess: str) -> None:
+    predictor = Predictor.from_config(
+        "tokencut", backbone="color_texture", device="cpu", overrides=[f"postprocess={postprocess}"]
+    )
+    assert isinstance(predictor.refiner, (BilateralSolver, DenseCRF))
+    assert predictor.refiner.min_iou == compose(overrides=[f"postprocess={postprocess}"]).postprocess.min_iou
 
 
 @pytest.mark.parametrize("output", shipped("output"))

@@ -115,6 +115,36 @@ def test_the_folder_of_an_extract_run_can_be_scored(run: Run, discs: Path, tmp_p
     assert result(tmp_path / "read")["source"] == "predictions masks"
 
 
+def test_the_folder_of_an_earlier_evaluation_can_be_scored_again(run: Run, discs: Path, tmp_path: Path) -> None:
+    run(*saliency(discs), *SMALL)
+    assert run(*saliency(discs), "predictions=out", "output.dir=again")[0] == 0
+    assert result(tmp_path / "again")["metrics"] == result(tmp_path / "out")["metrics"]
+
+
+def test_predictions_of_nobody_are_counted_and_named(run: Run, discs: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text(json.dumps({"0.jpg": [20, 25, 60, 65], "zzz.jpg": [0, 0, 1, 1]}))
+    _, out, _ = run("dataset=voc2007", f"dataset.root={discs}", "predictions=boxes.json", "output.dir=out")
+    assert "note: 1 predictions belong to no item and were left out, such as zzz.jpg" in out
+    assert "note: 3 of 4 items have no prediction and count as nothing found" in out
+
+
+def test_frames_that_count_as_empty_are_counted(run: Run, tmp_path: Path) -> None:
+    for folder in ("DAVIS/Annotations/480p/v", "results/v"):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(4):
+            if folder != "results/v" or i < 3:
+                Image.fromarray(np.ones((6, 8), dtype=np.uint8)).save(tmp_path / folder / f"{i:05d}.png")
+    (tmp_path / "DAVIS" / "ImageSets" / "2016").mkdir(parents=True)
+    (tmp_path / "DAVIS" / "ImageSets" / "2016" / "val.txt").write_text("v\n")
+    arguments = ["dataset=davis2016", "dataset.root=DAVIS", "predictions=results", "output.dir=out"]
+    assert "1 of 4 frames have no prediction, the first is v/00003.jpg" in run(*arguments)[2]
+    code, out, _ = run(*arguments, "missing=empty")
+    assert code == 0
+    assert "DAVIS 2016 val, 1 video\n" in out
+    assert "note: 1 frames have no prediction and count as nothing found" in out
+    assert result(tmp_path / "out")["metrics"]["J_mean"] == 0.75
+
+
 def test_numbers_of_items_average_to_the_number_of_the_set(run: Run, discs: Path, tmp_path: Path) -> None:
     run(*saliency(discs), *SMALL)
     written = result(tmp_path / "out")
@@ -154,7 +184,7 @@ def test_a_papers_number_stands_beside_ours(run: Run, discs: Path, tmp_path: Pat
     code, out, _ = run(*arguments)
     assert code == 0
     assert re.search(r"corloc\s+│ all objects │ 75\.0000 │\s+68\.8", out)
-    assert "paper: the authors' repository, YangtaoWANG95/TokenCut" in out
+    assert "paper: tokencut with dino_vits16, the authors' repository, YangtaoWANG95/TokenCut" in out
     assert "note: 1 of 4 items have no prediction and count as nothing found" in out
     page = (tmp_path / "out" / "report.html").read_text()
     assert "68.8" in page

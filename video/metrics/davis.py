@@ -155,7 +155,7 @@ class DavisScore(Accumulator[VideoScores]):
             "davis2016": "one foreground, sequence average",
             "semi_supervised": "numbers as given, without first and last frame, object average",
             "unsupervised": "official, matched once a video, at most 20 proposals, object average",
-            "oracle_per_frame": "matched anew in every frame, identity not scored: an upper bound",
+            "oracle_per_frame": "matched anew in every frame, identity not scored: an upper bound of J&F",
         }[self.mode]
         return f"DAVIS {self.mode}: {rules}"
 

@@ -156,3 +156,11 @@ def test_boxes_alone_are_no_masks(owner: str) -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CocoAP(**options)
+
+
+def test_an_unknown_class_is_refused_where_classes_count() -> None:
+    truth = ObjectTruth(np.array([[0.0, 0, 4, 4]]))
+    unknown = Detections(np.array([[0.0, 0, 4, 4]]), np.ones(1), np.array([-1]))
+    CocoAP("bbox").update("a", unknown, truth)
+    with pytest.raises(ValueError, match="a: the prediction has a class that the data set does not know"):
+        CocoAP("bbox", class_agnostic=False).update("a", unknown, truth)

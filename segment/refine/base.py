@@ -1,0 +1,172 @@
+"""What a refiner is: pictures and their masks in, soft maps and masks on the pixels' own edges out.
+
+A method takes any refiner and hands it what it found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from eigenseg.segment.refine.cleanup import mask_iou
+
+_PIXELS_AT_ONCE = 2**20  # the CRF's lattice takes about 1.1 GB for them, the bilateral grid 0.15 GB
+
+
+@dataclass(frozen=True)
+class Refined:
+    """One picture's masks after refinement.
+
+    Args:
+        soft: (n, H, W) floating, how much of the object a pixel is, about 0 to 1.
+        masks: (n, H, W) bool.
+        agreement: (n,) float64, IoU of every mask before and after; 1 where both are empty.
+        accepted: (n,) bool, whether they agree well enough. What becomes of the others is the method's decision: MaskCut
+            drops them, FOUND keeps the mask it had.
+        details: more numbers of the refiner, each (n, ...).
+    """
+
+    soft: Tensor
+    masks: Tensor
+    agreement: Tensor
+    accepted: Tensor
+    details: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Refiner(Protocol):
+    """Moves masks to the edges of the picture."""
+
+    def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
+        """Refine the masks of several pictures.
+
+        Args:
+            images: a list of (H, W, 3) uint8 RGB of any sizes, or one (B, H, W, 3) tensor.
+            masks: for every image (n, H, W), bool or floating in [0, 1], on the image's device; n may be 0 and may differ.
+
+        Returns:
+            One ``Refined`` an image, on the images' device.
+        """
+        ...
+
+
+def hard(masks: Tensor) -> Tensor:
+    """Bool masks as they are, soft ones above 1/2."""
+    return masks if masks.dtype == torch.bool else masks > 0.5
+
+
+def compare(
+    soft: Tensor, masks: Tensor, before: Tensor, min_iou: float = 0.0, details: Mapping[str, Tensor] | None = None
+) -> Refined:
+    """A result and its agreement with the masks it was made from; it is accepted from ``min_iou`` on."""
+    agreement = mask_iou(hard(before), masks)
+    return Refined(soft, masks, agreement, agreement >= min_iou, details or {})
+
+
+def check_images(images: Sequence[Tensor]) -> None:
+    """Refuse what is no picture.
+
+    Raises:
+        TypeError: if an image is no tensor or not uint8.
+        ValueError: if a shape is not (H, W, 3), an image is empty, or devices differ.
+    """
+    for i, image in enumerate(images):
+        if (kind := _kind(image)) != torch.uint8:
+            raise TypeError(f"images[{i}] must be a tensor of uint8, got {kind}; torch.from_numpy makes one of an array")
+        if image.ndim != 3 or image.shape[2] != 3 or not image.numel():
+            raise ValueError(f"images[{i}] must be (H, W, 3) with H, W > 0, got shape {tuple(image.shape)}")
+        if image.device != images[0].device:
+            raise ValueError(f"images[{i}] is on {image.device}, images[0] on {images[0].device}; bring all to one device")
+
+
+def check_maps(images: Sequence[Tensor], maps: Sequence[Tensor], name: str, dims: str = "n") -> None:
+    """Refuse maps that do not fit their images; ``dims`` names the axes before (H, W).
+
+    Raises:
+        TypeError: if a map is no tensor, or neither bool nor floating.
+        ValueError: if counts, shapes or devices do not fit, or a value is not finite.
+    """
+    if len(images) != len(maps):
+        raise ValueError(f"{name} must hold one entry an image, got {len(maps)} for {len(images)} images")
+    for i, (image, given) in enumerate(zip(images, maps, strict=True)):
+        kind = _kind(given)
+        if isinstance(kind, str) or not (kind == torch.bool or kind.is_floating_point):
+            raise TypeError(f"{name}[{i}] must be a bool or floating tensor, got {kind}")
+        if given.ndim != 2 + dims.count(",") + 1 or given.shape[-2:] != image.shape[:2]:
+            wanted = f"({dims}, {image.shape[0]}, {image.shape[1]})"
+            raise ValueError(f"{name}[{i}] must be {wanted} as its image is, got shape {tuple(given.shape)}")
+        if given.device != image.device:
+            raise ValueError(f"{name}[{i}] is on {given.device}, its image on {image.device}; bring both to one device")
+        if not torch.isfinite(given).all():
+            raise ValueError(f"{name}[{i}] holds values that are not finite")
+
+
+def _kind(value: object) -> torch.dtype | str:
+    return value.dtype if isinstance(value, Tensor) else type(value).__name__
+
+
+def check_masks(images: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+    """Refuse masks that do not fit their images or leave [0, 1].
+
+    Raises:
+        TypeError, ValueError: as ``check_maps``; also if a value lies outside [0, 1].
+    """
+    check_maps(images, masks, "masks")
+    for i, mask in enumerate(masks):
+        if mask.numel() and not (mask.min() >= 0 and mask.max() <= 1):
+            raise ValueError(f"masks[{i}] must lie in [0, 1], got {float(mask.min()):g} to {float(mask.max()):g}")
+
+
+def check_positive(**values: float) -> None:
+    """Refuse numbers that are not positive and finite.
+
+    Raises:
+        ValueError: naming the first one.
+    """
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a positive number, got {value}")
+
+
+def chunks(images: Sequence[Tensor]) -> Iterator[slice]:
+    """Runs of consecutive images that are worked on at once; a larger image comes alone."""
+    start, pixels = 0, 0
+    for i, image in enumerate(images):
+        size = image.shape[0] * image.shape[1]
+        if i > start and pixels + size > _PIXELS_AT_ONCE:
+            yield slice(start, i)
+            start, pixels = i, 0
+        pixels += size
+    if len(images):
+        yield slice(start, len(images))
+
+
+def as_columns(maps: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Maps of several images as one table of pixels.
+
+    Args:
+        maps: per image (n, ..., H, W); n may differ, the axes in between may not.
+
+    Returns:
+        (pixels of all images, max n, ...), 0 where an image has fewer maps than another.
+    """
+    width = max([1, *map(len, maps)])
+    rows = []
+    for given in maps:
+        flat = given.to(dtype).flatten(-2).movedim(-1, 0)  # (HW, n, ...)
+        padded = flat.new_zeros(flat.shape[0], width, *flat.shape[2:])
+        padded[:, : flat.shape[1]] = flat
+        rows.append(padded)
+    return torch.cat(rows)
+
+
+def from_columns(table: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The way back: per image (n, ..., H, W), contiguous."""
+    pixels = [given.shape[-2] * given.shape[-1] for given in like]
+    return [
+        rows[:, : len(given)].movedim(0, -1).reshape(given.shape).contiguous()
+        for rows, given in zip(torch.split(table, pixels), like, strict=True)
+    ]

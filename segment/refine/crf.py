@@ -1,0 +1,248 @@
+"""Dense CRF: every pixel tied to every other by colour and place (Kraehenbuehl and Koltun, NIPS 2011).
+
+Data flow: masks -> energies -> two kernels over the pixels -> mean field -> marginals -> masks.
+
+The Gaussian term is exact; the bilateral term is filtered on the permutohedral lattice, as published. Mean field with
+strong weights tips over in single pixels, so small differences of kernels show there and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from eigenseg.segment.refine.base import (
+    Refined,
+    as_columns,
+    check_images,
+    check_maps,
+    check_masks,
+    check_positive,
+    chunks,
+    compare,
+    from_columns,
+)
+from eigenseg.segment.refine.cleanup import fill_holes
+from eigenseg.segment.refine.gaussian import GaussianKernel
+from eigenseg.segment.refine.lattice import PermutohedralLattice
+from eigenseg.segment.refine.meanfield import Kernel, Term, mean_field, normalized
+
+Unary = Literal["softmax", "probability"]
+Compat = Literal["reference"] | None
+
+
+@dataclass(frozen=True)
+class CRFParameters:
+    """Weights and widths of the two terms, and how a mask becomes energies.
+
+    Args:
+        gaussian_weight, gaussian_sxy: of exp(-|p_i - p_j|^2 / (2 sxy^2)), pixels. A weight of 0 leaves a term out.
+        bilateral_weight, bilateral_sxy, bilateral_srgb: of the kernel that also has colour, in levels of 0 to 255.
+        iterations: of mean field.
+        unary: ``"softmax"``: the probabilities of (background, object) are softmax(1 - m, m), 0.731 and 0.269 for a hard
+            mask; ``"probability"``: they are (1 - m, m).
+        floor: probabilities are kept in [floor, 1 - floor], each label by itself, before their logarithm is taken.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    gaussian_weight: float = 7.0
+    gaussian_sxy: float = 3.0
+    bilateral_weight: float = 10.0
+    bilateral_sxy: float = 50.0
+    bilateral_srgb: float = 5.0
+    iterations: int = 10
+    unary: Unary = "softmax"
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("gaussian_weight", "bilateral_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be 0 or a positive number, got {getattr(self, name)}")
+        check_positive(gaussian_sxy=self.gaussian_sxy, bilateral_sxy=self.bilateral_sxy, bilateral_srgb=self.bilateral_srgb)
+        if self.iterations < 0:
+            raise ValueError(f"iterations must be 0 or more, got {self.iterations}")
+        if self.unary not in ("softmax", "probability"):
+            raise ValueError(f"unary must be 'softmax' or 'probability', got {self.unary!r}")
+        if not 0 < self.floor < 0.5:
+            raise ValueError(f"floor must be in (0, 0.5), got {self.floor}; a probability of 0 would be an infinite energy")
+
+
+MASKCUT = CRFParameters()
+DEEP_SPECTRAL = CRFParameters(3.0, 3.0, 10.0, 80.0, 13.0, iterations=5, unary="probability")
+
+
+def mask_energies(masks: Tensor, unary: Unary = "softmax", floor: float = 0.01) -> Tensor:
+    """Energies -log p of the labels background and object.
+
+    Args:
+        masks: (n, H, W), bool or floating in [0, 1].
+        unary, floor: as in ``CRFParameters``.
+
+    Returns:
+        (n, 2, H, W), float32, or float64 for float64 masks.
+    """
+    given = masks if masks.dtype == torch.float64 else masks.float()
+    shares = torch.stack([1 - given, given], dim=1)
+    if unary == "softmax":
+        return -torch.log_softmax(shares, dim=1)
+    return -shares.clamp(floor, 1 - floor).log()
+
+
+def dense_crf(
+    images: Sequence[Tensor], unary: Sequence[Tensor], parameters: CRFParameters = MASKCUT, compat: Compat = None
+) -> list[Tensor]:
+    """Marginals of a dense CRF with Potts weights.
+
+    Q <- softmax(-U + sum_m w_m K_m Q) from Q = softmax(-U), with K_ij = exp(-|f_i - f_j|^2 / 2), i = j included, divided by
+    the square roots of its row and column sums; f = (x, y) / sxy, for the bilateral kernel also RGB / srgb.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, any sizes, or one (B, H, W, 3) tensor.
+        unary: for every image (n, L, H, W) floating, energies of L >= 2 labels in n problems on that image; n may differ.
+        parameters: see there; ``unary`` and ``floor`` are not used.
+        compat: ``"reference"`` filters the Gaussian term on the lattice too, as the published code does.
+
+    Returns:
+        Per image (n, L, H, W), float32, or float64 if all energies are.
+
+    Raises:
+        TypeError: if an image is not uint8 or energies are not floating.
+        ValueError: if shapes or devices do not fit, or a value is not finite.
+    """
+    check_images(images)
+    check_maps(images, unary, "unary", "n, L")
+    check_compat(compat)
+    labels = {energies.shape[1] for energies in unary}
+    if len(labels) > 1 or min(labels, default=2) < 2:
+        raise ValueError(f"unary must have the same number of labels for all images, at least 2, got {sorted(labels)}")
+    dtype = torch.float64 if all(energies.dtype == torch.float64 for energies in unary) else torch.float32
+    results: list[Tensor] = []
+    for part in chunks(images):
+        table = as_columns(unary[part], dtype)  # (P, n, L)
+        terms = pairwise_terms(images[part], table[:, :, 0], parameters, compat)
+        results += from_columns(mean_field(table, terms, parameters.iterations), unary[part])
+    return results
+
+
+def pairwise_terms(images: Sequence[Tensor], like: Tensor, parameters: CRFParameters, compat: Compat = None) -> list[Term]:
+    """The terms with a weight, over the pixels of all images.
+
+    Args:
+        images: (H, W, 3) uint8 each.
+        like: any table (P, C), for type and device.
+        parameters, compat: as in ``dense_crf``.
+    """
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    places = torch.cat([_places(height, width, like.device) for height, width in sizes])
+    counts = torch.tensor([height * width for height, width in sizes], device=like.device)
+    groups = torch.arange(len(sizes), device=like.device).repeat_interleave(counts)
+
+    def on_lattice(features: Tensor) -> Kernel:
+        return normalized(PermutohedralLattice(features, groups).filter, like)
+
+    terms = []
+    if parameters.gaussian_weight:
+        sigma = parameters.gaussian_sxy
+        terms.append(
+            Term(parameters.gaussian_weight, on_lattice(places / sigma) if compat else GaussianKernel(sizes, sigma))
+        )
+    if parameters.bilateral_weight:
+        colours = torch.cat([image.reshape(-1, 3) for image in images]).double()
+        features = torch.cat([places / parameters.bilateral_sxy, colours / parameters.bilateral_srgb], dim=1)
+        terms.append(Term(parameters.bilateral_weight, on_lattice(features)))
+    return terms
+
+
+def check_compat(compat: str | None) -> None:
+    """Refuse an unknown ``compat``.
+
+    Raises:
+        ValueError: if it is neither None nor "reference".
+    """
+    if compat not in (None, "reference"):
+        raise ValueError(f"compat must be null or 'reference', got {compat!r}")
+
+
+def _places(height: int, width: int, device: torch.device) -> Tensor:
+    """(H W, 2) float64: x and y of every pixel."""
+    rows, columns = (torch.arange(side, device=device, dtype=torch.float64) for side in (height, width))
+    return torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1).reshape(-1, 2)
+
+
+def refine_crf(
+    images: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    parameters: CRFParameters = MASKCUT,
+    holes: bool = True,
+    min_iou: float = 0.5,
+    compat: Compat = None,
+) -> list[Refined]:
+    """Masks through the CRF: object where its marginal is the larger one, then MaskCut's rule.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, any sizes, or one (B, H, W, 3) tensor.
+        masks: for every image (n, H, W), bool or floating in [0, 1]; n may differ.
+        parameters, compat: as in ``dense_crf``.
+        holes: fill the holes of each mask afterwards.
+        min_iou: least IoU of a mask with the one before, for ``accepted``; MaskCut drops a mask below 0.5.
+
+    Raises:
+        TypeError, ValueError: as ``dense_crf``; also if a mask leaves [0, 1] or ``min_iou`` does.
+    """
+    check_images(images)
+    check_masks(images, masks)
+    if not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou must be in [0, 1], got {min_iou}")
+    energies = [mask_energies(mask, parameters.unary, parameters.floor) for mask in masks]
+    results = []
+    for marginals, before in zip(dense_crf(images, energies, parameters, compat), masks, strict=True):
+        refined = marginals[:, 1] > marginals[:, 0]
+        if holes:
+            refined = fill_holes(refined)
+        results.append(compare(marginals[:, 1], refined, before, min_iou))
+    return results
+
+
+class DenseCRF:
+    """The dense CRF as a refiner. The defaults are MaskCut's; ``configs/postprocess/crf_deep_spectral.yaml`` has the other set.
+
+    Args:
+        gaussian_weight, gaussian_sxy, bilateral_weight, bilateral_sxy, bilateral_srgb, iterations, unary, floor: as in
+            ``CRFParameters``.
+        holes, min_iou, compat: as in ``refine_crf``.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        gaussian_weight: float = 7.0,
+        gaussian_sxy: float = 3.0,
+        bilateral_weight: float = 10.0,
+        bilateral_sxy: float = 50.0,
+        bilateral_srgb: float = 5.0,
+        iterations: int = 10,
+        unary: Unary = "softmax",
+        floor: float = 0.01,
+        holes: bool = True,
+        min_iou: float = 0.5,
+        compat: Compat = None,
+    ) -> None:
+        self.parameters = CRFParameters(
+            gaussian_weight, gaussian_sxy, bilateral_weight, bilateral_sxy, bilateral_srgb, iterations, unary, floor
+        )
+        check_compat(compat)
+        if not 0 <= min_iou <= 1:
+            raise ValueError(f"min_iou must be in [0, 1], got {min_iou}")
+        self.holes, self.min_iou, self.compat = holes, min_iou, compat
+
+    def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
+        """As ``Refiner`` says."""
+        return refine_crf(images, masks, self.parameters, self.holes, self.min_iou, self.compat)

@@ -1,0 +1,89 @@
+"""The bilateral grid: pixels of one colour and place share a cell (Barron and Poole, ECCV 2016, section 2).
+
+A cell is a box in (x, y, Y, U, V); only occupied ones exist. ``splat`` adds pixels up in their cells, ``slice`` hands a
+cell's value back to its pixels, ``blur`` mixes cells with their neighbours along the five axes. Images of a batch never
+mix: the image's number is a sixth coordinate along which nothing is blurred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from eigenseg.segment.refine.cells import occupied_cells
+
+AXES = 5
+# JPEG's full-range YUV. Greys lie exactly on a border of cells (U = V = 128), so rounding decides where they go: the
+# products are added from left to right in separate float64 steps, as the published numbers want it and every device does.
+_YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_OFFSET = (0.0, 128.0, 128.0)
+# The published hash writes coordinates with 255 digits, and the neighbour of 254 is 0 of the next row there.
+_PUBLISHED_LAST = 253
+
+
+class BilateralGrid:
+    """Occupied cells of a batch of images, ordered by image, V, U, Y, y, x (x fastest).
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, any sizes, one device.
+        sigma_spatial: side of a cell in pixels.
+        sigma_luma, sigma_chroma: side of a cell in levels of Y, and of U and V, of 256.
+
+    Raises:
+        ValueError: if the grid is too fine to be numbered.
+    """
+
+    def __init__(self, images: Sequence[Tensor], sigma_spatial: float, sigma_luma: float, sigma_chroma: float) -> None:
+        points = torch.cat(
+            [_coordinates(image, i, (sigma_spatial, sigma_luma, sigma_chroma)) for i, image in enumerate(images)]
+        )
+        self._cells = occupied_cells(points, reach=1)
+        self.image = points[self._cells.order, AXES][self._cells.counts.cumsum(0) - 1]  # (V,) int64, of every cell
+        self.cells_per_image = torch.bincount(self.image, minlength=len(images))  # (B,) int64
+        self.pixels_per_cell = self._cells.counts  # (V,) int64
+        self.published = bool(points[:, :AXES].max() <= _PUBLISHED_LAST)  # whether the published hash tells cells apart
+        self._neighbours = self._find_neighbours()
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def splat(self, pixels: Tensor) -> Tensor:
+        """Sums over the pixels of each cell: (P, K) float64, images one after the other, to (V, K)."""
+        # Sorted sums, not atomic additions: the same bits on every run and in every batch.
+        return torch.segment_reduce(pixels[self._cells.order], "sum", lengths=self._cells.counts, axis=0)
+
+    def slice(self, cells: Tensor) -> Tensor:
+        """Each pixel's cell: (V, K) to (P, K)."""
+        return cells[self._cells.index]
+
+    def blur(self, cells: Tensor) -> Tensor:
+        """[1 2 1] along each axis, added up over the axes; what is not there counts 0. (V, K) to (V, K)."""
+        padded = torch.cat([cells, cells.new_zeros(1, cells.shape[1])])
+        total = 2 * AXES * cells
+        for neighbours in self._neighbours:  # one after the other: the same order of additions for any number of columns
+            total += padded[neighbours]
+        return total
+
+    def per_image(self, cells: Tensor) -> Tensor:
+        """Sums over the cells of each image: (V, K) to (B, K)."""
+        return torch.segment_reduce(cells, "sum", lengths=self.cells_per_image, axis=0)
+
+    def _find_neighbours(self) -> list[Tensor]:
+        """Ten (V,) int64: one step up and down every axis; V where there is no cell."""
+        steps = [tuple(int(axis == k) for k in range(AXES + 1)) for axis in range(AXES)]
+        return [side for step in steps for side in self._cells.neighbours(step)]
+
+
+def _coordinates(image: Tensor, number: int, sigmas: tuple[float, float, float]) -> Tensor:
+    """(HW, 6) int64: the cell's x, y, Y, U, V and the image's number."""
+    height, width = image.shape[:2]
+    rows, columns = (torch.arange(side, device=image.device, dtype=torch.float64) for side in (height, width))
+    rows, columns = rows[:, None].expand(height, width), columns.expand(height, width)
+    spatial, luma, chroma = sigmas
+    red, green, blue = image.double().unbind(-1)
+    yuv = [red * a + green * b + blue * c + offset for (a, b, c), offset in zip(_YUV, _OFFSET, strict=True)]
+    scaled = [columns / spatial, rows / spatial, yuv[0] / luma, yuv[1] / chroma, yuv[2] / chroma]
+    whole = [axis.floor().long().flatten() for axis in scaled]
+    return torch.stack([*whole, torch.full_like(whole[0], number)], dim=1)

@@ -1,0 +1,293 @@
+"""DINO-seg equals the published steps, written down once more with loops, and the outputs of the published code."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from torch import Tensor
+
+from eigenseg.data import FeatureGrid, Geometry
+from eigenseg.discovery.dino_seg import DinoSeg, component_sizes, dino_seg, label_components
+
+Grid = tuple[int, int]
+
+
+def reference(weights: list[int], grid: Grid, keep: Fraction, compat: bool) -> tuple[set[int], list[set[int]], int | None]:
+    """Kept patches, components by first patch, and the number of the chosen one, in exact fractions.
+
+    The last is None where the published code takes the background.
+    """
+    total, passed, kept = sum(weights), Fraction(0), set()
+    for p in sorted(range(len(weights)), key=lambda p: (weights[p], p)):
+        passed += Fraction(weights[p], total)
+        if passed > 1 - keep:
+            kept.add(p)
+    components: list[set[int]] = []
+    for p in sorted(kept):
+        if any(p in component for component in components):
+            continue
+        reached, todo = {p}, [p]
+        while todo:
+            y, x = divmod(todo.pop(), grid[1])
+            for row, column in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                q = row * grid[1] + column
+                if 0 <= row < grid[0] and 0 <= column < grid[1] and q in kept - reached:
+                    reached.add(q)
+                    todo.append(q)
+        components.append(reached)
+    candidates = components[:-1] if compat else components
+    if not candidates:
+        return kept, components, None
+    return kept, components, max(range(len(candidates)), key=lambda c: (len(candidates[c]), -c))
+
+
+def numbers_of(mask: Tensor) -> set[int]:
+    return set(mask.flatten().nonzero().flatten().tolist())
+
+
+def looks(grid: Grid = (5, 6), image: int = 0, heads: int = 6) -> Tensor:
+    """Attention (heads, N) like a softmax: CLS has taken its share."""
+    raw = torch.randn(heads, grid[0] * grid[1] + 1, generator=torch.Generator().manual_seed(image))
+    return (2 * raw).softmax(dim=1)[:, 1:]
+
+
+def batch_of(attention: Tensor | None, grid: Grid, patch: int = 4, padding: tuple[int, int] = (0, 0)) -> FeatureGrid:
+    full = (grid[0] * patch, grid[1] * patch)
+    image = (full[0] - padding[0], full[1] - padding[1])
+    count = 1 if attention is None else len(attention)
+    tokens = torch.zeros(count, grid[0] * grid[1], 6)
+    return FeatureGrid(tokens, grid, "key", (Geometry(image, image, full, patch),) * count, attention=attention)
+
+
+@st.composite
+def attentions(draw: st.DrawFn) -> tuple[list[int], Grid]:
+    grid = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    weights = draw(st.lists(st.integers(0, 9), min_size=grid[0] * grid[1], max_size=grid[0] * grid[1]))
+    return weights, grid
+
+
+@given(attentions(), st.sampled_from([(1, 4), (5, 8), (15, 16)]), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_everything_equals_the_published_steps_in_fractions(
+    case: tuple[list[int], Grid], share: tuple[int, int], compat: bool
+) -> None:
+    weights, grid = case
+    # A total of a power of two and a share of one, so that no rounding decides whether a sum reaches the limit.
+    weights = [*weights[:-1], weights[-1] + (1 << sum(weights).bit_length()) - sum(weights)]
+    kept, components, chosen = reference(weights, grid, Fraction(*share), compat)
+    attention = torch.tensor(weights, dtype=torch.float32)[None, None]
+    found = dino_seg(attention, grid, 0, share[0] / share[1], compat="reference" if compat else None)
+    if len(set(weights)) == 1:
+        assert found.flat.item()
+        assert not (found.mask | found.attended).any()
+        return
+    assert numbers_of(found.attended) == kept
+    assert [numbers_of(found.labels == c + 1) for c in range(len(components))] == components
+    assert int(found.labels.max()) == len(components)
+    everything = set(range(len(weights)))
+    assert numbers_of(found.mask) == (everything - kept if chosen is None else components[chosen])
+    assert int(found.chosen) == (0 if chosen is None else chosen + 1)
+    np.testing.assert_allclose(found.share[0], np.array(weights) / sum(weights), atol=1e-15)
+
+
+@pytest.mark.parametrize("case", range(3))
+@pytest.mark.parametrize("head", range(6))
+def test_outputs_of_the_published_code_are_reproduced(test_data: Path, case: int, head: int) -> None:
+    golden = np.load(test_data / "golden_reference" / "dino_seg.npz")
+    attention = torch.from_numpy(golden[f"attention_{case}"])[:, :, 0, 1:]
+    rows, columns = golden[f"dims_{case}"].tolist()
+    keep = float(golden["mass_threshold"])
+    found = dino_seg(attention, (rows, columns), head, keep, compat="reference")
+    np.testing.assert_array_equal(found.attended[0], golden[f"masks_{case}"][head])
+    np.testing.assert_array_equal(found.labels[0], golden[f"labels_{case}"][head])
+    assert found.chosen.tolist() == [golden[f"chosen_component_{case}"][head]]
+    assert (found.box[0] * int(golden[f"patch_size_{case}"])).tolist() == golden[f"boxes_{case}"][head].tolist()
+    largest = dino_seg(attention, (rows, columns), head, keep)
+    assert torch.equal(largest.labels, found.labels)
+    sizes = np.bincount(golden[f"labels_{case}"][head].ravel())[1:]
+    assert largest.chosen.tolist() == [1 + sizes.argmax()]
+
+
+def test_a_batch_is_segmented_like_each_image_alone() -> None:
+    attention = torch.stack([*(looks(image=i) for i in range(4)), torch.ones(6, 30), torch.full((6, 30), torch.nan)])
+    together = dino_seg(attention, (5, 6))
+    for i in range(6):
+        for name, value in dino_seg(attention[i : i + 1], (5, 6))._asdict().items():
+            assert torch.equal(getattr(together, name)[i : i + 1], value), name
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
+@settings(max_examples=60, deadline=None)
+def test_the_head_chosen_is_the_only_one_that_counts_and_its_scale_does_not(seed: int, keep: float) -> None:
+    attention = looks(image=seed)[None]
+    found = dino_seg(attention, (5, 6), 2, keep)
+    alone = dino_seg(8 * attention[:, 2:3], (5, 6), 0, keep)
+    assert torch.equal(found.mask, alone.mask)
+    kept = found.share[found.attended.flatten(1)]
+    assert kept.sum() >= keep - 1e-12  # at least what was asked for ...
+    assert kept.sum() - kept.min() < keep + 1e-12  # ... and with one patch less it is not
+
+
+def test_more_is_kept_when_more_is_asked_for() -> None:
+    attention = torch.arange(1.0, 31.0)[None, None]
+    kept = [numbers_of(dino_seg(attention, (5, 6), 0, keep).attended) for keep in (0.2, 0.4, 0.7, 0.95)]
+    assert all(less < more for less, more in pairwise(kept))
+
+
+@pytest.mark.parametrize("compat", [None, "reference"])
+def test_the_most_attended_patch_is_kept_whatever_the_rounding(compat: Literal["reference"] | None) -> None:
+    attention = torch.arange(1.0, 31.0)[None, None]  # 1 - 1e-17 is 1, and no sum of shares exceeds it
+    found = dino_seg(attention, (5, 6), 0, 1e-17, compat=compat)
+    assert numbers_of(found.attended) == {29}
+    assert not dino_seg(attention.requires_grad_(), (5, 6), 0).share.requires_grad
+
+
+def test_patches_that_are_not_valid_are_as_if_they_were_not_there() -> None:
+    attention = looks((5, 8))[None]
+    valid = (torch.arange(8) < 6).repeat(5)[None]
+    alone = dino_seg(attention.view(1, 6, 5, 8)[..., :6].flatten(2), (5, 6))
+    found = dino_seg(attention, (5, 8), valid=valid)
+    assert torch.equal(found.mask[:, :, :6], alone.mask)
+    assert not found.attended[:, :, 6:].any()
+    torch.testing.assert_close(found.share.view(1, 5, 8)[..., :6].flatten(1), alone.share, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_patches_that_are_not_finite_are_ignored_and_counted(bad: float) -> None:
+    attention = looks()[None].clone()
+    attention[0, 4, [3, 20]] = bad
+    valid = torch.ones(1, 30, dtype=torch.bool)
+    valid[0, [3, 20]] = False
+    found, without = dino_seg(attention, (5, 6)), dino_seg(attention, (5, 6), valid=valid)
+    assert torch.equal(found.mask, without.mask)
+    assert (found.non_finite.tolist(), without.non_finite.tolist()) == ([2], [0])
+
+
+def test_labels_count_from_one_in_every_image_and_sizes_add_up() -> None:
+    masks = torch.rand(4, 7, 9, generator=torch.Generator().manual_seed(0)) > 0.5
+    masks[2] = False
+    labels, counts = label_components(masks)
+    sizes = component_sizes(labels)
+    for i in range(4):
+        expected, count = ndimage.label(masks[i].numpy())
+        np.testing.assert_array_equal(labels[i], expected)
+        assert counts[i] == count
+        np.testing.assert_array_equal(sizes[i], np.bincount(expected.ravel(), minlength=sizes.shape[1]))
+
+
+def test_result_is_in_original_pixels_with_its_seed_and_score() -> None:
+    attention = looks()[None]
+    seg, (found,) = dino_seg(attention, (5, 6)), DinoSeg()(batch_of(attention, (5, 6)))
+    np.testing.assert_array_equal(found.masks[0], seg.mask[0].numpy().repeat(4, axis=0).repeat(4, axis=1))
+    np.testing.assert_array_equal(found.boxes, 4 * seg.box.numpy())
+    inside = torch.where(seg.mask[0].flatten(), attention[0, 4], 0)
+    seed = int(inside.argmax())
+    assert found.extras["seed"] == [seed]
+    assert found.extras["seed_point"] == [[4 * (seed % 6) + 2, 4 * (seed // 6) + 2]]
+    assert found.scores[0] == pytest.approx(float(inside.sum() / attention[0, 4].sum()), abs=1e-6)
+    assert found.extras["components"] == [int(seg.labels.max())]
+
+
+def test_all_attention_on_one_patch_gives_that_patch_a_score_of_one() -> None:
+    attention = torch.zeros(1, 6, 30)
+    attention[0, 4, 17] = 0.3
+    (found,) = DinoSeg()(batch_of(attention, (5, 6)))
+    assert found.scores.tolist() == [1.0]
+    assert found.boxes.tolist() == [[20, 8, 24, 12]]
+
+
+@pytest.mark.parametrize("compat", [None, "reference"])
+def test_the_published_choice_boxes_the_background_of_a_single_component(compat: Literal["reference"] | None) -> None:
+    attention = torch.full((1, 6, 30), 0.001)
+    attention[0, 4, [14, 15]] = 0.4
+    (found,) = DinoSeg(compat=compat)(batch_of(attention, (5, 6), padding=(2, 2)))
+    assert found.boxes.tolist() == [[0, 0, 22, 18] if compat else [8, 8, 16, 12]]
+    assert found.masks[0][10, 10] == (compat is None)
+
+
+def test_padding_takes_part_unless_it_is_dropped() -> None:
+    attention = torch.full((1, 6, 30), 0.001)
+    attention[0, 4, [5, 11, 17]] = 0.2  # in the last column
+    attention[0, 4, [12, 13]] = 0.1
+    features = batch_of(attention, (5, 6), padding=(0, 1))
+    (published,), (dropped,) = DinoSeg()(features), DinoSeg(padding="drop")(features)
+    assert published.boxes.tolist() == [[20, 0, 23, 12]]
+    assert dropped.boxes.tolist() == [[0, 8, 8, 12]]
+
+
+def reason_of(attention: Tensor, grid: Grid, **arguments: Any) -> str:
+    (found,) = DinoSeg(**arguments)(batch_of(attention[None], grid))
+    assert len(found) == 0
+    return found.reason or ""
+
+
+@pytest.mark.parametrize("compat", [None, "reference"])
+def test_an_image_without_an_object_is_empty_and_says_why(compat: Literal["reference"] | None) -> None:
+    alike = "no object: the head looks at all patches alike"
+    assert reason_of(torch.ones(6, 1), (1, 1), compat=compat) == alike
+    assert reason_of(torch.full((6, 30), 0.01), (5, 6), compat=compat) == alike
+    assert reason_of(torch.zeros(6, 30), (5, 6), compat=compat) == alike
+    one_bad = torch.full((6, 30), 0.01)
+    one_bad[4, 7] = torch.nan
+    finite = "no object: no patch stands out among those whose attention is finite; check the backbone's precision"
+    assert reason_of(torch.full((6, 30), torch.nan), (5, 6), compat=compat) == finite
+    assert reason_of(one_bad, (5, 6), compat=compat) == finite
+
+
+def test_an_object_that_lies_in_the_padding_is_none() -> None:
+    attention = torch.full((1, 6, 20), 0.001)
+    attention[0, 4, 4::5] = 0.2
+    image = Geometry((4, 4), (16, 16), (16, 20), 4)
+    (found,) = DinoSeg()(FeatureGrid(torch.zeros(1, 20, 6), (4, 5), "key", (image,), attention=attention))
+    assert (len(found), found.reason) == (0, "no object: what is attended lies in the padding")
+
+
+def test_no_images_give_no_results() -> None:
+    assert DinoSeg()(batch_of(looks()[None], (5, 6))[0:0]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"head": -1}, "head must be a whole number of at least 0, got -1"),
+        ({"head": 1.0}, "head must be a whole number of at least 0, got 1.0"),
+        ({"head": True}, "head must be a whole number of at least 0, got True"),
+        ({"keep": 0}, r"keep must be a number in \(0, 1\), got 0"),
+        ({"keep": 1}, r"keep must be a number in \(0, 1\), got 1"),
+        ({"keep": float("nan")}, r"keep must be a number in \(0, 1\), got nan"),
+        ({"keep": "most"}, r"keep must be a number in \(0, 1\), got 'most'"),
+        ({"padding": "crop"}, "padding must be 'keep' or 'drop', got 'crop'"),
+        ({"compat": "old"}, "compat must be null or 'reference', got 'old'"),
+    ],
+)
+def test_parameters_are_refused_at_construction(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DinoSeg(**arguments)
+
+
+def test_wrong_tensors_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"head must be in 0..2, the attention has 3 heads, got 4"):
+        dino_seg(torch.rand(1, 3, 12), (3, 4))
+    with pytest.raises(ValueError, match="grid 3x5 holds 15 patches, got 12"):
+        dino_seg(torch.rand(1, 6, 12), (3, 5))
+    with pytest.raises(ValueError, match="attention must be at least 0, as after a softmax, got -1"):
+        dino_seg(torch.full((1, 6, 12), -1.0), (3, 4))
+    with pytest.raises(TypeError, match="attention must be a torch tensor"):
+        dino_seg(np.ones((1, 6, 12)), (3, 4))  # type: ignore[arg-type]
+    for wrong in (torch.rand(6, 12), torch.ones(1, 6, 12, dtype=torch.int64), torch.rand(0, 6, 12)):
+        with pytest.raises(ValueError, match=r"attention must be \(B, heads, N\) floating and not empty"):
+            dino_seg(wrong, (3, 4))
+    for valid in (torch.ones(1, 11, dtype=torch.bool), torch.ones(1, 12)):
+        with pytest.raises(ValueError, match=r"valid must be \(1, 12\) bool, got"):
+            dino_seg(torch.rand(1, 6, 12), (3, 4), valid=valid)
+    with pytest.raises(ValueError, match="DinoSeg needs FeatureGrid.attention"):
+        DinoSeg()(batch_of(None, (3, 4)))

@@ -1,0 +1,78 @@
+"""Refined instances keep what belongs to them, lose what was refused, and carry the soft map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenseg import Predictor
+from eigenseg.data import Instances
+from eigenseg.segment.refine.apply import refine_instances
+from eigenseg.segment.refine.base import Refined
+
+CPU = torch.device("cpu")
+
+
+def found() -> Instances:
+    """Three masks of a 6 x 8 picture, a row each."""
+    masks = np.zeros((3, 6, 8), dtype=bool)
+    masks[0, 1, 1:4], masks[1, 3, 2:6], masks[2, 5, 0:2] = True, True, True
+    boxes = np.array([[0, 0, 8, 6]] * 3, dtype=np.float32)
+    return Instances(masks, np.array([0.9, 0.5, 0.2]), boxes, (6, 8), extras={"seed": [1, 2, 3]}, metadata={"kept": "yes"})
+
+
+class Shifted:
+    """Moves every mask down by a row; refuses the second one."""
+
+    def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
+        results = []
+        for mask in masks:
+            moved = torch.zeros_like(mask)
+            moved[:, 1:] = mask[:, :-1]
+            accepted = torch.ones(len(mask), dtype=torch.bool)
+            accepted[1:2] = False
+            results.append(Refined(moved.float() * 0.75, moved, torch.ones(len(mask)), accepted))
+        return results
+
+
+def test_masks_boxes_and_soft_map_are_the_refined_ones_and_scores_and_extras_stay() -> None:
+    picture = np.zeros((6, 8, 3), dtype=np.uint8)
+    nothing = Instances.empty((6, 8), "nothing")
+    first, second = refine_instances(Shifted(), [picture, picture], [found(), nothing], CPU)
+    assert second is nothing
+    assert len(first) == 1  # the second was refused, the third was moved out of the picture
+    np.testing.assert_array_equal(np.argwhere(first.masks[0]), [[2, 1], [2, 2], [2, 3]])
+    assert first.boxes.tolist() == [[1, 2, 4, 3]]
+    assert first.scores.tolist() == [np.float32(0.9)]
+    assert first.extras["seed"] == [1]
+    assert (first.metadata["kept"], first.metadata["refused"]) == ("yes", 2)
+    np.testing.assert_array_equal(first.metadata["saliency"], first.masks[0] * np.float32(0.75))
+
+
+def test_a_picture_that_keeps_no_mask_has_a_reason() -> None:
+    one = found()[1:]
+    (left,) = refine_instances(Shifted(), [np.zeros((6, 8, 3), dtype=np.uint8)], [one[[1, 0]]], CPU)
+    assert len(left) == 0
+    assert left.reason == "no object: refinement left none of the masks, they follow no edge of the picture"
+    assert left.metadata["refused"] == 2
+
+
+def test_a_predictor_with_a_refiner_follows_the_edge_that_patches_miss() -> None:
+    rows, columns = np.indices((120, 160))
+    disc = (rows - 60) ** 2 + (columns - 70) ** 2 < 37**2
+    noise = np.random.default_rng(0).integers(0, 12, (120, 160, 3))
+    picture = (np.where(disc[..., None], (210, 60, 30), (20, 60, 120)) + noise).astype(np.uint8)
+
+    def iou(*overrides: str) -> float:
+        predictor = Predictor.from_config(
+            "tokencut", backbone="color_texture", device="cpu", overrides=["preprocess.resize=120", *overrides]
+        )
+        mask = np.asarray(predictor(picture).masks[0])
+        return float((mask & disc).sum() / (mask | disc).sum())
+
+    coarse = iou()
+    assert iou("postprocess=bilateral_fine") > coarse
+    assert iou("postprocess=crf_maskcut") > coarse
