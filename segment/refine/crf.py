@@ -210,7 +210,7 @@ def refine_crf(
 
 
 class DenseCRF:
-    """The dense CRF as a refiner. The defaults are MaskCut's; ``configs/postprocess/crf_deep_spectral.yaml`` has the other set.
+    """The dense CRF as a refiner. The defaults are MaskCut's, ``DEEP_SPECTRAL`` is the other published set.
 
     Args:
         gaussian_weight, gaussian_sxy, bilateral_weight, bilateral_sxy, bilateral_srgb, iterations, unary, floor: as in
