@@ -4,9 +4,8 @@ from eigenseg.discovery.backbones import Backbone, ColorTexture, ViTBackbone
 from eigenseg.discovery.corloc import CorLoc
 from eigenseg.discovery.deep_spectral import DeepSpectral, localise
 from eigenseg.discovery.dino_seg import DinoSeg
-from eigenseg.discovery.eigensegments import eigensegments
 from eigenseg.discovery.localization import Localization
-from eigenseg.discovery.lost import LOST, lost
+from eigenseg.discovery.lost import LOST
 from eigenseg.discovery.method import Method
 from eigenseg.discovery.partition import bipartition, component_of
 from eigenseg.discovery.spectral import NcutResult, build_affinity, solve_ncut, solve_ncut_dense
@@ -27,9 +26,7 @@ __all__ = [
     "bipartition",
     "build_affinity",
     "component_of",
-    "eigensegments",
     "localise",
-    "lost",
     "solve_ncut",
     "solve_ncut_dense",
 ]

@@ -5,7 +5,7 @@ from eigenseg.segment.deep_spectral_semantics import semantic_segmentation
 from eigenseg.segment.extraction import Outcome, Summary, extract, predict_sources
 from eigenseg.segment.found import FOUND
 from eigenseg.segment.hierarchy import PartHierarchy
-from eigenseg.segment.maskcut import MaskCut, maskcut, maskcut_reference
+from eigenseg.segment.maskcut import MaskCut
 
 __all__ = [
     "FOUND",
@@ -15,8 +15,6 @@ __all__ = [
     "PartHierarchy",
     "Summary",
     "extract",
-    "maskcut",
-    "maskcut_reference",
     "multi_region",
     "predict_sources",
     "semantic_segmentation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_products_are_never_held_beyond_the_limit_and_the_limit_changes_nothing(
 ) -> None:
     points = torch.stack([scene(seed) for seed in range(5)])
     whole = lost(points, (9, 12))
-    monkeypatch.setattr("eigenseg.discovery.lost._TILE_ENTRIES", entries)
+    monkeypatch.setattr(sys.modules[LOST.__module__], "_TILE_ENTRIES", entries)
     with LargestTensor() as largest:
         parts = lost(points, (9, 12))
     assert_same(whole, parts, slice(0, 5))

@@ -158,6 +158,13 @@ def test_limits_are_strict_and_weights_choose_the_reference() -> None:
     assert (weighted, plain) == ([1], [2])
 
 
+def test_the_background_carries_no_gradient() -> None:
+    attention, keys = scenes(1)
+    found = background(attention.requires_grad_(), keys.requires_grad_(), GRID)
+    assert torch.is_grad_enabled()
+    assert not any(value.requires_grad for value in found)
+
+
 def test_patches_that_are_not_valid_are_as_if_they_were_not_there() -> None:
     attention, keys = scene(1)
     wide = F.pad(attention.view(HEADS, *GRID), (0, 2), value=1e-9).flatten(1)
