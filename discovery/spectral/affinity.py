@@ -57,6 +57,8 @@ class Affinity:
     def select(self, images: Sequence[int]) -> Affinity:
         """Graphs of the images with these indices."""
         chosen = list(images)
+        if chosen == list(range(len(self))):
+            return self  # indices would copy features
         return replace(
             self,
             edges=self.edges.select(chosen),

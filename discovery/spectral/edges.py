@@ -68,7 +68,8 @@ class MatrixEdges:
 
     def loops(self) -> Tensor:
         """The diagonals, (B, N) float64."""
-        return self._chosen().diagonal(dim1=1, dim2=2).double()
+        loops = self.matrix.diagonal(dim1=1, dim2=2).double()
+        return loops if self.images is None else loops[list(self.images)]
 
     def mask(self, tokens: Tensor) -> MatrixEdges:
         """A copy without some tokens' rows and columns."""
