@@ -92,11 +92,12 @@ class StopRule:
     max_eigenvalue: float = 0.7
 
     def __post_init__(self) -> None:
-        if self.max_masks < 1:
-            raise ValueError(f"max_masks must be at least 1, got {self.max_masks!r}")
+        count: Any = self.max_masks  # a yaml may hold anything
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"max_masks must be a whole number of at least 1, got {self.max_masks!r}")
         for name in ("min_area", "max_overlap", "max_eigenvalue"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
+            value: Any = getattr(self, name)
+            if not (isinstance(value, (int, float)) and 0 <= value <= 1):
                 raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
 
 

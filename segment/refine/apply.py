@@ -43,7 +43,12 @@ def refine_instances(
 
 def _apply(instances: Instances, refined: Refined) -> Instances:
     masks: NDArray[np.bool_] = refined.masks.cpu().numpy()
-    kept = np.flatnonzero(refined.accepted.cpu().numpy() & masks.any(axis=(1, 2)))
+    accepted = refined.accepted.cpu().numpy() & masks.any(axis=(1, 2))
+    extras = dict(instances.extras)
+    if "parent" in extras:
+        masks, accepted, extras["parent"] = _keep_nested(masks, accepted, extras["parent"])
+        instances = replace(instances, extras=extras)
+    kept = np.flatnonzero(accepted)
     refused = len(instances) - len(kept)
     if not len(kept):
         reason = "no object: refinement left none of the masks, they follow no edge of the picture"
@@ -60,3 +65,18 @@ def _apply(instances: Instances, refined: Refined) -> Instances:
             "refused": refused,
         },
     )
+
+
+def _keep_nested(
+    masks: NDArray[np.bool_], accepted: NDArray[np.bool_], parents: Sequence[int]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], list[int]]:
+    """Parts stay within what holds them: masks, who is left, and parents by their new numbers; owners come before parts."""
+    masks, accepted, owners = masks.copy(), accepted.copy(), list(parents)
+    for i in range(len(masks)):
+        while owners[i] >= 0 and not accepted[owners[i]]:
+            owners[i] = owners[owners[i]]  # what held the refused one holds its parts
+        if owners[i] >= 0:
+            masks[i] &= masks[owners[i]]
+            accepted[i] &= bool(masks[i].any())
+    numbers = np.cumsum(accepted) - 1
+    return masks, accepted, [int(numbers[owner]) if owner >= 0 else -1 for owner in owners]

@@ -175,7 +175,9 @@ def test_a_token_that_is_not_finite_is_never_in_a_mask() -> None:
     ("options", "message"),
     [
         ({"tau": 1.5}, r"tau must be a number in \[0, 1\)"),
-        ({"max_masks": 0}, "max_masks must be at least 1, got 0"),
+        ({"max_masks": 0}, "max_masks must be a whole number of at least 1, got 0"),
+        ({"max_masks": 2.5}, "max_masks must be a whole number of at least 1, got 2.5"),
+        ({"max_masks": "abc"}, "max_masks must be a whole number of at least 1, got 'abc'"),
         ({"min_area": -0.1}, r"min_area must be a number in \[0, 1\], got -0.1"),
         ({"max_overlap": 2}, "max_overlap must be a number"),
         ({"max_eigenvalue": 1.5}, "max_eigenvalue must be a number"),

@@ -60,6 +60,30 @@ def test_a_picture_that_keeps_no_mask_has_a_reason() -> None:
     assert left.metadata["refused"] == 2
 
 
+class Kept:
+    """Gives back fixed masks; refuses some."""
+
+    def __init__(self, masks: np.ndarray, accepted: list[bool]) -> None:
+        self.masks, self.accepted = torch.from_numpy(masks), torch.tensor(accepted)
+
+    def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
+        return [Refined(self.masks.float(), self.masks, torch.ones(len(self.masks)), self.accepted)]
+
+
+def test_parts_keep_their_owners_by_new_numbers_and_stay_within_them() -> None:
+    # Object 0 holds 1 (refused), which holds 2; object 3 holds 4, whose mask sticks out, and 5, which lies outside.
+    masks = np.zeros((6, 4, 8), dtype=bool)
+    masks[0, :, :4], masks[1, :2, :3], masks[2, 0, :2] = True, True, True
+    masks[3, :, 5:], masks[4, 1, 3:7], masks[5, 3, :2] = True, True, True
+    boxes = np.array([[0, 0, 8, 4]] * 6, dtype=np.float32)
+    nested = Instances(masks, np.ones(6), boxes, (4, 8), extras={"parent": [-1, 0, 1, -1, 3, 3], "seed": list(range(6))})
+    refiner = Kept(masks, [True, False, True, True, True, True])
+    (left,) = refine_instances(refiner, [np.zeros((4, 8, 3), dtype=np.uint8)], [nested], CPU)
+    assert left.extras["seed"] == [0, 2, 3, 4]
+    assert left.extras["parent"] == [-1, 0, -1, 2]
+    np.testing.assert_array_equal(np.argwhere(left.masks[3]), [[1, 5], [1, 6]])
+
+
 def test_a_predictor_with_a_refiner_follows_the_edge_that_patches_miss() -> None:
     rows, columns = np.indices((120, 160))
     disc = (rows - 60) ** 2 + (columns - 70) ** 2 < 37**2
