@@ -61,9 +61,11 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     with progress_bar("scoring", len(indices)) as advance:
         scored = score_dataset(dataset, predictions, metric, indices, settings["runtime"]["processes"], advance)
     notes = [*_notes(len(indices), len(dataset.items), lacking, failures), *_doubts(predictions, dataset, indices, missing)]
-    if all(values[scored.item_score] is None for values in scored.item_scores().values()):
-        notes.append("no item has an object in its truth, so there is nothing to score; are these the right annotations?")
     result = _describe(settings, dataset, scored, len(indices), notes)
+    if all(values[scored.item_score] is None for values in result["items"].values()):
+        result["notes"].append(
+            "no item has an object in its truth, so there is nothing to score; are these the right annotations?"
+        )
     write_json(root / "metrics.json", result)
     if settings["output"]["report"]:
         write_report(root / "report.html", result, dataset, predictions)

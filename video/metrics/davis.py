@@ -19,7 +19,6 @@ Extra proposals cost nothing, missing ones are empty. Global numbers are means o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -239,15 +238,3 @@ def _assign(gain: Scores) -> NDArray[np.int64]:
     """The proposal of each object, so that the sum of gains (P, O) is largest: (O,) int64."""
     rows, columns = linear_sum_assignment(gain, maximize=True)
     return np.asarray(rows[np.argsort(columns)], dtype=np.int64)
-
-
-def frames_of(values: Sequence[NDArray[np.integer]]) -> NDArray[np.integer]:
-    """Stack label maps of frames: (T, H, W).
-
-    Raises:
-        ValueError: if their sizes differ.
-    """
-    sizes = {value.shape for value in values}
-    if len(sizes) > 1:
-        raise ValueError(f"the frames have different sizes: {sorted(sizes)}")
-    return np.stack(values)
