@@ -2,7 +2,7 @@
 
 import sys
 
-from eigenseg.cli import main
+from eigenseg.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["extract", *sys.argv[1:]]))

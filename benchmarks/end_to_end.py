@@ -25,8 +25,9 @@ from benchmarks.graphs import TAU, photo_crops
 from benchmarks.harness import PAUSE, environment, median_ratio, save
 from eigenseg.data import Preprocess, plan_geometry, prepare_image
 from eigenseg.discovery import ViTBackbone
-from eigenseg.discovery.partition import bipartition, component_of
+from eigenseg.discovery.grid import component_of
 from eigenseg.discovery.spectral import build_affinity, solve_ncut
+from eigenseg.discovery.tokencut import bipartition
 
 SIDE = 480
 BACKBONES = {"ViT-S/16": "vit_small_patch16_224.dino", "ViT-S/8": "vit_small_patch8_224.dino"}

@@ -21,7 +21,7 @@ def make_features(family: str, batch: int, tokens: int, folder: str | None = Non
     """Features (batch, tokens, D) of a family; the same for equal arguments.
 
     Args:
-        family: ``"photo"``: colour and texture of crops of photographs, lifted to 384 dimensions at random. ``"noisy"``:
+        family: ``"photo"``: color and texture of crops of photographs, lifted to 384 dimensions at random. ``"noisy"``:
             a smooth random field under Gaussian noise. ``"heavy"``: under heavy-tailed noise, which isolates many tokens.
         batch: images.
         tokens: a square number.

@@ -25,8 +25,9 @@ from torch import Tensor
 from benchmarks.graphs import FAMILIES, make_features
 from benchmarks.harness import PAUSE, environment, median_ratio, save
 from eigenseg.discovery.spectral.result import orient
-from eigenseg.segment.cut_rounds import StopRule, maskcut
-from eigenseg.segment.maskcut_reference import maskcut_reference, raw_component
+from eigenseg.segment.maskcut.maskcut import maskcut
+from eigenseg.segment.maskcut.reference import maskcut_reference, raw_component
+from eigenseg.segment.maskcut.rounds import StopRule
 
 TAU, EPS, ROUNDS = 0.15, 1e-5, 3
 

@@ -28,7 +28,7 @@ from eigenseg.segment.metrics.saliency import TokenCutSaliency, f_measure
 from eigenseg.video.metrics.davis import score_video
 from eigenseg.video.metrics.regions import boundary_of, disc, tolerance
 
-Clip = tuple[NDArray[Any], NDArray[np.uint8]]  # prediction and truth, (T, H, W)
+Clip = tuple[NDArray[Any], NDArray[np.uint8]]  # prediction and annotation, (T, H, W)
 
 
 def main() -> int:
@@ -43,12 +43,12 @@ def main() -> int:
     clips = read_clips(options.davis, options.results) if options.davis else {"generated": make_clip()}
     rows = [
         compare(
-            f"DAVIS {name}, {len(truth)} frames",
+            f"DAVIS {name}, {len(annotation)} frames",
             options.rounds,
-            partial(ours, prediction, truth),
-            partial(direct, prediction, truth),
+            partial(ours, prediction, annotation),
+            partial(direct, prediction, annotation),
         )
-        for name, (prediction, truth) in clips.items()
+        for name, (prediction, annotation) in clips.items()
     ]
     picture, mask = make_map()
     rows.append(
@@ -90,22 +90,22 @@ def compare(task: str, rounds: int, fast: Callable[[], NDArray[Any]], slow: Call
     }
 
 
-def ours(prediction: NDArray[Any], truth: NDArray[np.uint8]) -> NDArray[np.float64]:
+def ours(prediction: NDArray[Any], annotation: NDArray[np.uint8]) -> NDArray[np.float64]:
     """J and F of every object: (2, O, T)."""
-    scores = score_video(prediction, truth, "unsupervised")
+    scores = score_video(prediction, annotation, "unsupervised")
     return np.stack([scores.jaccard, scores.contour])
 
 
-def direct(prediction: NDArray[Any], truth: NDArray[np.uint8]) -> NDArray[np.float64]:
+def direct(prediction: NDArray[Any], annotation: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The same for videos of one object, pair by pair on whole frames; the object takes its best proposal."""
-    objects, frames = int(truth[0][truth[0] != 255].max(initial=0)), len(truth)
-    proposals, element = max(int(prediction.max()), objects), disc(tolerance((truth.shape[1], truth.shape[2])))
+    objects, frames = int(annotation[0][annotation[0] != 255].max(initial=0)), len(annotation)
+    proposals, element = max(int(prediction.max()), objects), disc(tolerance((annotation.shape[1], annotation.shape[2])))
     pairs = np.empty((2, proposals, objects, frames))
     for t in range(frames):
-        known = truth[t] != 255
+        known = annotation[t] != 255
         for i in range(proposals):
             for j in range(objects):
-                pairs[:, i, j, t] = direct_pair((prediction[t] == i + 1) & known, (truth[t] == j + 1) & known, element)
+                pairs[:, i, j, t] = direct_pair((prediction[t] == i + 1) & known, (annotation[t] == j + 1) & known, element)
     assert objects == 1
     return pairs[:, [int(pairs.mean(axis=(0, 3))[:, 0].argmax())], 0]
 
@@ -142,21 +142,21 @@ def read_clips(root: str, results: str) -> dict[str, Clip]:
     """Predicted and true label maps of every video."""
     dataset = Davis(root)
     predictions = open_predictions(Path(results), dataset)
-    truths = {item: dataset.truth(i) for i, item in enumerate(dataset.items)}
-    return {item: (predictions.read(item, truth), truth.labels) for item, truth in truths.items()}
+    annotations = {item: dataset.annotation(i) for i, item in enumerate(dataset.items)}
+    return {item: (predictions.read(item, annotation), annotation.labels) for item, annotation in annotations.items()}
 
 
 def make_clip(frames: int = 10, proposals: int = 20) -> Clip:
     """A disc that crosses 480 x 854 pixels, and proposals scattered around it."""
     random, (rows, columns) = np.random.default_rng(0), np.indices((480, 854))
-    truth, found = np.zeros((2, frames, 480, 854), dtype=np.uint8)
+    annotation, found = np.zeros((2, frames, 480, 854), dtype=np.uint8)
     starts = random.uniform((60, 60), (420, 600), (proposals, 2))
     starts[7] = 240, 200  # the one that follows the object
     for t in range(frames):
         for i, (y, x) in enumerate(starts):
             found[t][(rows - y) ** 2 + (columns - x - 20 * t) ** 2 < 40**2] = i + 1
-        truth[t] = (rows - 240) ** 2 + (columns - 205 - 20 * t) ** 2 < 44**2
-    return found, truth
+        annotation[t] = (rows - 240) ** 2 + (columns - 205 - 20 * t) ** 2 < 44**2
+    return found, annotation
 
 
 def make_map() -> Clip:

@@ -1,4 +1,4 @@
-"""What refiners cost, and how near they bring coarse masks to the truth: ``python -m benchmarks.refine [--davis FOLDER]``.
+"""What refiners cost, and what they do to the IoU of coarse masks: ``python -m benchmarks.refine [--davis FOLDER]``.
 
 Cost is measured on scikit-learn's two sample photographs, with one mask a picture and with eight that share its grid.
 Quality: the annotations of DAVIS are brought to a grid of 16 pixels, as a ViT would give them, refined, and compared with
@@ -24,15 +24,15 @@ from torch import Tensor
 from benchmarks.harness import environment, save
 from eigenseg.data import read_image
 from eigenseg.data.datasets import Davis
-from eigenseg.segment.refine import BilateralSolver, DenseCRF, Refiner
+from eigenseg.segment.refine import DEEP_SPECTRAL, BilateralParameters, BilateralSolver, DenseCRF, Refiner
 from eigenseg.segment.refine.cleanup import mask_iou
 
 REFINERS: dict[str, Refiner] = {
     "bilateral": BilateralSolver(),
     "bilateral, all components": BilateralSolver(keep="all"),
-    "bilateral 8/8/4, all components": BilateralSolver(8.0, 8.0, 4.0, keep="all"),
+    "bilateral 8/8/4, all components": BilateralSolver(BilateralParameters(8.0, 8.0, 4.0), keep="all"),
     "crf_maskcut": DenseCRF(),
-    "crf_deep_spectral": DenseCRF(3.0, 3.0, 10.0, 80.0, 13.0, 5, "probability", holes=False, min_iou=0.0),
+    "crf_deep_spectral": DenseCRF(DEEP_SPECTRAL, holes=False, min_iou=0.0),
 }
 TIMED = ("bilateral", "crf_maskcut", "crf_deep_spectral")
 PATCH = 16
@@ -94,17 +94,17 @@ def score(dataset: Davis, every: int) -> dict[str, Any]:
     """Mean scores of coarse and of refined masks."""
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in ("coarse", *REFINERS)}
     for index in range(len(dataset.items)):
-        labels, frames = dataset.truth(index).labels, dataset.pictures(index)
+        labels, frames = dataset.annotation(index).labels, dataset.images(index)
         for t in range(0, len(labels), every):
-            truth = torch.from_numpy((labels[t] != 0) & (labels[t] != 255))[None]
-            if not truth.any():
+            annotation = torch.from_numpy((labels[t] != 0) & (labels[t] != 255))[None]
+            if not annotation.any():
                 continue
             image = torch.from_numpy(np.array(read_image(frames[t].path)))
-            coarse = on_grid(truth)
-            rows["coarse"].append(scores(coarse, truth))
+            coarse = on_grid(annotation)
+            rows["coarse"].append(scores(coarse, annotation))
             for name, refiner in REFINERS.items():
                 (refined,) = refiner([image], [coarse])
-                rows[name].append({**scores(refined.masks, truth), "accepted": float(refined.accepted)})
+                rows[name].append({**scores(refined.masks, annotation), "accepted": float(refined.kept)})
     means = {name: {key: statistics.fmean(row[key] for row in found) for key in found[0]} for name, found in rows.items()}
     for name in REFINERS:
         pairs = zip(rows[name], rows["coarse"], strict=True)
@@ -119,14 +119,14 @@ def on_grid(mask: Tensor) -> Tensor:
     return (share >= 0.5).repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)[:, :height, :width]
 
 
-def scores(mask: Tensor, truth: Tensor) -> dict[str, float]:
+def scores(mask: Tensor, annotation: Tensor) -> dict[str, float]:
     """IoU of two masks (1, H, W) and of their boundaries."""
-    first, second = mask[0].numpy(), truth[0].numpy()
+    first, second = mask[0].numpy(), annotation[0].numpy()
     bands = {
         name: float(mask_iou(*(torch.from_numpy(band(side, width))[None] for side in (first, second))))
         for name, width in WIDTHS.items()
     }
-    return {"iou": float(mask_iou(mask, truth)), **bands}
+    return {"iou": float(mask_iou(mask, annotation)), **bands}
 
 
 def band(mask: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:

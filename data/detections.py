@@ -22,7 +22,7 @@ class Detections:
     Args:
         boxes: (n, 4) float64 xyxy half-open in pixels.
         scores: (n,) float64, the higher the surer.
-        labels: (n,) int64 indices into the data set's classes; all 0 if not given.
+        labels: (n,) int64 indices into the dataset's classes; all 0 if not given.
         masks: n masks, or None.
 
     Raises:

@@ -24,8 +24,6 @@ class FeatureGrid:
         registers: (B, R, D) register tokens of the same kind, where the backbone has them.
         attention: (B, heads, N) softmax attention of CLS to the patches, where asked for. Rows sum to less than 1:
             CLS and registers take their share.
-        colours: (B, N, 3) float32 RGB in [0, 1], the whole picture resized to the grid (Pillow's bilinear filter), where
-            asked for.
 
     Raises:
         ValueError: if the shapes do not fit each other.
@@ -38,7 +36,6 @@ class FeatureGrid:
     cls: Tensor | None = None
     registers: Tensor | None = None
     attention: Tensor | None = None
-    colours: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3 or not self.tokens.is_floating_point():
@@ -57,8 +54,6 @@ class FeatureGrid:
             raise ValueError(f"registers must be ({batch}, R, {width}), got {tuple(self.registers.shape)}")
         if self.attention is not None and (self.attention.ndim != 3 or self.attention.shape[::2] != (batch, count)):
             raise ValueError(f"attention must be ({batch}, heads, {count}), got {tuple(self.attention.shape)}")
-        if self.colours is not None and self.colours.shape != (batch, count, 3):
-            raise ValueError(f"colours must be ({batch}, {count}, 3), got {tuple(self.colours.shape)}")
 
     def __len__(self) -> int:
         return len(self.geometries)
@@ -72,7 +67,6 @@ class FeatureGrid:
             cls=None if self.cls is None else self.cls[images],
             registers=None if self.registers is None else self.registers[images],
             attention=None if self.attention is None else self.attention[images],
-            colours=None if self.colours is None else self.colours[images],
         )
 
     def padded_tokens(self) -> Tensor:

@@ -108,12 +108,12 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
-def write_picture(path: Path, pixels: NDArray[Any], quality: int = 92) -> None:
+def write_image(path: Path, pixels: NDArray[Any], quality: int = 92) -> None:
     """Write a picture atomically; the suffix decides the format.
 
     Args:
         path: ends in ``.png`` or ``.jpg``.
-        pixels: (H, W, 3) uint8 RGB, or (H, W) uint8 or uint16 grey.
+        pixels: (H, W, 3) uint8 RGB, or (H, W) uint8 or uint16 gray.
         quality: of a JPEG, 0 to 100.
     """
     ordered = pixels[..., ::-1] if pixels.ndim == 3 else pixels

@@ -67,9 +67,9 @@ class Geometry:
         return rows[:, None] | columns[None, :]
 
     def masks_to_image(self, masks: Tensor) -> Tensor:
-        """Hard patch masks to original pixels, nearest neighbour.
+        """Hard patch masks to original pixels, nearest neighbor.
 
-        A pixel takes the patch that its centre falls into; what a crop cut away is background.
+        A pixel takes the patch that its center falls into; what a crop cut away is background.
 
         Args:
             masks: (..., gh, gw) bool.
@@ -84,7 +84,7 @@ class Geometry:
         return picked & inside
 
     def maps_to_image(self, maps: Tensor) -> Tensor:
-        """Soft patch maps to original pixels, bilinear between patch centres (``align_corners=False``), clamped at the rim.
+        """Soft patch maps to original pixels, bilinear between patch centers (``align_corners=False``), clamped at the rim.
 
         Args:
             maps: (..., gh, gw) floating.
@@ -110,8 +110,8 @@ class Geometry:
         limits = torch.tensor([width, height, width, height], device=boxes.device, dtype=torch.float64)
         return (boxes.double() * self.patch_size * scale).clamp(min=0).minimum(limits).float()
 
-    def token_centres(self, tokens: Tensor) -> Tensor:
-        """Centres of tokens in original pixels, clipped to the image.
+    def token_centers(self, tokens: Tensor) -> Tensor:
+        """Centers of tokens in original pixels, clipped to the image.
 
         Args:
             tokens: (n,) int64, row-major indices into the grid.
@@ -129,17 +129,17 @@ class Geometry:
         return torch.tensor([across, down, across, down], device=device, dtype=torch.float64)
 
     def _patch_of_pixel(self, axis: int) -> Tensor:
-        # floor(((y + 1/2) h'/H) / p) in integers, so that no pixel lands in a neighbour by rounding
+        # floor(((y + 1/2) h'/H) / p) in integers, so that no pixel lands in a neighbor by rounding
         image, scaled = self.image_size[axis], self.scaled_size[axis]
         return (2 * torch.arange(image) + 1) * scaled // (2 * image * self.patch_size)
 
     def _interpolation(self, axis: int) -> Tensor:
-        """(pixels, patches) float64: each row holds the two weights of the patches around a pixel's centre."""
+        """(pixels, patches) float64: each row holds the two weights of the patches around a pixel's center."""
         image, scaled, patches = self.image_size[axis], self.scaled_size[axis], self.grid[axis]
-        centre = (torch.arange(image, dtype=torch.float64) + 0.5) * scaled / image / self.patch_size - 0.5
-        low = centre.clamp(0, patches - 1).floor().long()
+        center = (torch.arange(image, dtype=torch.float64) + 0.5) * scaled / image / self.patch_size - 0.5
+        low = center.clamp(0, patches - 1).floor().long()
         high = (low + 1).clamp(max=patches - 1)
-        share = (centre.clamp(0, patches - 1) - low).unsqueeze(1)
+        share = (center.clamp(0, patches - 1) - low).unsqueeze(1)
         weights = torch.zeros(image, patches, dtype=torch.float64)
         weights.scatter_add_(1, low[:, None], 1 - share)
         weights.scatter_add_(1, high[:, None], share)

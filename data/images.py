@@ -20,7 +20,7 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 def read_image(path: str | os.PathLike[str]) -> ImageArray:
     """Read a picture file.
 
-    EXIF orientation is applied. Grey becomes three equal channels, palettes and CMYK are converted, 16-bit grey is divided
+    EXIF orientation is applied. Gray becomes three equal channels, palettes and CMYK are converted, 16-bit gray is divided
     by 257, transparency is laid over white, and of an animation the first frame is taken.
 
     Returns:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eigenseg.data.rle import BoolArray, RleMasks, encode_masks, mask_areas
 
 # Above this many bytes of bool a result keeps run lengths instead: a hundred objects of a 12-megapixel photograph.
-_DENSE_BYTES = 64 * 2**20
+DENSE_BYTES = 64 * 2**20
 # Everything is found without labels, so there is one class: foreground.
 FOREGROUND = "fg"
 _NOT_GIVEN: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
@@ -75,7 +75,7 @@ class Instances:
             raise ValueError(f"boxes must be xyxy inside {width}x{height} pixels, got {self.boxes.tolist()}")
         if not ((self.labels >= 0) & (self.labels < len(self.names))).all():
             raise ValueError(f"labels must index the {len(self.names)} names, got {self.labels.tolist()}")
-        if isinstance(self.masks, np.ndarray) and self.masks.nbytes > _DENSE_BYTES:
+        if isinstance(self.masks, np.ndarray) and self.masks.nbytes > DENSE_BYTES:
             _set(self, "masks", RleMasks(encode_masks(self.masks), self.image_size))
 
     @classmethod
@@ -131,7 +131,7 @@ class Instances:
         return canvas
 
     def saliency_map(self) -> NDArray[np.uint8]:
-        """Foreground of the image as 8-bit grey: (H, W) uint8, 255 is surely foreground.
+        """Foreground of the image as 8-bit gray: (H, W) uint8, 255 is surely foreground.
 
         ``metadata["saliency"]``, (H, W) floating in [0, 1], where there is one; else 255 wherever an instance is.
         """

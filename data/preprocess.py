@@ -11,7 +11,7 @@ square  both sides to ``resize``, aspect ratio ignored      MaskCut (480)
 crop    native size, right and bottom remainder cut off     Deep Spectral
 ======  ==================================================  =======================================
 
-Padding is added after normalisation, so its value is the data set's mean colour.
+Padding is added after normalization, so its value is the dataset's mean color.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def plan_geometry(image_size: Size, patch_size: int, preprocess: Preprocess) -> 
 
 
 def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Resize (Lanczos, as the published code), normalise, then pad with zeros or crop.
+    """Resize (Lanczos, as the published code), normalize, then pad with zeros or crop.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -136,8 +136,8 @@ def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...]
     return canvas
 
 
-def grid_colours(image: ImageArray, geometry: Geometry) -> Tensor:
-    """One colour a patch: the whole picture resized to the grid by Pillow's bilinear filter.
+def grid_colors(image: ImageArray, geometry: Geometry) -> Tensor:
+    """One color a patch: the whole picture resized to the grid by Pillow's bilinear filter.
 
     Args:
         image: (H, W, 3) uint8 RGB.

@@ -1,4 +1,4 @@
-"""Score predictions of a data set item by item, in this process or in several; the numbers are the same, bit by bit."""
+"""Score predictions of a dataset item by item, in this process or in several; the numbers are the same, bit by bit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import cv2
 
-from eigenseg.data.accumulate import Metric
 from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.metric import Metric
 from eigenseg.data.predictions.base import Predictions
 
 M = TypeVar("M", bound=Metric)
@@ -34,11 +34,11 @@ def score_dataset(
     processes: int | None = 1,
     on_items: Callable[[int], None] = lambda count: None,
 ) -> M:
-    """Score items of a data set.
+    """Score items of a dataset.
 
     Args:
         dataset: what is true.
-        predictions: what was predicted, of the data set's kind.
+        predictions: what was predicted, of the dataset's kind.
         metric: without items yet; stays as it is.
         indices: of the items; all if not given.
         processes: 1 stays in this process, ``None`` takes as many as there are cores and work.
@@ -48,7 +48,7 @@ def score_dataset(
         A copy of the metric that holds the items.
 
     Raises:
-        ValueError: if the metric scores another kind of truth, or an item cannot be scored; the message names it.
+        ValueError: if the metric scores another kind of annotation, or an item cannot be scored; the message names it.
         FileNotFoundError: if a file of an item is missing.
     """
     check_kind(dataset, metric)
@@ -70,8 +70,8 @@ def score_dataset(
 def score_items(dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int]) -> M:
     """Add some items to a metric and return it."""
     for i in indices:
-        item, truth = dataset.items[i], dataset.truth(i)
-        metric.update(item, predictions.read(item, truth), truth)
+        item, annotation = dataset.items[i], dataset.annotation(i)
+        metric.update(item, predictions.read(item, annotation), annotation)
     return metric
 
 

@@ -1,22 +1,29 @@
 """DINO-seg: the object as the patches that one attention head looks at (baseline of LOST, Siméoni et al., BMVC 2021).
 
 Data flow: CLS attention of a head -> patches that hold most of it (Caron et al., ICCV 2021) -> 4-connected components ->
-the largest -> box. Also here: components of a batch of token grids, which FOUND uses as well.
+the largest -> box.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
-from eigenseg.data import FeatureGrid, Instances, Preprocess
-from eigenseg.discovery.partition import mask_boxes
-from eigenseg.discovery.spectral import peak_index
+from eigenseg.data.checks import check_choice, check_integer
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry, Size
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import Instances
+from eigenseg.data.preprocess import Preprocess
+from eigenseg.discovery.checks import check_attention, require_attention
+from eigenseg.discovery.grid import component_sizes, label_components, mask_boxes
+from eigenseg.discovery.method import PADDING, Padding, seed_points, token_instances, valid_tokens
+from eigenseg.discovery.spectral.checks import valid_or_all
+from eigenseg.discovery.spectral.result import peak_index
 
 Compat = Literal["reference"] | None
 
@@ -29,7 +36,7 @@ class AttentionSegment(NamedTuple):
     attended: Tensor  # (B, gh, gw) bool, all patches that were kept
     labels: Tensor  # (B, gh, gw) int64, 4-connected components of them, 1, 2, ... by first patch; 0 is the rest
     chosen: Tensor  # (B,) int64, label of ``mask``
-    share: Tensor  # (B, N) float64, what of the head's attention to patches falls on each; 0 where there is none
+    fraction: Tensor  # (B, N) float64, of the head's attention to patches, that falls on each; 0 where there is none
     flat: Tensor  # (B,) bool, whether all patches get equal attention or none: nothing stands out
     non_finite: Tensor  # (B,) int64, patches ignored because their attention was not finite
 
@@ -37,7 +44,7 @@ class AttentionSegment(NamedTuple):
 @torch.no_grad()
 def dino_seg(
     attention: Tensor,
-    grid: tuple[int, int],
+    grid: Size,
     head: int = 4,
     keep: float = 0.6,
     valid: Tensor | None = None,
@@ -45,7 +52,7 @@ def dino_seg(
 ) -> AttentionSegment:
     """Keep the patches that hold the top ``keep`` of a head's attention; the largest component is the object.
 
-    The attention is renormalised over the patches and sorted in ascending order; a patch is kept where the cumulative sum
+    The attention is renormalized over the patches and sorted in ascending order; a patch is kept where the cumulative sum
     up to it is above 1 - keep (strict). Of equal values the one of the lower index comes first; of equal components the
     one whose first patch comes first wins. Attention without contrast has no object.
 
@@ -57,7 +64,7 @@ def dino_seg(
             finite are counted and ignored.
         grid: (gh, gw) with gh * gw = N.
         head: which head, from 0. Published: 4.
-        keep: share of the attention that is kept, in (0, 1). Published: 0.6.
+        keep: fraction of the attention that is kept, in (0, 1). Published: 0.6.
         valid: (B, N) bool, False takes a patch out; None keeps all.
         compat: ``"reference"`` for the published off-by-one.
 
@@ -70,7 +77,7 @@ def dino_seg(
     batch, heads, _ = attention.shape
     if head >= heads:
         raise ValueError(f"head must be in 0..{heads - 1}, the attention has {heads} heads, got {head}")
-    valid = all_or(valid, attention[:, 0])
+    valid = valid_or_all(valid, attention[:, 0])
     chosen_head = attention[:, head]
     finite = torch.isfinite(chosen_head)
     usable = valid & finite
@@ -79,8 +86,8 @@ def dino_seg(
         raise ValueError(f"attention must be at least 0, as after a softmax, got {float(weight.min()):g}")
 
     total = weight.sum(dim=1, keepdim=True)
-    share = weight / torch.where(total > 0, total, 1.0)
-    ascending, order = share.sort(dim=1, stable=True)
+    fraction = weight / torch.where(total > 0, total, 1.0)
+    ascending, order = fraction.sort(dim=1, stable=True)
     enough = ascending.cumsum(dim=1) > 1 - keep
     enough[:, -1] = True  # the most attended patch, whatever the rounding
     kept = torch.zeros_like(usable).scatter_(1, order, enough)
@@ -100,7 +107,7 @@ def dino_seg(
         attended=attended,
         labels=labels,
         chosen=chosen,
-        share=share,
+        fraction=fraction,
         flat=flat,
         non_finite=(valid & ~finite).sum(dim=1),
     )
@@ -109,9 +116,9 @@ def dino_seg(
 class DinoSeg:
     """DINO-seg as a method: features of a batch in, one ``Instances`` per image out, in original pixels.
 
-    Each result holds one instance, or none with ``metadata["reason"]``. Its score is the share of the head's attention to
-    patches that falls on the component: 1 where the head looks at nothing else. Extras: ``seed`` (the most attended token
-    of the component), ``seed_point`` (x, y in pixels), ``components`` (how many there were to choose from).
+    Each result holds one instance, or none with ``metadata["reason"]``. Its score is the fraction of the head's attention
+    to patches that falls on the component: 1 where the head looks at nothing else. Extras: ``seed`` (the component's
+    most attended token), ``seed_point`` (x, y in pixels), ``components`` (how many there were to choose from).
 
     Args:
         head, keep, compat: as in ``dino_seg``.
@@ -128,74 +135,25 @@ class DinoSeg:
         self,
         head: int = 4,
         keep: float = 0.6,
-        padding: Literal["keep", "drop"] = "keep",
+        padding: Padding = "keep",
         compat: Compat = None,
     ) -> None:
         check_segment_parameters(head, keep, compat)
-        if padding not in ("keep", "drop"):
-            raise ValueError(f"padding must be 'keep' or 'drop', got {padding!r}")
+        check_choice("padding", padding, PADDING)
         self.head, self.keep, self.padding, self.compat = head, keep, padding, compat
 
-    def __call__(self, features: FeatureGrid) -> list[Instances]:
+    def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         """Find the object of every image of a batch.
 
         Raises:
             ValueError: if the features carry no attention, or not as many heads.
         """
-        if features.attention is None:
-            raise ValueError("DinoSeg needs FeatureGrid.attention; ask the backbone for it (attention=True)")
+        attention = require_attention(features.attention, "DinoSeg")
         if not len(features):
             return []
-        valid = ~features.padded_tokens() if self.padding == "drop" else None
-        found = dino_seg(features.attention, features.grid, self.head, self.keep, valid, self.compat)
-        return [_instances(found, features, i) for i in range(len(features))]
-
-
-def label_components(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """4-connected components of every image: (B, H, W) bool -> labels (B, H, W) int64, 0 outside, and counts (B,) int64.
-
-    Each image counts from 1, in the order of the components' first pixels.
-    """
-    labels = np.zeros(masks.shape, dtype=np.int64)
-    counts = [ndimage.label(mask, output=labels[i]) for i, mask in enumerate(masks.cpu().numpy())]
-    return torch.from_numpy(labels).to(masks.device), torch.tensor(counts, dtype=torch.int64, device=masks.device)
-
-
-def component_sizes(labels: Tensor) -> Tensor:
-    """Size of every label of ``label_components``, that of 0 too: (B, H, W) -> (B, largest label + 1) int64."""
-    flat = labels.flatten(1)
-    sizes = flat.new_zeros(len(flat), int(flat.max()) + 1 if flat.numel() else 1)
-    return sizes.scatter_add_(1, flat, torch.ones_like(flat))
-
-
-def all_or(valid: Tensor | None, like: Tensor) -> Tensor:
-    """``valid``, or all patches where it is None: (B, N) bool.
-
-    Raises:
-        ValueError: if it does not fit ``like``, (B, N).
-    """
-    if valid is None:
-        return torch.ones_like(like, dtype=torch.bool)
-    if valid.shape != like.shape or valid.dtype != torch.bool:
-        raise ValueError(f"valid must be {tuple(like.shape)} bool, got {tuple(valid.shape)} {valid.dtype}")
-    return valid
-
-
-def check_attention(attention: Any, grid: tuple[int, int]) -> None:
-    """Refuse what is no batch of CLS attention.
-
-    Raises:
-        TypeError: if it is no tensor.
-        ValueError: if its shape or dtype is wrong, or it does not fit the grid.
-    """
-    if not isinstance(attention, Tensor):
-        raise TypeError(f"attention must be a torch tensor (B, heads, N), got {type(attention).__name__}")
-    if attention.ndim != 3 or not attention.is_floating_point() or not attention.numel():
-        raise ValueError(
-            f"attention must be (B, heads, N) floating and not empty, got {tuple(attention.shape)} {attention.dtype}"
-        )
-    if grid[0] * grid[1] != attention.shape[2]:
-        raise ValueError(f"grid {grid[0]}x{grid[1]} holds {grid[0] * grid[1]} patches, got {attention.shape[2]}")
+        valid = valid_tokens(features, self.padding)
+        segment = dino_seg(attention, features.grid, self.head, self.keep, valid, self.compat)
+        return [_instances(segment, features.geometries[i], i) for i in range(len(features))]
 
 
 def check_segment_parameters(head: Any, keep: Any, compat: Any) -> None:
@@ -204,36 +162,32 @@ def check_segment_parameters(head: Any, keep: Any, compat: Any) -> None:
     Raises:
         ValueError: naming the parameter.
     """
-    if isinstance(head, bool) or not isinstance(head, int) or head < 0:
-        raise ValueError(f"head must be a whole number of at least 0, got {head!r}")
+    check_integer("head", head, at_least=0)
     if not (isinstance(keep, Real) and 0 < float(keep) < 1):
         raise ValueError(f"keep must be a number in (0, 1), got {keep!r}")
-    if compat not in (None, "reference"):
-        raise ValueError(f"compat must be null or 'reference', got {compat!r}")
+    check_choice("compat", compat, (None, "reference"))
 
 
-def _instances(found: AttentionSegment, features: FeatureGrid, i: int) -> Instances:
-    geometry = features.geometries[i]
-    metadata = {"geometry": geometry, "non_finite_tokens": int(found.non_finite[i])}
-    mask = geometry.masks_to_image(found.mask[i])
-    if not mask.any():
-        reason = "what is attended lies in the padding"
-        if found.flat[i]:
-            reason = "the head looks at all patches alike"
-            if found.non_finite[i]:
-                reason = "no patch stands out among those whose attention is finite; check the backbone's precision"
-        return Instances.empty(geometry.image_size, f"no object: {reason}", **metadata)
-    on_object = torch.where(found.mask[i].flatten(), found.share[i], 0.0)
-    seed = peak_index(on_object[None])
-    return Instances(
-        masks=mask[None].cpu().numpy(),
-        scores=np.array([min(1.0, float(on_object.sum()))], dtype=np.float32),  # a sum of shares may round above 1
-        boxes=geometry.boxes_to_image(found.box[i : i + 1]).cpu().numpy(),
-        image_size=geometry.image_size,
+def _instances(segment: AttentionSegment, geometry: Geometry, i: int) -> Instances:
+    on_object = torch.where(segment.mask[i].flatten(), segment.fraction[i], 0.0)
+    seed = int(peak_index(on_object))
+    return token_instances(
+        segment.mask[i : i + 1],
+        [min(1.0, float(on_object.sum()))],  # a sum of fractions may round above 1
+        geometry,
+        reason=_why_nothing(segment, i),
         extras={
-            "seed": [int(seed)],
-            "seed_point": [geometry.token_centres(seed)[0].tolist()],
-            "components": [int(found.labels[i].max())],
+            "seed": [seed],
+            "seed_point": seed_points(geometry, [seed]),
+            "components": [int(segment.labels[i].max())],
         },
-        metadata=metadata,
+        metadata={"non_finite_tokens": int(segment.non_finite[i])},
     )
+
+
+def _why_nothing(segment: AttentionSegment, i: int) -> str:
+    if not segment.flat[i]:
+        return "what is attended lies in the padding"
+    if segment.non_finite[i]:
+        return "no patch stands out among those whose attention is finite; check the backbone's precision"
+    return "the head looks at all patches alike"

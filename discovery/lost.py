@@ -6,15 +6,22 @@ that the seed correlates with -> patches that correlate with their sum -> compon
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from eigenseg.data import FeatureGrid, Instances, Preprocess
-from eigenseg.discovery.partition import component_of, mask_boxes
-from eigenseg.discovery.spectral import check_features
+from eigenseg.data.checks import check_choice, check_integer
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry, Size
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import Instances
+from eigenseg.data.preprocess import Preprocess
+from eigenseg.discovery.grid import check_grid, component_of, mask_boxes
+from eigenseg.discovery.method import PADDING, Padding, seed_points, token_instances, valid_tokens
+from eigenseg.discovery.reasons import too_few_reason
+from eigenseg.discovery.spectral.checks import check_features, valid_or_all
 
 # Products that are in memory at once, 64 MB of float64: of all images together, some rows at a time.
 _TILE_ENTRIES = 2**23
@@ -35,17 +42,17 @@ class SeedExpansion(NamedTuple):
 
 
 @torch.no_grad()
-def lost(tokens: Tensor, grid: tuple[int, int], k: int = 100, valid: Tensor | None = None) -> SeedExpansion:
+def lost(tokens: Tensor, grid: Size, k: int = 100, valid: Tensor | None = None) -> SeedExpansion:
     """Find the seed of every image, and what belongs to it.
 
-    With A_pq = f_p . f_q of keys that are not normalised, the degree is d_p = #{q != p: A_pq > 0} and the seed
+    With A_pq = f_p . f_q of keys that are not normalized, the degree is d_p = #{q != p: A_pq > 0} and the seed
     p* = argmin d_p. Of the k patches of lowest degree those with A_{p* q} > 0 make up S (seed expansion); a patch p is
     foreground where sum_{q in S} A_pq > 0, and the 4-connected component around p* is the object. Equal degrees are ordered
     by index, so there is one answer; the published code's sort leaves it open.
 
     Because A_{p* q} > 0 for all of S, the seed is background only where its key is 0 and S empty. There, where the
     published code raises, the mask is empty. It is empty, too, where all degrees are the largest possible (a picture of
-    one colour): the published code would take the first patch for the seed and the whole image for the object.
+    one color): the published code would take the first patch for the seed and the whole image for the object.
 
     Args:
         tokens: (B, N, D) floating, keys. Converted to float32; one that is not finite there takes no part.
@@ -56,15 +63,17 @@ def lost(tokens: Tensor, grid: tuple[int, int], k: int = 100, valid: Tensor | No
     Raises:
         TypeError: if the tokens are no tensor.
         ValueError: if a shape or k is out of range.
+
+    Example:
+        >>> tokens = torch.tensor([[[1.0, 0.1], [1.0, 0.0], [-0.1, 1.0], [1.0, 0.2]]])
+        >>> result = lost(tokens, (2, 2))
+        >>> result.seed.tolist(), result.box.tolist()  # the one token that few others correlate with
+        ([2], [[0, 1, 1, 2]])
     """
     check_features(tokens)
-    check_k(k)
-    if tokens.shape[1] != grid[0] * grid[1] or not tokens.shape[1]:
-        raise ValueError(f"grid {grid[0]}x{grid[1]} holds {grid[0] * grid[1]} tokens, got {tokens.shape[1]}")
-    if valid is None:
-        valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-    elif valid.shape != tokens.shape[:2] or valid.dtype != torch.bool:
-        raise ValueError(f"valid must be {tuple(tokens.shape[:2])} bool, got {tuple(valid.shape)} {valid.dtype}")
+    check_integer("k", k, at_least=1)
+    check_grid(tokens, grid, at_least=1)
+    valid = valid_or_all(valid, tokens)
 
     finite = torch.isfinite(tokens.float().norm(dim=2))
     usable = valid & finite
@@ -116,29 +125,17 @@ class LOST:
     preprocess = Preprocess(mode="pad")
     needs_attention = False
 
-    def __init__(self, k: int = 100, padding: Literal["keep", "drop"] = "keep") -> None:
-        check_k(k)
-        if padding not in ("keep", "drop"):
-            raise ValueError(f"padding must be 'keep' or 'drop', got {padding!r}")
+    def __init__(self, k: int = 100, padding: Padding = "keep") -> None:
+        check_integer("k", k, at_least=1)
+        check_choice("padding", padding, PADDING)
         self.k, self.padding = k, padding
 
-    def __call__(self, features: FeatureGrid) -> list[Instances]:
+    def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         """Find the object of every image of a batch."""
         if not len(features):
             return []
-        valid = ~features.padded_tokens() if self.padding == "drop" else None
-        found = lost(features.tokens, features.grid, self.k, valid)
-        return [_instances(found, features, i) for i in range(len(features))]
-
-
-def check_k(k: Any) -> None:
-    """Refuse a number of candidates that is none; a yaml may hold anything.
-
-    Raises:
-        ValueError: saying what came.
-    """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+        expansion = lost(features.tokens, features.grid, self.k, valid_tokens(features, self.padding))
+        return [_instances(expansion, features.geometries[i], i) for i in range(len(features))]
 
 
 def _positive_degrees(keys: Tensor) -> Tensor:
@@ -151,38 +148,31 @@ def _positive_degrees(keys: Tensor) -> Tensor:
     return degrees - (keys != 0).any(dim=2).long()  # a token correlates with itself unless it is 0
 
 
-def _instances(found: SeedExpansion, features: FeatureGrid, i: int) -> Instances:
-    geometry = features.geometries[i]
-    metadata = {"geometry": geometry, "non_finite_tokens": int(found.non_finite[i])}
-    mask = geometry.masks_to_image(found.mask[i])
-    if not mask.any():
-        return Instances.empty(geometry.image_size, f"no object: {_why_nothing(found, i)}", **metadata)
-    degree, others = int(found.degree[i, found.seed[i]]), int(found.usable[i].sum()) - 1
-    return Instances(
-        masks=mask[None].cpu().numpy(),
-        scores=np.array([1 - degree / others], dtype=np.float32),
-        boxes=geometry.boxes_to_image(found.box[i : i + 1]).cpu().numpy(),
-        image_size=geometry.image_size,
+def _instances(expansion: SeedExpansion, geometry: Geometry, i: int) -> Instances:
+    seed, others = int(expansion.seed[i]), int(expansion.usable[i].sum()) - 1
+    degree = int(expansion.degree[i, seed])
+    return token_instances(
+        expansion.mask[i : i + 1],
+        [1 - degree / max(1, others)],
+        geometry,
+        reason=_why_nothing(expansion, i),
         extras={
-            "seed": [int(found.seed[i])],
-            "seed_point": [geometry.token_centres(found.seed[i : i + 1])[0].tolist()],
+            "seed": [seed],
+            "seed_point": seed_points(geometry, [seed]),
             "degree": [degree],
-            "seeds": [int(found.expanded[i].sum())],
+            "seeds": [int(expansion.expanded[i].sum())],
         },
-        metadata=metadata,
+        metadata={"non_finite_tokens": int(expansion.non_finite[i])},
     )
 
 
-def _why_nothing(found: SeedExpansion, i: int) -> str:
-    left = int(found.usable[i].sum())
-    if found.usable.shape[1] == 1:
-        return "the image holds a single token, nothing can stand out; enlarge it with preprocess.resize"
-    if not left and found.non_finite[i]:
-        return "no token has finite features; check the backbone's weights and precision"
-    if left < 2:
-        return "fewer than two tokens are left to compare; method.padding=keep keeps those that hold padding"
-    if found.alike[i]:
+def _why_nothing(expansion: SeedExpansion, i: int) -> str:
+    usable, non_finite = int(expansion.usable[i].sum()), int(expansion.non_finite[i])
+    too_few = too_few_reason(expansion.usable.shape[1], usable, non_finite, "stand out")
+    if too_few is not None:
+        return too_few
+    if expansion.alike[i]:
         return "all tokens look alike, every one correlates positively with every other"
-    if not found.mask[i].any():
+    if not expansion.mask[i].any():
         return "the token that correlates with the fewest others is zero, and resembles nothing"
     return "what stands out lies in the padding"

@@ -1,23 +1,93 @@
-"""What a method is: features of a batch in, objects of every image out."""
+"""What a method is: features and images of a batch in, objects of every image out. And the steps that methods share."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
-from eigenseg.data import FeatureGrid, Instances, Preprocess
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import Instances
+from eigenseg.data.preprocess import Preprocess
+from eigenseg.discovery.grid import mask_boxes
+
+# What becomes of tokens that hold padding: they stay in the graph, or are taken out.
+Padding = Literal["keep", "drop"]
+PADDING: tuple[Padding, ...] = ("keep", "drop")
 
 
 class Method(Protocol):
-    """One file and one yaml make a new one; any object with these three members will do.
+    """Finds objects on features. A new method is one file and one yaml; any object with these three members will do.
 
-    ``preprocess`` is the published way of fitting pictures to the grid; the backbone's and the user's wishes go before it.
-    ``needs_attention`` asks the backbone for ``FeatureGrid.attention``; ``needs_colours = True``, if there, asks for
-    ``FeatureGrid.colours``.
+    ``preprocess`` is the published way of fitting images to the grid; the backbone's and the user's settings override it.
+    ``needs_attention`` asks the backbone for ``FeatureGrid.attention``.
     """
 
     preprocess: Preprocess
     needs_attention: bool
 
-    def __call__(self, features: FeatureGrid) -> list[Instances]:
-        """Find the objects of B images, in original pixels; an image without one gets ``Instances.empty`` with a reason."""
+    def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
+        """Find the objects of B images, in original pixels; an image without one gets ``Instances.empty`` with a reason.
+
+        Args:
+            features: of B images with equal grids.
+            images: the same B images, (H, W, 3) uint8 RGB in original pixels, for methods that look at colors.
+        """
         ...
+
+
+def valid_tokens(features: FeatureGrid, padding: Padding) -> Tensor | None:
+    """Which tokens take part: (B, N) bool, or None for all of them."""
+    return ~features.padded_tokens() if padding == "drop" else None
+
+
+def in_chunks(
+    features: FeatureGrid, images: Sequence[ImageArray], size: int
+) -> Iterator[tuple[FeatureGrid, Sequence[ImageArray]]]:
+    """A batch in parts of at most ``size`` images, in order."""
+    for start in range(0, len(features), size):
+        yield features[start : start + size], images[start : start + size]
+
+
+def token_instances(
+    masks: Tensor,
+    scores: Sequence[float],
+    geometry: Geometry,
+    reason: str,
+    extras: Mapping[str, Sequence[Any]] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Instances:
+    """Masks on the token grid as instances in original pixels; masks that lie in the padding alone are left out.
+
+    Args:
+        masks: (n, gh, gw) bool.
+        scores: n values in [0, 1].
+        geometry: of the image.
+        reason: why there is no object, in case no mask is left.
+        extras: values per mask.
+        metadata: values of the image; its geometry is added.
+    """
+    metadata = {"geometry": geometry, **(metadata or {})}
+    pixels = geometry.masks_to_image(masks).cpu().numpy()
+    kept = np.flatnonzero(pixels.any(axis=(1, 2))).tolist()
+    if not kept:
+        return Instances.empty(geometry.image_size, f"no object: {reason}", **metadata)
+    return Instances(
+        masks=pixels[kept],
+        scores=np.array([scores[i] for i in kept], dtype=np.float32),
+        boxes=geometry.boxes_to_image(mask_boxes(masks[kept])).cpu().numpy(),
+        image_size=geometry.image_size,
+        extras={name: [values[i] for i in kept] for name, values in (extras or {}).items()},
+        metadata=metadata,
+    )
+
+
+def seed_points(geometry: Geometry, seeds: Sequence[int]) -> list[list[float]]:
+    """Centers of tokens as (x, y) in original pixels."""
+    points: list[list[float]] = geometry.token_centers(torch.tensor(seeds, dtype=torch.int64)).tolist()
+    return points

@@ -5,14 +5,21 @@ Data flow: tokens -> binary cosine graph -> second eigenvector -> side of its pe
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from eigenseg.data import FeatureGrid, Instances, Preprocess
-from eigenseg.discovery.partition import bipartition, component_of, mask_boxes
+from eigenseg.data.checks import check_choice
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Size
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import Instances
+from eigenseg.data.preprocess import Preprocess
+from eigenseg.discovery.grid import check_grid, component_of, mask_boxes
+from eigenseg.discovery.method import PADDING, Padding, in_chunks, seed_points, token_instances, valid_tokens
+from eigenseg.discovery.reasons import no_cut_reason, single_tokens
 from eigenseg.discovery.spectral import (
     NcutResult,
     NcutSolver,
@@ -20,10 +27,20 @@ from eigenseg.discovery.spectral import (
     build_affinity,
     check_features,
     check_graph_parameters,
+    check_solver,
     graphs_at_once,
     normalized_cut,
+    orient,
+    peak_index,
     solve_ncut,
 )
+
+
+class Bipartition(NamedTuple):
+    """The two sides of a cut."""
+
+    foreground: Tensor  # (B, gh, gw) bool
+    seed: Tensor  # (B,) int64, row-major index of the foreground's peak
 
 
 class Cut(NamedTuple):
@@ -40,7 +57,7 @@ class Cut(NamedTuple):
 
 def tokencut(
     tokens: Tensor,
-    grid: tuple[int, int],
+    grid: Size,
     tau: float = 0.2,
     eps: float = 1e-5,
     valid: Tensor | None = None,
@@ -57,17 +74,20 @@ def tokencut(
         tau: similarity threshold, in [0, 1). Published: 0.2.
         eps: weight of a missing edge. Published: 1e-5.
         valid: (B, N) bool, False takes a token out of the graph; None keeps all.
-        solver: who computes the eigenvector.
+        solver: computes the eigenvector.
 
     Raises:
         TypeError: if the tokens are no tensor.
         ValueError: if shapes or parameters are out of range, or there are fewer than 2 tokens.
+
+    Example:
+        >>> object_, background = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+        >>> tokens = torch.stack([background, object_, object_, background, background, background])[None]
+        >>> tokencut(tokens, (2, 3)).box.tolist()  # xyxy in tokens
+        [[1, 0, 3, 1]]
     """
-    if grid[0] * grid[1] < 2:
-        raise ValueError(f"a cut needs at least 2 tokens, got a grid of {grid[0]}x{grid[1]}")
     check_features(tokens)
-    if tokens.shape[1] != grid[0] * grid[1]:
-        raise ValueError(f"grid {grid[0]}x{grid[1]} holds {grid[0] * grid[1]} tokens, got {tokens.shape[1]}")
+    check_grid(tokens, grid, at_least=2)
     affinity = build_affinity(tokens, tau=tau, eps=eps, valid=valid)
     ncut = solver(affinity, k=1)
     foreground, seed = bipartition(ncut.eigenvectors[:, :, 0], grid, valid)
@@ -83,6 +103,36 @@ def tokencut(
         ncut=ncut,
         non_finite=affinity.non_finite,
     )
+
+
+def bipartition(eigenvector: Tensor, grid: Size, valid: Tensor | None = None) -> Bipartition:
+    """Threshold at the mean; the side that holds the largest magnitude is the foreground.
+
+    An eigenvector's sign is arbitrary, so it is fixed first: the entry of largest magnitude becomes positive. The result is
+    therefore the same for ``x`` and ``-x``. Tokens exactly at the mean are background, so a constant vector has no object.
+
+    Args:
+        eigenvector: (B, N) real, one per image, any scale.
+        grid: (gh, gw) with gh * gw = N.
+        valid: (B, N) bool; False takes a token out of the mean, the seed and the foreground.
+
+    Raises:
+        ValueError: if the grid does not hold N tokens or an entry is not finite.
+
+    Example:
+        >>> bipartition(torch.tensor([[0.9, -0.2, -0.1, -0.2]]), (2, 2)).foreground.int().tolist()
+        [[[1, 0], [0, 0]]]
+    """
+    check_grid(eigenvector, grid)
+    if not torch.isfinite(eigenvector).all():
+        raise ValueError("eigenvector has entries that are not finite")
+    if valid is None:
+        valid = torch.ones_like(eigenvector, dtype=torch.bool)
+
+    oriented = orient(torch.where(valid, eigenvector, 0.0))
+    mean = oriented.sum(dim=1, keepdim=True) / valid.sum(dim=1, keepdim=True).clamp(min=1)
+    foreground = (oriented > mean) & valid
+    return Bipartition(foreground.view(-1, *grid), peak_index(oriented))
 
 
 class TokenCut:
@@ -107,60 +157,43 @@ class TokenCut:
     needs_attention = False
 
     def __init__(
-        self,
-        tau: float = 0.2,
-        eps: float = 1e-5,
-        padding: Literal["keep", "drop"] = "keep",
-        solver: NcutSolver = solve_ncut,
+        self, tau: float = 0.2, eps: float = 1e-5, padding: Padding = "keep", solver: NcutSolver = solve_ncut
     ) -> None:
         check_graph_parameters(tau, eps)
-        if padding not in ("keep", "drop"):
-            raise ValueError(f"padding must be 'keep' or 'drop', got {padding!r}")
+        check_choice("padding", padding, PADDING)
+        check_solver(solver)
         self.tau, self.eps, self.padding, self.solver = tau, eps, padding, solver
-        solver(build_affinity(torch.eye(12)[None]), k=1)  # wrong options of a solver show here, not picture by picture
 
-    def __call__(self, features: FeatureGrid) -> list[Instances]:
+    def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         """Find the object of every image of a batch."""
-        if features.tokens.shape[1] < 2:
-            reason = "the image holds a single token, nothing can be cut; enlarge it with preprocess.resize"
-            return [Instances.empty(geometry.image_size, reason) for geometry in features.geometries]
-        chunk = graphs_at_once(features.tokens.shape[1])
-        return [found for start in range(0, len(features), chunk) for found in self._cut(features[start : start + chunk])]
-
-    def _cut(self, features: FeatureGrid) -> list[Instances]:
-        valid = ~features.padded_tokens() if self.padding == "drop" else None
-        cut = tokencut(features.tokens, features.grid, self.tau, self.eps, valid, self.solver)
-        return [_instances(cut, features, i) for i in range(len(features))]
+        tokens = features.tokens.shape[1]
+        if tokens < 2:
+            return single_tokens(features.geometries)
+        results = []
+        for part, _ in in_chunks(features, images, graphs_at_once(tokens)):
+            valid = valid_tokens(part, self.padding)
+            cut = tokencut(part.tokens, part.grid, self.tau, self.eps, valid, self.solver)
+            results += [_instances(cut, part, i) for i in range(len(part))]
+        return results
 
 
 def _instances(cut: Cut, features: FeatureGrid, i: int) -> Instances:
-    geometry, status = features.geometries[i], cut.ncut.status[i]
-    metadata = {"geometry": geometry, "status": status.value, "non_finite_tokens": int(cut.non_finite[i])}
-    mask = geometry.masks_to_image(cut.mask[i])
-    if not mask.any():
-        reason = "no object: all tokens look alike, the graph has no cut (lambda_2 = 1)"
-        if cut.non_finite[i] == features.tokens.shape[1]:
-            reason = "no object: no token has finite features; check the backbone's weights and precision"
-        elif status is Status.FAILED:
-            reason = "no object: the eigensolver did not converge; allow it more iterations or use another solver"
-        elif status is not Status.TRIVIAL:
-            reason = "no object: the eigenvector is constant, or its object lies in the padding"
-        return Instances.empty(geometry.image_size, reason, **metadata)
-    cut_value = float(cut.cut_value[i])
-    vector = cut.ncut.eigenvectors[i, :, 0].reshape(features.grid)
-    return Instances(
-        masks=mask[None].cpu().numpy(),
-        scores=np.array([max(0.0, 1 - cut_value)], dtype=np.float32),
-        boxes=geometry.boxes_to_image(cut.box[i : i + 1]).cpu().numpy(),
-        image_size=geometry.image_size,
+    geometry, status, non_finite = features.geometries[i], cut.ncut.status[i], int(cut.non_finite[i])
+    vector, cut_value, seed = cut.ncut.eigenvectors[i, :, 0], float(cut.cut_value[i]), int(cut.seed[i])
+    otherwise = "the eigenvector is constant, or its object lies in the padding"
+    return token_instances(
+        cut.mask[i : i + 1],
+        [max(0.0, 1 - cut_value)],
+        geometry,
+        reason=no_cut_reason(status, len(vector), non_finite, otherwise),
         extras={
-            "eigenvector": [vector.float().cpu().numpy()],
+            "eigenvector": [vector.reshape(features.grid).float().cpu().numpy()],
             "eigenvalue": [float(cut.ncut.eigenvalues[i, 0])],
             "gap": [float(cut.ncut.gap[i])],
             "cut_value": [cut_value],
-            "seed": [int(cut.seed[i])],
-            "seed_point": [geometry.token_centres(cut.seed[i : i + 1])[0].tolist()],
+            "seed": [seed],
+            "seed_point": seed_points(geometry, [seed]),
             "status": [status.value],
         },
-        metadata=metadata,
+        metadata={"status": status.value, "non_finite_tokens": non_finite},
     )

@@ -1,7 +1,7 @@
 """Makes ``comparison.jpg``, one picture a row, one method a column: ``python docs/comparison.py``.
 
 The pictures are scikit-learn's two photographs and two generated scenes; the features are the built-in descriptor's, which
-knows colour and texture and nothing about objects.
+knows color and texture and nothing about objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 
 from eigenseg import Predictor, read_image
 from eigenseg.data import find_images
-from eigenseg.data.overlay import draw_overlay
+from eigenseg.data.results.overlay import draw_overlay
 
 COLUMNS = {
     "TokenCut": ("tokencut", []),

@@ -6,16 +6,20 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
 
-from eigenseg.data import FeatureGrid, Geometry, Instances, Preprocess, as_rgb, find_images, plan_geometry, prepare_image
-from eigenseg.data.images import ImageArray, ImageLike
-from eigenseg.data.preprocess import NATIVE, grid_colours
-from eigenseg.discovery import Backbone, Method
-from eigenseg.segment.extraction import predict_sources
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry
+from eigenseg.data.images import ImageArray, ImageLike, as_rgb
+from eigenseg.data.instances import Instances
+from eigenseg.data.preprocess import NATIVE, Preprocess, plan_geometry, prepare_image
+from eigenseg.data.sources import find_images
+from eigenseg.discovery.backbones.base import Backbone
+from eigenseg.discovery.method import Method
+from eigenseg.pipeline import predict_sources
+from eigenseg.runtime import choose_device
 from eigenseg.segment.refine.apply import refine_instances
 from eigenseg.segment.refine.base import Refiner
 
@@ -77,7 +81,8 @@ class Predictor:
             ValueError: if a name or an override is unknown; the message lists the known names.
             FileNotFoundError: if a yaml or the weights are missing.
         """
-        from eigenseg.config import build_parts, compose
+        from eigenseg.config.build import build_parts
+        from eigenseg.config.compose import compose
 
         # Quotes, because a device such as cuda:1 is no plain word to Hydra.
         config = compose(method, backbone, [*overrides, f"runtime.device='{device}'"], config_dir)
@@ -105,7 +110,7 @@ class Predictor:
         geometries = [self._plan(picture) for picture in pictures]
         for i, (picture, geometry) in enumerate(zip(pictures, geometries, strict=True)):
             if (picture == picture[0, 0]).all():
-                reason = "no object: the picture has a single colour"
+                reason = "no object: the picture has a single color"
                 results[i] = Instances.empty(geometry.image_size, reason, geometry=geometry)
             else:
                 batches[geometry.input_size].append(i)
@@ -113,10 +118,7 @@ class Predictor:
             features = self._describe(
                 [pictures[i] for i in members], [geometries[i] for i in members], self.method.needs_attention
             )
-            if getattr(self.method, "needs_colours", False):
-                colours = torch.stack([grid_colours(pictures[i], geometries[i]) for i in members])
-                features = replace(features, colours=colours.to(self.device))
-            results.update(zip(members, self.method(features), strict=True))
+            results.update(zip(members, self.method(features, [pictures[i] for i in members]), strict=True))
         found = [results[i] for i in range(len(pictures))]
         return found if self.refiner is None else refine_instances(self.refiner, pictures, found, self.device)
 
@@ -157,7 +159,7 @@ class Predictor:
         return results()
 
     def features(self, image: ImageLike, attention: bool = False) -> FeatureGrid:
-        """Describe one picture.
+        """Encode one picture.
 
         Args:
             image: path, PIL image, or (H, W, 3) uint8 RGB array.
@@ -178,22 +180,3 @@ class Predictor:
             for picture, geometry in zip(pictures, geometries, strict=True)
         ]
         return self.backbone(torch.stack(pixels).to(self.device), geometries, attention)
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn a name into a device that is there.
-
-    Raises:
-        ValueError: if the name is unknown or the machine has no such device.
-    """
-    if name == "auto":
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        logger.info("device %s (runtime.device=auto)", device)
-        return device
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # the meta device, for one, holds no values
-    except (RuntimeError, AssertionError, NotImplementedError):
-        cuda = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
-        raise ValueError(f"runtime.device={name} is not available here ({cuda}); use auto, cpu or cuda") from None
-    return device

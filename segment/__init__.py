@@ -1,21 +1,5 @@
-"""Pixels: methods that find several objects or refine masks, and the pipeline that writes them for many pictures."""
+"""Pixels: methods that find several objects, and refiners of masks."""
 
-from eigenseg.segment.deep_spectral import DeepSpectralSegmentation, multi_region
-from eigenseg.segment.deep_spectral_semantics import semantic_segmentation
-from eigenseg.segment.extraction import Outcome, Summary, extract, predict_sources
-from eigenseg.segment.found import FOUND
-from eigenseg.segment.hierarchy import PartHierarchy
-from eigenseg.segment.maskcut import MaskCut
+import lazy_loader as lazy
 
-__all__ = [
-    "FOUND",
-    "DeepSpectralSegmentation",
-    "MaskCut",
-    "Outcome",
-    "PartHierarchy",
-    "Summary",
-    "extract",
-    "multi_region",
-    "predict_sources",
-    "semantic_segmentation",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

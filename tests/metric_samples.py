@@ -1,4 +1,4 @@
-"""Small random predictions and truths, and the DAVIS scores computed slowly, for tests of the metrics."""
+"""Small random predictions and annotations, and the DAVIS scores computed slowly, for tests of the metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from eigenseg.data import RleMasks, encode_masks
-from eigenseg.data.datasets.base import ObjectTruth, VideoTruth
+from eigenseg.data.datasets.base import ObjectAnnotation, VideoAnnotation
 from eigenseg.data.detections import Detections
 
 BoolArray = NDArray[np.bool_]
@@ -49,10 +49,10 @@ def detections(rng: Generator, size: tuple[int, int], count: int, classes: int =
     return Detections(boxes, scores, rng.integers(classes, size=count), rle_masks(frayed(rng, masks)))
 
 
-def objects(rng: Generator, size: tuple[int, int], count: int, classes: int = 3, crowd: float = 0.2) -> ObjectTruth:
+def objects(rng: Generator, size: tuple[int, int], count: int, classes: int = 3, crowd: float = 0.2) -> ObjectAnnotation:
     """Objects of a few classes with masks, some of them crowd, difficult or truncated."""
     boxes, masks = rectangles(rng, count, size)
-    return ObjectTruth(
+    return ObjectAnnotation(
         boxes,
         rng.integers(classes, size=count),
         size,
@@ -64,15 +64,15 @@ def objects(rng: Generator, size: tuple[int, int], count: int, classes: int = 3,
     )
 
 
-def near(rng: Generator, truth: ObjectTruth, extra: int = 1) -> Detections:
+def near(rng: Generator, annotation: ObjectAnnotation, extra: int = 1) -> Detections:
     """Detections that stray by a pixel from most of the objects, a few wrong ones, and scores of five values."""
-    assert truth.image_size is not None
-    chosen = rng.random(len(truth)) < 0.8
-    strayed = truth.boxes[chosen] + rng.integers(-1, 2, (int(chosen.sum()), 4))
+    assert annotation.image_size is not None
+    chosen = rng.random(len(annotation)) < 0.8
+    strayed = annotation.boxes[chosen] + rng.integers(-1, 2, (int(chosen.sum()), 4))
     strayed[:, 2:] = np.maximum(strayed[:, 2:], strayed[:, :2] + 1)
-    wrong = detections(rng, truth.image_size, extra)
-    masks = np.concatenate([frayed(rng, np.asarray(truth.masks)[chosen], 0.1), np.asarray(wrong.masks)])
-    boxes, labels = np.concatenate([strayed, wrong.boxes]), np.concatenate([truth.labels[chosen], wrong.labels])
+    wrong = detections(rng, annotation.image_size, extra)
+    masks = np.concatenate([frayed(rng, np.asarray(annotation.masks)[chosen], 0.1), np.asarray(wrong.masks)])
+    boxes, labels = np.concatenate([strayed, wrong.boxes]), np.concatenate([annotation.labels[chosen], wrong.labels])
     return Detections(boxes, rng.integers(1, 6, len(boxes)) / 5, labels, rle_masks(masks))
 
 
@@ -90,18 +90,18 @@ def clip(rng: Generator, frames: int, size: tuple[int, int], numbers: int, void:
     return maps
 
 
-def as_video(labels: NDArray[Any]) -> VideoTruth:
+def as_video(labels: NDArray[Any]) -> VideoAnnotation:
     """Label maps (T, H, W) with frames' names."""
-    return VideoTruth(tuple(f"{i:05d}.jpg" for i in range(len(labels))), labels.astype(np.uint8))
+    return VideoAnnotation(tuple(f"{i:05d}.jpg" for i in range(len(labels))), labels.astype(np.uint8))
 
 
 def slow_boundary(mask: BoolArray) -> BoolArray:
-    """The published boundary map pixel by pixel: differs from the right, lower or lower right neighbour that exists."""
+    """The published boundary map pixel by pixel: differs from the right, lower or lower right neighbor that exists."""
     height, width = mask.shape
     edges = np.zeros_like(mask)
     for y in range(height):
         for x in range(width):
-            # In the last row only the right neighbour is asked, in the last column only the lower one.
+            # In the last row only the right neighbor is asked, in the last column only the lower one.
             asked = [(y, x + 1)] if y == height - 1 else [(y + 1, x)] if x == width - 1 else None
             asked = [(y, x + 1), (y + 1, x), (y + 1, x + 1)] if asked is None else asked
             edges[y, x] = any(v < width and mask[y, x] != mask[u, v] for u, v in asked)

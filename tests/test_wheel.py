@@ -27,7 +27,7 @@ class Brightest:
     def __init__(self, channel: int = 0) -> None:
         self.channel = channel
 
-    def __call__(self, features):
+    def __call__(self, features, images):
         found = []
         for geometry, tokens in zip(features.geometries, features.tokens):
             grid = tokens[:, self.channel].reshape(features.grid)

@@ -1,4 +1,4 @@
-"""Tiny data sets for tests: pictures and texts written below a folder, and a comparison after pickling."""
+"""Tiny datasets for tests: pictures and texts written below a folder, and a comparison after pickling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(path: Path, text: str = "") -> Path:
 
 
 def save(path: Path, values: ArrayLike, palette: bool = False) -> Path:
-    """Save an array as a picture; with a palette in which index and grey differ, if wanted."""
+    """Save an array as a picture; with a palette in which index and gray differ, if wanted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(np.asarray(values, dtype=np.uint8))
     if palette:
@@ -32,7 +32,7 @@ def save(path: Path, values: ArrayLike, palette: bool = False) -> Path:
 
 
 def assert_same_after_pickling(dataset: Any) -> None:
-    """A worker process sees the same data set."""
+    """A worker process sees the same dataset."""
     copy = pickle.loads(pickle.dumps(dataset))
     assert (copy.kind, copy.title, copy.classes, list(copy.items)) == (
         dataset.kind,
@@ -42,8 +42,8 @@ def assert_same_after_pickling(dataset: Any) -> None:
     )
     assert len(dataset.items) > 0
     for i in range(len(dataset.items)):
-        assert copy.pictures(i) == dataset.pictures(i)
-        mine, other = dataset.truth(i), copy.truth(i)
+        assert copy.images(i) == dataset.images(i)
+        mine, other = dataset.annotation(i), copy.annotation(i)
         assert type(mine) is type(other)
         if isinstance(mine, np.ndarray):
             np.testing.assert_array_equal(mine, other, strict=True)

@@ -31,9 +31,9 @@ def band(tokens: int, width: int, ring: bool) -> Tensor:
 def scene(seed: int, noise: float, regions: int = 4, tokens: int = 900, width: int = 24) -> Tensor:
     """Features (1, N, D) of regions with noise; more noise makes sparser graphs with smaller gaps."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(regions, width, generator=generator)
+    centers = torch.randn(regions, width, generator=generator)
     labels = (torch.arange(tokens) * regions) // tokens
-    return (centres[labels] + noise * torch.randn(tokens, width, generator=generator))[None]
+    return (centers[labels] + noise * torch.randn(tokens, width, generator=generator))[None]
 
 
 def lattice(rows: int, columns: int, radius: float) -> Tensor:

@@ -1,14 +1,14 @@
-"""What a data set is: named items, the pictures of each, and what people annotated on it.
+"""What a dataset is: named items, the pictures of each, and what people annotated on it.
 
-An item is one picture, or one video with its frames. Four kinds of truth exist, and a metric says which it scores:
+An item is one picture, or one video with its frames. Four kinds of annotation exist, and a metric says which it scores:
 
 =========  =========================================================================================
-kind       truth of an item
+kind       annotation of an item
 =========  =========================================================================================
-objects    ``ObjectTruth``: boxes, classes and, where annotated, masks
-saliency   (H, W) uint8 grey as in the file, 0 is background
+objects    ``ObjectAnnotation``: boxes, classes and, where annotated, masks
+saliency   (H, W) uint8 gray as in the file, 0 is background
 semantic   (H, W) uint8 classes, 0 is background, 255 is void
-video      ``VideoTruth``: label maps of the annotated frames, 0 is background, 255 is void
+video      ``VideoAnnotation``: label maps of the annotated frames, 0 is background, 255 is void
 =========  =========================================================================================
 """
 
@@ -34,10 +34,10 @@ _NO_FLAGS: NDArray[np.bool_] = np.zeros(0, dtype=bool)
 
 
 class Dataset(Protocol):
-    """Named items with pictures and truth, in a fixed order. Construction checks the files that it needs.
+    """Named items with pictures and annotation, in a fixed order. Construction checks the files that it needs.
 
-    ``pictures`` may name files that are absent, because predictions can be scored without them;
-    ``check_pictures`` looks. Instances are pickled into worker processes.
+    ``images`` may name files that are absent, because predictions can be scored without them;
+    ``check_images`` looks. Instances are pickled into worker processes.
     """
 
     kind: ClassVar[Kind]
@@ -49,7 +49,7 @@ class Dataset(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; empty where the truth has none."""
+        """Names of the classes; empty where the annotation has none."""
         ...
 
     @property
@@ -57,22 +57,22 @@ class Dataset(Protocol):
         """Unique names of the items."""
         ...
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The picture of an item, or the frames of a video in order; an image item's picture bears the item's name."""
         ...
 
-    def truth(self, index: int) -> Any:
+    def annotation(self, index: int) -> Any:
         """What was annotated on an item, as the table above says."""
         ...
 
 
 @dataclass(frozen=True)
-class ObjectTruth:
+class ObjectAnnotation:
     """Annotated objects of one image.
 
     Args:
         boxes: (n, 4) float64 xyxy half-open in pixels, as annotated: neither clipped nor rounded.
-        labels: (n,) int64 indices into the data set's classes; all 0 if not given.
+        labels: (n,) int64 indices into the dataset's classes; all 0 if not given.
         image_size: (H, W) in pixels, or None where the annotation does not say it.
         masks: n masks, or None where only boxes were annotated.
         areas: (n,) float64 pixels as annotated (COCO's small, medium, large go by it); the boxes' areas if not given.
@@ -110,9 +110,9 @@ class ObjectTruth:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def keep(self, chosen: NDArray[np.bool_]) -> ObjectTruth:
+    def keep(self, chosen: NDArray[np.bool_]) -> ObjectAnnotation:
         """Some of the objects: ``chosen`` is (n,) bool."""
-        return ObjectTruth(
+        return ObjectAnnotation(
             boxes=self.boxes[chosen],
             labels=self.labels[chosen],
             image_size=self.image_size,
@@ -126,7 +126,7 @@ class ObjectTruth:
 
 
 @dataclass(frozen=True)
-class VideoTruth:
+class VideoAnnotation:
     """Annotated frames of one video.
 
     Args:
@@ -167,15 +167,15 @@ def as_boxes(boxes: Any, name: str = "boxes") -> NDArray[np.float64]:
 
 
 def require(path: str | os.PathLike[str], title: str, origin: str) -> Path:
-    """A file or folder that a data set cannot do without.
+    """A file or folder that a dataset cannot do without.
 
     Args:
         path: what must be there.
-        title: the data set's name.
+        title: the dataset's name.
         origin: where people get it.
 
     Raises:
-        FileNotFoundError: naming the path, the data set and its official source.
+        FileNotFoundError: naming the path, the dataset and its official source.
     """
     path = Path(path)
     if not path.exists():
@@ -189,17 +189,17 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def check_pictures(dataset: Dataset, indices: Sequence[int] | None = None) -> None:
-    """Look for the pictures of a data set, or of some of its items.
+def check_images(dataset: Dataset, indices: Sequence[int] | None = None) -> None:
+    """Look for the pictures of a dataset, or of some of its items.
 
     Raises:
         FileNotFoundError: naming the first that is missing, and how many are.
     """
     chosen = range(len(dataset.items)) if indices is None else indices
-    sources = [source for i in chosen for source in dataset.pictures(i)]
+    sources = [source for i in chosen for source in dataset.images(i)]
     missing = [source.path for source in sources if not source.path.is_file()]
     if missing:
         raise FileNotFoundError(
             f"{dataset.title}: {len(missing)} of {len(sources)} pictures are missing, the first is {missing[0]}; "
-            "complete the data set, or set dataset.root"
+            "complete the dataset, or set dataset.root"
         )

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from eigenseg.data.datasets.base import Kind, ObjectTruth, read_lines, require
+from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require
 from eigenseg.data.geometry import Size
 from eigenseg.data.rle import Rle, RleMasks, encode_segmentation
 from eigenseg.data.sources import ImageSource
@@ -37,7 +37,7 @@ class CocoInstances:
         annotations: another json, instead; a path, relative to ``root`` unless absolute.
         image_list: a text file; only the images whose file names end its lines are kept, in the list's order.
         masks: whether masks are read; without them only boxes are scored. Pseudo-label files with swapped width and
-            height, which are in circulation, are recognised by their masks.
+            height, which are in circulation, are recognized by their masks.
 
     Raises:
         FileNotFoundError: if the json or the list is missing.
@@ -68,16 +68,16 @@ class CocoInstances:
         """The number of each item, by which result files name it."""
         return {item: image["id"] for item, image in zip(self.items, self._images, strict=True)}
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The picture of an item."""
         image = self._images[index]
-        return [ImageSource(self.picture_path(image), image["file_name"])]
+        return [ImageSource(self.image_path(image), image["file_name"])]
 
-    def picture_path(self, image: dict[str, Any]) -> Path:
+    def image_path(self, image: dict[str, Any]) -> Path:
         """Where the picture of an entry of the images table lies."""
         return self.root / self.split / str(image["file_name"])
 
-    def truth(self, index: int) -> ObjectTruth:
+    def annotation(self, index: int) -> ObjectAnnotation:
         """Boxes, classes, areas, crowd flags and, if wanted, masks, in the file's order."""
         image = self._images[index]
         found = self._annotations.get(image["id"], [])
@@ -85,7 +85,7 @@ class CocoInstances:
         corners = np.array([entry["bbox"] for entry in found], dtype=np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         encoded = [self._encode(entry, size) for entry in found] if self.masks else None
-        return ObjectTruth(
+        return ObjectAnnotation(
             boxes=corners,
             labels=np.array([self.category_index[entry["category_id"]] for entry in found], dtype=np.int64),
             image_size=size,

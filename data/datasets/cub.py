@@ -24,7 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from eigenseg.data.datasets.base import Kind, ObjectTruth, read_lines, require
+from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require
 from eigenseg.data.sources import ImageSource
 
 ORIGIN = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
@@ -54,13 +54,13 @@ class CubBoxes:
         boxes, numbers = self._table("bounding_boxes.txt", 4), {key: i for i, key in enumerate(names)}
         self.classes = tuple(name for (name,) in names.values())
         self.items: list[str] = []
-        self._truth: list[tuple[tuple[float, ...], int]] = []
+        self._annotation: list[tuple[tuple[float, ...], int]] = []
         for image, (path,) in paths.items():
             try:
                 if parts[image][0] not in _SPLITS[split]:
                     continue
                 x, y, width, height = (float(side) for side in boxes[image])
-                self._truth.append(((x, y, x + width, y + height), numbers[labels[image][0]]))
+                self._annotation.append(((x, y, x + width, y + height), numbers[labels[image][0]]))
             except KeyError as error:
                 raise ValueError(
                     f"{self.title}: the tables in {self.root} lack {error} for image {image} ({path})"
@@ -71,15 +71,15 @@ class CubBoxes:
                 ) from None
             self.items.append(path)
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The picture of an item."""
         name = self.items[index]
         return [ImageSource(self.root / "images" / name, name)]
 
-    def truth(self, index: int) -> ObjectTruth:
+    def annotation(self, index: int) -> ObjectAnnotation:
         """The box and its class; the tables do not tell the picture's size."""
-        box, label = self._truth[index]
-        return ObjectTruth(np.array([box]), np.array([label]))
+        box, label = self._annotation[index]
+        return ObjectAnnotation(np.array([box]), np.array([label]))
 
     def _table(self, name: str, columns: int) -> dict[str, list[str]]:
         path = require(self.root / name, self.title, ORIGIN)

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from eigenseg.data.datasets.base import Kind, VideoTruth, read_lines, require
+from eigenseg.data.datasets.base import Kind, VideoAnnotation, read_lines, require
 from eigenseg.data.datasets.frames import as_labels, frame_sources, list_pictures, read_label_maps
 from eigenseg.data.sources import ImageSource
 
@@ -69,12 +69,12 @@ class Davis:
             if not self._maps(sequence):
                 raise ValueError(f"{self.title}: {folder} holds no .png; complete the annotations from {ORIGIN}")
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The frames of a sequence."""
         sequence = self.items[index]
         return frame_sources(self._pictures / sequence, sequence, [path.stem for path in self._maps(sequence)])
 
-    def truth(self, index: int) -> VideoTruth:
+    def annotation(self, index: int) -> VideoAnnotation:
         """The annotated frames of a sequence.
 
         Raises:
@@ -84,7 +84,7 @@ class Davis:
         paths = self._maps(sequence)
         maps = read_label_maps(paths)
         labels = (maps != 0).astype(np.uint8) if self.binary else as_labels(maps, self._annotations / sequence)
-        return VideoTruth(tuple(f"{sequence}/{path.stem}.jpg" for path in paths), labels)
+        return VideoAnnotation(tuple(f"{sequence}/{path.stem}.jpg" for path in paths), labels)
 
     def _maps(self, sequence: str) -> list[Path]:
         return list_pictures(self._annotations / sequence, (".png",))

@@ -1,4 +1,4 @@
-"""FBMS-59: videos in which some frames are annotated, one grey value an object.
+"""FBMS-59: videos in which some frames are annotated, one gray value an object.
 
 ::
 
@@ -12,9 +12,9 @@ or, with ``split=None``, as code of the motion segmentation literature converts 
       JPEGImages/camel01/00001.jpg
       Annotations/camel01/00001.png
 
-The data set is https://lmb.informatik.uni-freiburg.de/resources/datasets/moseg.en.html. It ships annotations as .pgm and
-.ppm whose grey values and colours mean different things from video to video. Those are refused: convert them to .png with 0
-for background and one grey value for each object (or 255 for all of them together) first.
+The dataset is https://lmb.informatik.uni-freiburg.de/resources/datasets/moseg.en.html. It ships annotations as .pgm and
+.ppm whose gray values and colors mean different things from video to video. Those are refused: convert them to .png with 0
+for background and one gray value for each object (or 255 for all of them together) first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from eigenseg.data.datasets.base import VOID, Kind, VideoTruth, require
+from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require
 from eigenseg.data.datasets.frames import frame_sources, list_folders, list_pictures, read_label_maps
 from eigenseg.data.sources import ImageSource
 
@@ -35,7 +35,7 @@ ORIGIN = "https://lmb.informatik.uni-freiburg.de/resources/datasets/moseg.en.htm
 class Fbms:
     """FBMS-59 with annotations converted to .png; items are all videos of the split.
 
-    Grey values other than 0 are numbered 1, 2, ... in ascending order over the video: 255 is an object, nothing is void.
+    Gray values other than 0 are numbered 1, 2, ... in ascending order over the video: 255 is an object, nothing is void.
 
     Args:
         root: the folder with the splits, or with JPEGImages and Annotations.
@@ -61,18 +61,18 @@ class Fbms:
                 original = bool(list_pictures(folder, (".pgm", ".ppm")))
                 raise ValueError(
                     f"{folder} holds {'.pgm or .ppm of the original release' if original else 'no .png'}; {self.title} "
-                    "needs label maps as .png, 0 for background and one grey value for each object"
+                    "needs label maps as .png, 0 for background and one gray value for each object"
                 )
             if len(self._maps(video)) < len(list_pictures(folder, (".png",))):
                 raise ValueError(f"{folder} holds a frame twice, with and without _gt; keep one of them")
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """All frames of a video."""
         video = self.items[index]
         folder = self.root / (self.split or "JPEGImages") / video
         return frame_sources(folder, video, self._maps(video))
 
-    def truth(self, index: int) -> VideoTruth:
+    def annotation(self, index: int) -> VideoAnnotation:
         """The annotated frames of a video, which are some of its frames.
 
         Raises:
@@ -84,10 +84,10 @@ class Fbms:
         values, numbers = np.unique(np.append(labels, 0), return_inverse=True)
         if len(values) > VOID:
             raise ValueError(
-                f"{self._folder(video)} holds {len(values) - 1} grey values; a label map holds {VOID - 1} objects, "
+                f"{self._folder(video)} holds {len(values) - 1} gray values; a label map holds {VOID - 1} objects, "
                 "and the outlines of objects must not be smoothed"
             )
-        return VideoTruth(
+        return VideoAnnotation(
             tuple(f"{video}/{stem}.jpg" for stem in maps), numbers[:-1].reshape(labels.shape).astype(np.uint8)
         )
 

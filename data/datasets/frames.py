@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.labels import read_label_map
+from eigenseg.data.label_maps import read_label_map
 from eigenseg.data.sources import IMAGE_SUFFIXES, ImageSource
 
 

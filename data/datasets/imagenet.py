@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from eigenseg.data.datasets.base import Kind, ObjectTruth, read_lines, require
+from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require
 from eigenseg.data.datasets.coco import check_unique
 from eigenseg.data.datasets.voc import read_voc_xml
 from eigenseg.data.sources import ImageSource
@@ -58,14 +58,14 @@ class ImageNetLocalization:
         if not self.items:
             raise ValueError(f"{self._annotations} holds no .xml; get the annotations of {self.title} from {ORIGIN}")
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The picture of an item."""
         name = self.items[index]
         return [ImageSource(self.root / "ILSVRC" / "Data" / "CLS-LOC" / "val" / name, name)]
 
-    def truth(self, index: int) -> ObjectTruth:
+    def annotation(self, index: int) -> ObjectAnnotation:
         """Boxes and classes."""
         file = self._annotations / f"{Path(self.items[index]).stem}.xml"
-        truth = read_voc_xml(file, {name: i for i, name in enumerate(self.classes)})
+        annotation = read_voc_xml(file, {name: i for i, name in enumerate(self.classes)})
         # read_voc_xml takes corners that count from 1; these count from 0, so every side lies one further.
-        return replace(truth, boxes=truth.boxes + 1)
+        return replace(annotation, boxes=annotation.boxes + 1)

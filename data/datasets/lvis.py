@@ -54,6 +54,6 @@ class LvisInstances(CocoInstances):
         super().__init__(root, split, annotations, image_list, masks)
         self.title = title
 
-    def picture_path(self, image: dict[str, Any]) -> Path:
+    def image_path(self, image: dict[str, Any]) -> Path:
         """Where the picture of an entry of the images table lies."""
         return self.root / str(image["file_name"])

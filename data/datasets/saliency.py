@@ -1,4 +1,4 @@
-"""Saliency: pictures in one folder, grey masks of what stands out in another.
+"""Saliency: pictures in one folder, gray masks of what stands out in another.
 
 ::
 
@@ -23,20 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenseg.data.datasets.base import Kind, require
-from eigenseg.data.labels import read_grey_map
+from eigenseg.data.label_maps import read_gray_map
 from eigenseg.data.sources import ImageSource, find_images
 
-# Stands for the folder of pictures in the sources of a data set that was made without one.
+# Stands for the folder of pictures in the sources of a dataset that was made without one.
 _NOWHERE = Path("no-folder-of-images-was-given")
 
 
 class SaliencyFolder:
-    """Pictures with one grey mask each.
+    """Pictures with one gray mask each.
 
     Args:
         images: the folder of pictures; None if predictions are scored without them, the items then bear the masks' names.
         masks: the folder of masks. They decide what the items are.
-        title: what people call the data set.
+        title: what people call the dataset.
         origin: where people get it.
         root: what ``images`` and ``masks`` are relative to; the working directory if not given.
 
@@ -53,7 +53,7 @@ class SaliencyFolder:
         images: str | os.PathLike[str] | None,
         masks: str | os.PathLike[str],
         title: str = "saliency",
-        origin: str = "the page of the data set",
+        origin: str = "the page of the dataset",
         root: str | os.PathLike[str] | None = None,
     ) -> None:
         self.title, base = title, Path(root or "")
@@ -73,13 +73,13 @@ class SaliencyFolder:
         self.unannotated = len(sources) - len(pairs)
         self._sources, self._masks = [source for _, source, _ in pairs], [mask for _, _, mask in pairs]
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The picture of an item."""
         return [self._sources[index]]
 
-    def truth(self, index: int) -> NDArray[np.uint8]:
-        """The mask: (H, W) uint8 grey as in the file."""
-        return read_grey_map(self._masks[index])
+    def annotation(self, index: int) -> NDArray[np.uint8]:
+        """The mask: (H, W) uint8 gray as in the file."""
+        return read_gray_map(self._masks[index])
 
 
 def _by_stem(folder: Path, what: str, wanted: dict[str, ImageSource] | None = None) -> dict[str, ImageSource]:

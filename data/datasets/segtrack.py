@@ -9,7 +9,7 @@
       GroundTruth/bmx/2/bmx_06668.png
 
 From https://web.engr.oregonstate.edu/~lif/SegTrack2/dataset.html. A frame and its masks have the same name; their suffixes
-may differ. Masks are white on black, some with three channels and with grey between: grey from 128 on is the object.
+may differ. Masks are white on black, some with three channels and with gray between: gray from 128 on is the object.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from eigenseg.data.datasets.base import VOID, Kind, VideoTruth, require
+from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require
 from eigenseg.data.datasets.frames import frame_sources, in_order, list_folders, list_pictures, same_size
-from eigenseg.data.labels import read_grey_map
+from eigenseg.data.label_maps import read_gray_map
 from eigenseg.data.sources import ImageSource
 
 ORIGIN = "https://web.engr.oregonstate.edu/~lif/SegTrack2/dataset.html"
@@ -49,20 +49,20 @@ class SegTrackV2:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        self._truth = require(self.root / "GroundTruth", self.title, ORIGIN)
-        self.items = list_folders(self._truth)
+        self._annotation = require(self.root / "GroundTruth", self.title, ORIGIN)
+        self.items = list_folders(self._annotation)
         if not self.items:
-            raise ValueError(f"{self._truth} holds no folder; get {self.title} from {ORIGIN}")
+            raise ValueError(f"{self._annotation} holds no folder; get {self.title} from {ORIGIN}")
         for sequence in self.items:
             if not self._masks(sequence):
-                raise ValueError(f"{self._truth / sequence} holds no mask; complete the annotations from {ORIGIN}")
+                raise ValueError(f"{self._annotation / sequence} holds no mask; complete the annotations from {ORIGIN}")
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The frames of a sequence."""
         sequence = self.items[index]
         return frame_sources(self.root / "JPEGImages" / sequence, sequence, self._masks(sequence), _SUFFIX)
 
-    def truth(self, index: int) -> VideoTruth:
+    def annotation(self, index: int) -> VideoAnnotation:
         """The annotated frames of a sequence.
 
         Raises:
@@ -71,7 +71,7 @@ class SegTrackV2:
         sequence = self.items[index]
         frames = self._masks(sequence)
         paths = [path for masks in frames.values() for _, path in masks]
-        maps = iter(same_size([read_grey_map(path) for path in paths], paths))
+        maps = iter(same_size([read_gray_map(path) for path in paths], paths))
         labels = []
         for masks in frames.values():
             objects = [(number, next(maps) >= 128) for number, _ in masks]
@@ -79,10 +79,10 @@ class SegTrackV2:
             for number, mask in objects:
                 label[mask & (label == 0)] = number
             labels.append(label)
-        return VideoTruth(tuple(f"{sequence}/{stem}{_SUFFIX}" for stem in frames), np.stack(labels))
+        return VideoAnnotation(tuple(f"{sequence}/{stem}{_SUFFIX}" for stem in frames), np.stack(labels))
 
     def _masks(self, sequence: str) -> dict[str, list[tuple[int, Path]]]:
-        folder = self._truth / sequence
+        folder = self._annotation / sequence
         objects = {self._number(folder / name): folder / name for name in list_folders(folder)} or {1: folder}
         found: dict[str, list[tuple[int, Path]]] = {}
         for number, place in sorted(objects.items()):

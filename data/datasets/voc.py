@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from eigenseg.data.datasets.base import Kind, ObjectTruth, read_lines, require
+from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require
 from eigenseg.data.sources import ImageSource
 
 VOC_CLASSES = (
@@ -53,18 +53,18 @@ class VocDetection:
         ids = read_lines(require(self.root / "ImageSets" / "Main" / f"{split}.txt", self.title, ORIGIN))
         self.items = [f"{line.split()[0]}.jpg" for line in ids]
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The picture of an item."""
         name = self.items[index]
         return [ImageSource(self.root / "JPEGImages" / name, name)]
 
-    def truth(self, index: int) -> ObjectTruth:
+    def annotation(self, index: int) -> ObjectAnnotation:
         """Boxes, classes and flags; difficult and truncated objects are included."""
         file = self.root / "Annotations" / f"{Path(self.items[index]).stem}.xml"
         return read_voc_xml(require(file, self.title, ORIGIN), {name: i for i, name in enumerate(self.classes)})
 
 
-def read_voc_xml(path: Path, classes: dict[str, int]) -> ObjectTruth:
+def read_voc_xml(path: Path, classes: dict[str, int]) -> ObjectAnnotation:
     """Read an annotation file in PASCAL VOC's form (ImageNet's is the same).
 
     Args:
@@ -96,7 +96,7 @@ def read_voc_xml(path: Path, classes: dict[str, int]) -> ObjectTruth:
         raise ValueError(f"{path} is no annotation in PASCAL VOC's form: {error}") from None
     boxes = np.array(corners, dtype=np.float64).reshape(-1, 4) - np.array([1, 1, 0, 0])
     try:
-        return ObjectTruth(boxes, labels, image_size, difficult=flags["difficult"], truncated=flags["truncated"])
+        return ObjectAnnotation(boxes, labels, image_size, difficult=flags["difficult"], truncated=flags["truncated"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -20,9 +20,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import VOID, Kind, ObjectTruth, read_lines, require
+from eigenseg.data.datasets.base import VOID, Kind, ObjectAnnotation, read_lines, require
 from eigenseg.data.datasets.voc import ORIGIN, VOC_CLASSES
-from eigenseg.data.labels import read_label_map
+from eigenseg.data.label_maps import read_label_map
 from eigenseg.data.rle import RleMasks, encode_masks
 from eigenseg.data.sources import ImageSource
 
@@ -48,12 +48,12 @@ class VocSegmentation:
         ids = read_lines(require(self.root / "ImageSets" / "Segmentation" / f"{split}.txt", self.title, ORIGIN))
         self.items = [f"{line.split()[0]}.jpg" for line in ids]
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The picture of an item."""
         name = self.items[index]
         return [ImageSource(self.root / "JPEGImages" / name, name)]
 
-    def truth(self, index: int) -> NDArray[np.uint8]:
+    def annotation(self, index: int) -> NDArray[np.uint8]:
         """Classes: (H, W) uint8, 0 background, 1 to 20 as in ``classes``, 255 void.
 
         Raises:
@@ -68,7 +68,7 @@ class VocSegmentation:
             )
         return classes.astype(np.uint8)
 
-    def instances(self, index: int) -> ObjectTruth:
+    def instances(self, index: int) -> ObjectAnnotation:
         """Single objects: tight half-open boxes, masks without void, and classes numbered as in ``VocDetection``.
 
         Raises:
@@ -76,7 +76,7 @@ class VocSegmentation:
             ValueError: if the two annotations do not fit together.
         """
         path, numbers = self._read("SegmentationObject", index)
-        classes = self.truth(index)
+        classes = self.annotation(index)
         if numbers.shape != classes.shape:
             raise ValueError(f"{path} has shape {numbers.shape}, the classes have {classes.shape}")
         found = [number for number in np.unique(numbers).tolist() if number not in (0, VOID)]
@@ -89,7 +89,7 @@ class VocSegmentation:
             labels.append(int(votes.argmax()))
             rows, columns = np.nonzero(mask)
             boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-        return ObjectTruth(
+        return ObjectAnnotation(
             boxes=np.array(boxes, dtype=np.float64),
             labels=np.array(labels, dtype=np.int64),
             image_size=(classes.shape[0], classes.shape[1]),

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import VOID, Kind, VideoTruth, require
+from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require
 from eigenseg.data.datasets.coco import check_unique
 from eigenseg.data.rle import decode_mask, encode_segmentation
 from eigenseg.data.sources import ImageSource
@@ -78,11 +78,11 @@ class YoutubeVis:
         for owner, entry in zip(owners, entries, strict=True):
             self._annotations[owner].append(entry)
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         """The frames of a video that the json lists."""
         return [ImageSource(self._pictures / name, name) for name in self._videos[index]["file_names"]]
 
-    def truth(self, index: int) -> VideoTruth:
+    def annotation(self, index: int) -> VideoAnnotation:
         """Label maps of all listed frames.
 
         Raises:
@@ -98,7 +98,7 @@ class YoutubeVis:
         labels = np.zeros((len(names), *size), dtype=np.uint8)
         for number, entry in [*enumerate(objects, start=1), *((VOID, entry) for entry in crowds)]:
             self._paint(labels, number, entry, size)
-        return VideoTruth(names, labels)
+        return VideoAnnotation(names, labels)
 
     def _paint(self, labels: NDArray[np.uint8], number: int, entry: dict[str, Any], size: tuple[int, int]) -> None:
         where, segmentations = f"{self._file}: annotation {entry['id']}", entry["segmentations"]

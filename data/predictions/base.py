@@ -22,16 +22,16 @@ class Predictions(Protocol):
         """Whether nothing was recorded for an item, not even that it holds nothing."""
         ...
 
-    def unknown(self, items: Iterable[str]) -> list[str]:
+    def unmatched(self, items: Iterable[str]) -> list[str]:
         """Names of predictions that belong to none of these items."""
         ...
 
-    def read(self, item: str, truth: Any) -> Any:
-        """The prediction of an item, as its kind of truth is scored against.
+    def read(self, item: str, annotation: Any) -> Any:
+        """The prediction of an item, as its kind of annotation is scored against.
 
         Args:
-            item: name in the data set.
-            truth: of this item; says size, frames and number.
+            item: name in the dataset.
+            annotation: of this item; says size, frames and number.
 
         Raises:
             FileNotFoundError: if there is none and that is not allowed.

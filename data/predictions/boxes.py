@@ -1,4 +1,4 @@
-"""Boxes by name: ``{"000005.jpg": [x0, y0, x1, y1], ...}``, one file for a whole data set."""
+"""Boxes by name: ``{"000005.jpg": [x0, y0, x1, y1], ...}``, one file for a whole dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eigenseg.data.datasets.base import ObjectTruth, as_boxes
+from eigenseg.data.datasets.base import ObjectAnnotation, as_boxes
 from eigenseg.data.detections import Detections
 from eigenseg.data.predictions.base import stem, without
 
@@ -44,11 +44,11 @@ class BoxPredictions:
         """Whether the file does not mention an item."""
         return self._key(item) is None
 
-    def unknown(self, items: Iterable[str]) -> list[str]:
+    def unmatched(self, items: Iterable[str]) -> list[str]:
         """Names in the file that belong to no item."""
         return without(self._entries, items)
 
-    def read(self, item: str, truth: ObjectTruth) -> Detections:
+    def read(self, item: str, annotation: ObjectAnnotation) -> Detections:
         """The boxes of an image; a list without scores gets 1, 1/2, 1/3 ..., so that its order is kept."""
         key = self._key(item)
         if key is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import Dataset, ObjectTruth
+from eigenseg.data.datasets.base import Dataset, ObjectAnnotation
 from eigenseg.data.datasets.coco import check_unique
 from eigenseg.data.detections import Detections
 from eigenseg.data.predictions.base import stem
@@ -50,15 +50,15 @@ class CocoPredictions:
         except (KeyError, TypeError) as error:
             raise ValueError(f"{source} is not in COCO's form ({type(error).__name__}: {error})") from None
         if any(not isinstance(number, int) for number in found):
-            raise ValueError(f"{source}: image_id must be a whole number in every entry, as the data set has it")
+            raise ValueError(f"{source}: image_id must be an integer in every entry, as the dataset has it")
         self._found = dict(found)
 
     @classmethod
     def from_results(cls, entries: list[Any], dataset: Dataset, source: str = "predictions") -> CocoPredictions:
-        """Read a result list: images and classes go by the numbers that the data set gives them.
+        """Read a result list: images and classes go by the numbers that the dataset gives them.
 
         Raises:
-            ValueError: if the data set has no numbers.
+            ValueError: if the dataset has no numbers.
         """
         image_ids, category_index = (getattr(dataset, name, None) for name in ("image_ids", "category_index"))
         if image_ids is None:
@@ -96,12 +96,12 @@ class CocoPredictions:
         """Whether the file's images do not mention an item, or a result list has no entry of it."""
         return self._number(item) not in self._numbers
 
-    def unknown(self, items: Iterable[str]) -> list[str]:
+    def unmatched(self, items: Iterable[str]) -> list[str]:
         """Images in the file that belong to no item."""
         known = {self._number(item) for item in items}
         return [name for name, number in self._looked_at.items() if number not in known]
 
-    def read(self, item: str, truth: ObjectTruth) -> Detections:
+    def read(self, item: str, annotation: ObjectAnnotation) -> Detections:
         """The objects of an image, in the file's order."""
         entries = self._found.get(self._number(item), [])
         if not entries:
@@ -109,7 +109,7 @@ class CocoPredictions:
         try:
             scores = [entry.get("score", 1.0) for entry in entries]
             labels = np.array([self._category.get(entry.get("category_id", 1), -1) for entry in entries], dtype=np.int64)
-            masks = self._masks(entries, truth)
+            masks = self._masks(entries, annotation)
             return Detections(self._boxes(entries, masks), np.array(scores, dtype=np.float64), labels, masks)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self._source}: {item}: {error}") from None
@@ -118,13 +118,13 @@ class CocoPredictions:
         # No image has a negative number.
         return self._image_ids.get(item, self._by_stem.get(stem(item), -1))
 
-    def _masks(self, entries: list[Mapping[str, Any]], truth: ObjectTruth) -> RleMasks | None:
+    def _masks(self, entries: list[Mapping[str, Any]], annotation: ObjectAnnotation) -> RleMasks | None:
         if not all(entry.get("segmentation") for entry in entries):
             return None
         sizes = [tuple(s["size"]) for entry in entries if isinstance(s := entry["segmentation"], dict)]
-        size = sizes[0] if sizes else truth.image_size
+        size = sizes[0] if sizes else annotation.image_size
         if size is None:
-            raise ValueError("polygons need the image's size, which the data set does not tell")
+            raise ValueError("polygons need the image's size, which the dataset does not tell")
         return RleMasks([encode_segmentation(entry["segmentation"], size) for entry in entries], size)
 
     def _boxes(self, entries: list[Mapping[str, Any]], masks: RleMasks | None) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Which reader a path needs: by what lies there and by the kind of truth."""
+"""Which reader a path needs: by what lies there and by the kind of annotation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.predictions.base import Missing, Predictions
 from eigenseg.data.predictions.boxes import BoxPredictions, load_json
 from eigenseg.data.predictions.coco import CocoPredictions
-from eigenseg.data.predictions.pictures import LabelPredictions, MapPredictions, VideoPredictions
+from eigenseg.data.predictions.maps import LabelPredictions, MapPredictions, VideoPredictions
 
 
 class _ForegroundOf:
@@ -21,11 +21,11 @@ class _ForegroundOf:
 
     def __init__(self, labels: LabelPredictions) -> None:
         self._labels = labels
-        self.names, self.lacks, self.unknown = labels.names, labels.lacks, labels.unknown
+        self.names, self.lacks, self.unmatched = labels.names, labels.lacks, labels.unmatched
 
-    def read(self, item: str, truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def read(self, item: str, annotation: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The map of an image: (H, W) uint8."""
-        return np.where(self._labels.read(item, truth) > 0, 255, 0).astype(np.uint8)
+        return np.where(self._labels.read(item, annotation) > 0, 255, 0).astype(np.uint8)
 
 
 def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Missing = "error") -> Predictions:
@@ -35,7 +35,7 @@ def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Mi
     kind        what may lie at ``path``
     ==========  ===========================================================================================
     objects     a COCO json (result list, or with images), boxes by name (json), or a folder that eigenseg wrote
-    saliency    a folder of grey maps, or one that eigenseg wrote
+    saliency    a folder of gray maps, or one that eigenseg wrote
     semantic    a folder of label maps, or one that eigenseg wrote
     video       a folder of label maps ``<video>/<frame>.png``, or one that eigenseg wrote
     ==========  ===========================================================================================

@@ -1,7 +1,5 @@
-"""Backbones: pictures to tokens."""
+"""Backbones: images to tokens."""
 
-from eigenseg.discovery.backbones.base import Backbone
-from eigenseg.discovery.backbones.color_texture import ColorTexture
-from eigenseg.discovery.backbones.vit import ViTBackbone
+import lazy_loader as lazy
 
-__all__ = ["Backbone", "ColorTexture", "ViTBackbone"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

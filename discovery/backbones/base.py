@@ -1,4 +1,4 @@
-"""What a backbone is: normalised pixels of a batch in, one token a patch out."""
+"""What a backbone is: normalized pixels of a batch in, one token a patch out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from eigenseg.data import FeatureGrid, Geometry, Preprocess
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry
+from eigenseg.data.preprocess import Preprocess
 
 # RGB statistics of ImageNet for values in [0, 1], with which all DINO models were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,10 +30,10 @@ class Backbone(Protocol):
     has_attention: bool
 
     def __call__(self, pixels: Tensor, geometries: Sequence[Geometry], attention: bool = False) -> FeatureGrid:
-        """Describe a batch of equal size.
+        """Encode a batch of equal size.
 
         Args:
-            pixels: (B, 3, h, w) float32, normalised by ``mean`` and ``std``, h and w multiples of the patch.
+            pixels: (B, 3, h, w) float32, normalized by ``mean`` and ``std``, h and w multiples of the patch.
             geometries: one per image.
             attention: whether ``FeatureGrid.attention`` is wanted.
 
@@ -44,6 +46,6 @@ class Backbone(Protocol):
         """Move to a device; returns itself."""
         ...
 
-    def describe(self) -> Mapping[str, Any]:
+    def provenance(self) -> Mapping[str, Any]:
         """Name and origin of the weights as json values, for ``run.json``."""
         ...

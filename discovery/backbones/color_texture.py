@@ -1,6 +1,6 @@
-"""A descriptor without weights: colour at three scales, texture, and position.
+"""A descriptor without weights: color at three scales, texture, and position.
 
-For trying the toolkit offline and for tests. It finds things that differ in colour or texture from what surrounds them and
+For trying the toolkit offline and for tests. It finds things that differ in color or texture from what surrounds them and
 knows nothing about objects; the papers' numbers need a DINO backbone.
 """
 
@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eigenseg.data import FeatureGrid, Geometry, Preprocess
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry
+from eigenseg.data.preprocess import Preprocess
 
-_BLURS = (0.0, 2.0, 8.0)  # pixels: the patch's own colour, its surroundings, the region
+_BLURS = (0.0, 2.0, 8.0)  # pixels: the patch's own color, its surroundings, the region
 _WAVELENGTHS = (4.0, 8.0)  # pixels: finest texture that survives resizing, and one period a patch
 _ORIENTATIONS = 6  # every 30 degrees; a Gabor filter with these envelopes hears about 40
 _ENVELOPE = 0.56  # sigma over wavelength for a bandwidth of one octave
@@ -26,7 +28,7 @@ _FLAT = 1e-6  # a channel that varies less than this carries rounding, not pictu
 
 
 class ColorTexture:
-    """Lab colour blurred at sigma 0, 2 and 8, Gabor energies (2 wavelengths x 6 orientations, smoothed), y and x: D = 23.
+    """Lab color blurred at sigma 0, 2 and 8, Gabor energies (2 wavelengths x 6 orientations, smoothed), y and x: D = 23.
 
     Channels are averaged over patches of 8 pixels and z-scored per image. There is neither CLS nor attention.
     """
@@ -46,12 +48,12 @@ class ColorTexture:
         self._device = device
         return self
 
-    def describe(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """There are no weights."""
         return {"architecture": "color_texture", "weights": {"source": "none"}}
 
     def __call__(self, pixels: Tensor, geometries: Sequence[Geometry], attention: bool = False) -> FeatureGrid:
-        """Describe a batch; see ``Backbone``.
+        """Encode a batch; see ``Backbone``.
 
         Args:
             pixels: (B, 3, h, w) float32 RGB in [0, 1].
@@ -64,7 +66,7 @@ class ColorTexture:
         if attention:
             raise ValueError("backbone color_texture has no attention; choose a ViT, such as dino_vits16")
         images = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        channels = torch.from_numpy(np.stack([describe_pixels(image) for image in images]))  # (B, 23, h, w)
+        channels = torch.from_numpy(np.stack([pixel_features(image) for image in images]))  # (B, 23, h, w)
         patches = F.avg_pool2d(channels, self.patch_size)
         spread = patches.std(dim=(2, 3), keepdim=True, correction=0)
         patches = (patches - patches.mean(dim=(2, 3), keepdim=True)) / spread.clamp(min=_FLAT)
@@ -76,7 +78,7 @@ class ColorTexture:
         )
 
 
-def describe_pixels(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def pixel_features(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """All channels of one picture before averaging.
 
     Args:
@@ -86,7 +88,7 @@ def describe_pixels(image: NDArray[np.float32]) -> NDArray[np.float32]:
         (23, h, w) float32: 9 of Lab, 12 Gabor energies, y, x.
     """
     lab = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2LAB)  # L in 0..100, a and b in about -128..127
-    colours = [lab if sigma == 0 else cv2.GaussianBlur(lab, (0, 0), sigma) for sigma in _BLURS]
+    colors = [lab if sigma == 0 else cv2.GaussianBlur(lab, (0, 0), sigma) for sigma in _BLURS]
     lightness = np.ascontiguousarray(lab[..., 0])
     energies = [
         gabor_energy(lightness, wavelength, np.pi * i / _ORIENTATIONS)
@@ -94,7 +96,7 @@ def describe_pixels(image: NDArray[np.float32]) -> NDArray[np.float32]:
         for i in range(_ORIENTATIONS)
     ]
     rows, columns = np.indices(image.shape[:2], dtype=np.float32)
-    stacked = np.concatenate([*(colour.transpose(2, 0, 1) for colour in colours), energies, [rows, columns]])
+    stacked = np.concatenate([*(color.transpose(2, 0, 1) for color in colors), energies, [rows, columns]])
     return stacked.astype(np.float32)
 
 
@@ -117,6 +119,6 @@ def gabor_energy(lightness: NDArray[np.float32], wavelength: float, angle: float
     )
     even -= even.mean()  # brightness alone must give no response
     energy = np.hypot(cv2.filter2D(lightness, -1, even), cv2.filter2D(lightness, -1, odd))
-    # Two wavelengths are where the beat of neighbouring stripes has vanished.
+    # Two wavelengths are where the beat of neighboring stripes has vanished.
     smoothed: NDArray[np.float32] = cv2.GaussianBlur(energy, (0, 0), 2 * wavelength)
     return smoothed

@@ -1,6 +1,6 @@
 """Self-supervised ViTs (DINO, DINOv2, DINOv3) as feature extractors: any facet of any block, no hooks.
 
-Facets are what the qkv layer of a block's attention gives, heads concatenated, before any further normalisation or rotation
+Facets are what the qkv layer of a block's attention gives, heads concatenated, before any further normalization or rotation
 (TokenCut and its successors use the keys of the last block), or the block's output after the final LayerNorm. Only what
 the facet needs is computed: of the last block no more than LayerNorm and qkv.
 """
@@ -19,7 +19,9 @@ from timm.layers import apply_rot_embed_cat
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
-from eigenseg.data import FeatureGrid, Geometry, Preprocess
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry
+from eigenseg.data.preprocess import Preprocess
 from eigenseg.discovery.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from eigenseg.discovery.backbones.positions import PositionRule, resize_positions
 from eigenseg.discovery.backbones.weights import RANDOM, load_vit
@@ -91,7 +93,7 @@ class ViTBackbone:
         self.model.to(device)
         return self
 
-    def describe(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Architecture and origin of the weights."""
         return {"architecture": self.architecture, "weights": self._origin}
 
@@ -100,7 +102,7 @@ class ViTBackbone:
         """Facets of a batch of equal size; see ``Backbone``.
 
         Args:
-            pixels: (B, 3, h, w) float32, normalised.
+            pixels: (B, 3, h, w) float32, normalized.
             geometries: one per image.
             attention: also return the softmax attention of CLS to the patches in this block, (B, heads, N).
         """
@@ -159,7 +161,7 @@ def embed_patches(model: Any, pixels: Tensor, position: PositionRule) -> tuple[T
 
     Args:
         model: timm's VisionTransformer or Eva, built with ``dynamic_img_size``.
-        pixels: (B, 3, h, w) normalised.
+        pixels: (B, 3, h, w) normalized.
         position: rule for the table.
 
     Returns:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import socket
 import urllib.parse
 import urllib.request
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ from typing import Any
 import huggingface_hub
 import timm
 import torch
-from safetensors.torch import load_file
 from timm.models import eva, vision_transformer
 from torch import Tensor, nn
+
+from eigenseg.data.checkpoints import read_checkpoint
 
 PRETRAINED, RANDOM = "pretrained", "random"
 # A training checkpoint keeps the network under one of these, best first: DINO's teacher is the one that was published.
@@ -67,43 +66,9 @@ def load_vit(
             return _download(architecture, options, place)
         weights = cached
     path = Path(weights).expanduser()
-    model = _filled(architecture, options, read_state_dict(path), str(path))
+    content = read_checkpoint(path, "backbone.weights", (f"'{PRETRAINED}'", f"'{RANDOM}'"))
+    model = _filled(architecture, options, content, str(path))
     return model, {"source": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read tensors, and nothing but tensors, from a checkpoint file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged or holds pickled objects.
-    """
-    if path.is_dir():
-        raise ValueError(f"backbone.weights: {path} is a folder, expected a .pth, .pt or .safetensors file")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"backbone.weights: no such file {path}; accepted are a .pth, .pt or .safetensors file, "
-            f"'{PRETRAINED}' or '{RANDOM}'"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error) and "Unsupported" not in str(error):
-            raise ValueError(f"backbone.weights: {path} is damaged or no checkpoint") from None
-        raise ValueError(
-            f"backbone.weights: {path} holds pickled Python objects, which could run code when loaded, so it is refused; "
-            "if you trust it, load it once yourself and save its tensors alone as .safetensors"
-        ) from None
-    # On arbitrary bytes torch's unpickler raises whatever its stack machine stumbles over, IndexError for one.
-    except Exception:
-        raise ValueError(f"backbone.weights: {path} is damaged or no checkpoint") from None
-    if not isinstance(content, Mapping):
-        raise ValueError(f"backbone.weights: {path} holds a {type(content).__name__}, expected a dict of tensors")
-    return unwrap(content)
 
 
 def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -120,9 +85,9 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _filled(architecture: str, options: dict[str, Any], state: dict[str, Tensor], origin: str) -> nn.Module:
+def _filled(architecture: str, options: dict[str, Any], content: Mapping[str, Any], origin: str) -> nn.Module:
     model = _create(architecture, options)
-    state = _to_timm_names(unwrap(state), model)
+    state = _to_timm_names(unwrap(content), model)
     wanted = model.state_dict()
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     shapes = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]

@@ -10,19 +10,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Real
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eigenseg.discovery.spectral.checks import (
+    check_features,
+    check_graph_parameters,
+    check_token_mask,
+    check_weights,
+    valid_or_all,
+)
 from eigenseg.discovery.spectral.edges import Edges, MatrixEdges, Storage, storage_dtype, threshold_cosines
 from eigenseg.discovery.spectral.precision import full_precision
 
 # Zero tokens stay zero instead of becoming NaN; the constant of the published code.
-_NORMALISE_EPS = 1e-12
-_LARGEST_WEIGHT = 1e100  # squares of sums of larger ones overflow
+_NORMALIZE_EPS = 1e-12
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Affinity:
         Raises:
             ValueError: if it is something else.
         """
-        _check_tokens(tokens, self.valid)
+        check_token_mask("tokens", tokens, self.valid.shape)
         return replace(self, edges=self.edges.mask(tokens))
 
     def exclude(self, tokens: Tensor) -> Affinity:
@@ -115,7 +120,7 @@ class Affinity:
         Raises:
             ValueError: if it is something else.
         """
-        _check_tokens(tokens, self.valid)
+        check_token_mask("tokens", tokens, self.valid.shape)
         return replace(self, valid=self.valid & ~tokens)
 
 
@@ -132,7 +137,7 @@ def build_affinity(
 
     W_ij = 1 where cos(f_i, f_j) > tau (strict), else eps; self-loops are kept. ``weights="video"`` adds eps on edges
     too (TokenCut-video). ``"cosine"`` keeps the cosine itself where it exceeds tau, the published ablation without
-    binarisation; such a graph takes 8 bytes an entry. A token of zero length, or one that is not finite, has no edge, not
+    binarization; such a graph takes 8 bytes an entry. A token of zero length, or one that is not finite, has no edge, not
     even to itself.
 
     Args:
@@ -154,13 +159,13 @@ def build_affinity(
         raise ValueError(f"weights must be 'image', 'video' or 'cosine', got {weights!r}")
     if weights == "cosine" and tau < eps:
         raise ValueError(f"weights='cosine' needs tau >= eps, else an edge weighs less than none; got {tau} and {eps}")
-    valid = _all_or(valid, features.shape[:2], features.device)
+    valid = valid_or_all(valid, features)
     dtype = storage_dtype(storage, features.device, features.shape[1])
 
     single = features.float()
     finite = torch.isfinite(single.norm(dim=2))
     usable = torch.where((finite & valid)[:, :, None], single, 0.0)
-    unit = F.normalize(usable, dim=2, eps=_NORMALISE_EPS)
+    unit = F.normalize(usable, dim=2, eps=_NORMALIZE_EPS)
     matrix = threshold_cosines(unit, tau, dtype)
     if weights == "cosine":
         cosines = (unit.double() @ unit.double().mT).clamp(max=1)
@@ -192,8 +197,8 @@ def affinity_from_weights(weights: Tensor, eps: float = 0.0, valid: Tensor | Non
         TypeError: if the weights are no tensor.
         ValueError: if they are not what is asked for.
     """
-    _check_weights(weights, eps)
-    valid = _all_or(valid, weights.shape[:2], weights.device)
+    check_weights(weights, eps)
+    valid = valid_or_all(valid, weights)
     pairs = valid[:, :, None] & valid[:, None, :]
     binary = weights.dtype == torch.bool or bool(((weights == 0) | (weights == 1)).all())
     # Entries of B have to lie in [0, 1]; dividing by a power of two is exact.
@@ -202,60 +207,6 @@ def affinity_from_weights(weights: Tensor, eps: float = 0.0, valid: Tensor | Non
     matrix = weights.to(dtype).masked_fill(~pairs, 0)
     matrix = matrix if binary else matrix.div_(scale)
     return Affinity(MatrixEdges(matrix), float(eps), scale, valid, valid.new_zeros(len(valid), dtype=torch.int64))
-
-
-def _check_weights(weights: Any, eps: Any) -> None:
-    if not isinstance(weights, Tensor):
-        raise TypeError(f"weights must be a torch tensor (B, N, N), got {type(weights).__name__}")
-    if weights.ndim != 3 or weights.shape[1] != weights.shape[2] or not weights.numel():
-        raise ValueError(f"weights must be (B, N, N) with B and N at least 1, got {tuple(weights.shape)}")
-    if not (isinstance(eps, (int, float)) and 0 <= eps < math.inf):
-        raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
-    peak = float(weights.max())
-    if not peak <= _LARGEST_WEIGHT or weights.min() < 0:
-        raise ValueError(f"weights must lie in [0, {_LARGEST_WEIGHT:g}], got {float(weights.min()):g} to {peak:g}")
-    if not torch.equal(weights, weights.mT):
-        raise ValueError("weights must be symmetric to the last bit; (w + w.mT) / 2 is")
-
-
-def _check_tokens(tokens: Tensor, valid: Tensor) -> None:
-    if tokens.shape != valid.shape or tokens.dtype != torch.bool:
-        raise ValueError(f"tokens must be {tuple(valid.shape)} bool, got {tuple(tokens.shape)} {tokens.dtype}")
-
-
-def _all_or(valid: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:
-    if valid is None:
-        return torch.ones(shape, dtype=torch.bool, device=device)
-    if valid.shape != shape or valid.dtype != torch.bool:
-        raise ValueError(f"valid must be {tuple(shape)} bool, got {tuple(valid.shape)} {valid.dtype}")
-    return valid
-
-
-def check_features(features: Any) -> None:
-    """Refuse what is no batch of token features.
-
-    Raises:
-        TypeError: if it is no tensor.
-        ValueError: if its shape or dtype is wrong, or the batch is empty.
-    """
-    if not isinstance(features, Tensor):
-        raise TypeError(f"features must be a torch tensor (B, N, D), got {type(features).__name__}")
-    if features.ndim != 3 or not features.is_floating_point() or not len(features):
-        raise ValueError(
-            f"features must be (B, N, D) floating with B at least 1, got {tuple(features.shape)} {features.dtype}"
-        )
-
-
-def check_graph_parameters(tau: Any, eps: Any) -> None:
-    """Refuse a threshold or a background weight for which the graph has no meaning; a yaml may hold anything.
-
-    Raises:
-        ValueError: naming the parameter.
-    """
-    if not (isinstance(tau, Real) and 0 <= float(tau) < 1):
-        raise ValueError(f"tau must be a number in [0, 1), got {tau!r}")
-    if not (isinstance(eps, Real) and 0 < float(eps) < 1):
-        raise ValueError(f"eps must be a number in (0, 1), got {eps!r}")
 
 
 def normalized_cut(affinity: Affinity, foreground: Tensor) -> Tensor:

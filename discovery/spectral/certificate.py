@@ -15,7 +15,7 @@ class Status(Enum):
     """How an image's eigenpairs were obtained, and whether they mean something."""
 
     CONVERGED = "converged"  # by an iteration, to its tolerance
-    DENSE = "dense"  # by a dense float64 factorisation
+    DENSE = "dense"  # by a dense float64 factorization
     DEGENERATE = "degenerate"  # the first eigenvalue is repeated: valid vectors, but the partition is arbitrary
     TRIVIAL = "trivial"  # lambda_2 of 1 or more: constant, fully masked or single-token input has no cut
     FAILED = "failed"  # the iteration did not converge and no fallback was allowed
@@ -112,7 +112,7 @@ def energy_gap(operator: DeflatedAffinity, row_norms: Tensor, values: Tensor, re
 
 
 def cholesky_gap(operator: DeflatedAffinity, affinity: Affinity, vector: Tensor, theta: Tensor, gap: Tensor) -> Tensor:
-    """Lower bound on theta_1 minus every other eigenvalue for one image, by a factorisation; N^3 / 3 operations.
+    """Lower bound on theta_1 minus every other eigenvalue for one image, by a factorization; N^3 / 3 operations.
 
     t I - M is positive definite on the complement of q and y exactly if all other eigenvalues lie below t. With t midway
     between theta_1 and theta_2 the factor exists unless the iteration missed a pair. By Courant and Fischer this holds

@@ -1,4 +1,4 @@
-"""The normalised affinity without what is known of its spectrum beforehand.
+"""The normalized affinity without what is known of its spectrum beforehand.
 
 M = D^-1/2 W D^-1/2 has eigenvalues mu = 1 - lambda. Known are the trivial pair (mu = 1, q ~ D^1/2 1) and, of tokens that
 cannot be told apart, all differences: among isolated tokens (an edge to themselves only) mu = c / d, among masked ones (no

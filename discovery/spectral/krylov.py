@@ -22,7 +22,7 @@ from eigenseg.discovery.spectral.deflated import DeflatedAffinity
 # The relative shift keeps the Cholesky factor of a rank-deficient Gram matrix real; the last one is of full rank, where a
 # shift would only shorten the vectors and with them the Ritz values.
 _SHIFTS = (1e-13, 1e-13, 0.0)
-_NEARLY = 1e-4  # from orthonormal: one more factorisation leaves its square, which is rounding
+_NEARLY = 1e-4  # from orthonormal: one more factorization leaves its square, which is rounding
 _NOISE = 1e-6  # gives a direction to columns that have vanished; far below what three rounds clean
 _GAUSSIAN_SHARE = 0.1  # of the start: features alone may have too low a rank
 WARM_SHARE = 0.01  # of a start that is a solution of a similar problem: enough to find what that one lacks
@@ -101,7 +101,7 @@ def iterate(
     noise = _gaussian(keep, tokens, seed).to(start.device) * (operator.inverse_root > 0)  # excluded tokens stay out
     space, images = start.new_empty(batch, 1 + basis, tokens), start.new_empty(batch, basis, tokens)
     space[:, :1] = operator.trivial  # row 0: whatever is orthogonal to the basis is orthogonal to it too
-    space[:, 1 : 1 + keep] = orthonormalise(operator, start, space[:, :1], noise)
+    space[:, 1 : 1 + keep] = orthonormalize(operator, start, space[:, :1], noise)
     images[:, :keep] = operator.product(space[:, 1 : 1 + keep])
     values, passes = _rayleigh_ritz(space[:, 1 : 1 + keep], images[:, :keep], keep), 1
     result, alive, history = _empty_result(start), list(range(batch)), list[Tensor]()
@@ -133,7 +133,7 @@ def iterate(
         block = _expand(residuals, norms, wanted, tol, widths.block)
         for first in range(keep, basis, widths.block):
             fresh = slice(first, first + widths.block)
-            vectors = orthonormalise(operator, block, space[:, : 1 + first], noise, schedule == EVERY_CYCLE)
+            vectors = orthonormalize(operator, block, space[:, : 1 + first], noise, schedule == EVERY_CYCLE)
             block = operator.product(vectors)
             space[:, 1:][:, fresh], images[:, fresh] = vectors, block
             passes += 1
@@ -169,7 +169,7 @@ def with_noise(block: Tensor, noise: Tensor, share: float = _GAUSSIAN_SHARE) -> 
     return F.normalize(block, dim=2, eps=_TINY) + share * noise
 
 
-def orthonormalise(
+def orthonormalize(
     operator: DeflatedAffinity, block: Tensor, against: Tensor, noise: Tensor, may_look: bool = False
 ) -> Tensor:
     """Orthonormal vectors in the unknown part, orthogonal to a basis as well.
@@ -208,7 +208,7 @@ def _gaussian(rows: int, columns: int, seed: int) -> Tensor:
 def _rayleigh_ritz(space: Tensor, images: Tensor, keep: int) -> Tensor:
     """Turn the first ``keep`` vectors of a basis, and their products, into its best Ritz vectors; return the values."""
     projected = space @ images.mT
-    # A basis that has broken down would stop the whole batch here; its image is recognised by its residual instead.
+    # A basis that has broken down would stop the whole batch here; its image is recognized by its residual instead.
     projected = torch.nan_to_num((projected + projected.mT) / 2, nan=0.0, posinf=0.0, neginf=0.0)
     values, rotation = torch.linalg.eigh(projected)
     rotation = rotation.mT.flip(1)[:, :keep]

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from eigenseg.discovery.spectral.affinity import Affinity
+from eigenseg.discovery.spectral.affinity import Affinity, build_affinity
 from eigenseg.discovery.spectral.assess import assess, separation
 from eigenseg.discovery.spectral.certificate import REPEATED, Status, cholesky_gap, energy_gap
 from eigenseg.discovery.spectral.deflated import DeflatedAffinity, deflate
@@ -49,6 +49,15 @@ class NcutSolver(Protocol):
         ...
 
 
+def check_solver(solver: NcutSolver) -> None:
+    """Solve a toy graph, so that wrong options of a solver show where it is chosen, not image by image.
+
+    Raises:
+        TypeError, ValueError: as the solver does.
+    """
+    solver(build_affinity(torch.eye(12)[None]), k=1)
+
+
 @full_precision()
 def solve_ncut(
     affinity: Affinity,
@@ -82,7 +91,7 @@ def solve_ncut(
         certificate: what ``proven`` rests on. ``"estimate"``: the distance to the second Ritz value, which a pair that is
             orthogonal to everything the iteration saw would escape (probability 0 with its random share).
             ``"energy"``: a rigorous bound from the graph's Frobenius norm, nearly free, that proves tokens on dense graphs
-            only. ``"cholesky"``: a rigorous factorisation of N^3 / 3 operations and 8 N^2 bytes an image, up to 8000
+            only. ``"cholesky"``: a rigorous factorization of N^3 / 3 operations and 8 N^2 bytes an image, up to 8000
             tokens; an image that fails it has missed a pair and goes to ``fallback``. ``"none"``: nothing is proven.
         fallback: what happens to an image that does not converge: ``"dense"`` (up to 8000 tokens, beyond that as
             ``"flag"``), ``"raise"``, or ``"flag"``: status FAILED, the residual says how far it got.

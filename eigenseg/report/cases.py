@@ -1,4 +1,4 @@
-"""Pictures of single items: truth and prediction side by side."""
+"""Pictures of single items: annotation and prediction side by side."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data import read_image
-from eigenseg.data.datasets import VOID, Dataset, ObjectTruth
+from eigenseg.data.datasets.base import VOID, Dataset, ObjectAnnotation
 from eigenseg.data.detections import Detections
-from eigenseg.data.images import ImageArray
-from eigenseg.data.overlay import draw_regions
-from eigenseg.data.predictions import Predictions
+from eigenseg.data.images import ImageArray, read_image
+from eigenseg.data.predictions.base import Predictions
+from eigenseg.data.results.overlay import draw_regions
 from eigenseg.data.sources import ImageSource
 
-# Of a hundred detections the best ones are shown; more than the truth holds would only cover the picture.
+# Of a hundred detections the best ones are shown; more than the annotation holds would only cover the picture.
 _LEAST_SHOWN = 5
 _FRAMES_SHOWN = 3
-_GREY = 225  # where the picture itself is not at hand
+_GRAY = 225  # where the picture itself is not at hand
 
 
 class Panel(NamedTuple):
@@ -31,31 +30,35 @@ class Panel(NamedTuple):
 
 
 def draw_case(dataset: Dataset, predictions: Predictions, index: int) -> list[Panel]:
-    """Draw one item; a picture that is not there is replaced by a grey ground.
+    """Draw one item; a picture that is not there is replaced by a gray ground.
 
     Args:
         dataset, predictions: as they were scored.
         index: of the item.
     """
-    item, truth = dataset.items[index], dataset.truth(index)
-    prediction, pictures = predictions.read(item, truth), dataset.pictures(index)
+    item, annotation = dataset.items[index], dataset.annotation(index)
+    prediction, pictures = predictions.read(item, annotation), dataset.images(index)
     if dataset.kind == "objects":
-        return _draw_objects(pictures[0], prediction, truth)
+        return _draw_objects(pictures[0], prediction, annotation)
     if dataset.kind == "saliency":
-        picture = _picture(pictures, truth.shape)
-        return [Panel("picture", picture), Panel("truth", _as_rgb(truth)), Panel("prediction", _as_rgb(prediction))]
-    if dataset.kind == "semantic":
-        picture = _picture(pictures, truth.shape)
+        picture = _picture(pictures, annotation.shape)
         return [
-            Panel("truth", _draw_labels(picture, truth)),
-            Panel("prediction (clusters, colours of their own)", _draw_labels(picture, prediction)),
+            Panel("picture", picture),
+            Panel("annotation", _as_rgb(annotation)),
+            Panel("prediction", _as_rgb(prediction)),
         ]
-    return _draw_video(pictures, prediction, truth.frames, truth.labels)
+    if dataset.kind == "semantic":
+        picture = _picture(pictures, annotation.shape)
+        return [
+            Panel("annotation", _draw_labels(picture, annotation)),
+            Panel("prediction (clusters, colors of their own)", _draw_labels(picture, prediction)),
+        ]
+    return _draw_video(pictures, prediction, annotation.frames, annotation.labels)
 
 
-def _draw_objects(source: ImageSource, prediction: Detections, truth: ObjectTruth) -> list[Panel]:
-    picture = _picture([source], truth.image_size or _size_around(prediction.boxes, truth.boxes))
-    wanted = truth.keep(~truth.crowd)
+def _draw_objects(source: ImageSource, prediction: Detections, annotation: ObjectAnnotation) -> list[Panel]:
+    picture = _picture([source], annotation.image_size or _size_around(prediction.boxes, annotation.boxes))
+    wanted = annotation.keep(~annotation.crowd)
     order = np.argsort(-prediction.scores, kind="stable")[: max(len(wanted), _LEAST_SHOWN)]
     shown = Detections(
         prediction.boxes[order],
@@ -68,7 +71,7 @@ def _draw_objects(source: ImageSource, prediction: Detections, truth: ObjectTrut
     bottom_up = range(len(shown) - 1, -1, -1)
     return [
         Panel(
-            f"truth: {len(wanted)} object{'s' * (len(wanted) != 1)}",
+            f"annotation: {len(wanted)} object{'s' * (len(wanted) != 1)}",
             draw_regions(picture, wanted.masks, wanted.boxes, nothing="no object"),
         ),
         Panel(
@@ -88,7 +91,7 @@ def _draw_video(
         source = [by_name[frames[step]]] if frames[step] in by_name else []
         picture = _picture(source, labels[step].shape)
         panels += [
-            Panel(f"truth, {frames[step]}", _draw_labels(picture, labels[step])),
+            Panel(f"annotation, {frames[step]}", _draw_labels(picture, labels[step])),
             Panel("prediction", _draw_labels(picture, prediction[step])),
         ]
     return panels
@@ -110,10 +113,10 @@ def _picture(sources: Sequence[ImageSource], size: tuple[int, ...]) -> ImageArra
     if picture is not None:
         if picture.shape[:2] == tuple(size[:2]):
             return picture
-        # Truth in another size than its picture is drawn in the truth's.
+        # Annotation in another size than its picture is drawn in the annotation's.
         resized: ImageArray = cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_AREA)
         return resized
-    return np.full((size[0], size[1], 3), _GREY, dtype=np.uint8)
+    return np.full((size[0], size[1], 3), _GRAY, dtype=np.uint8)
 
 
 def _size_around(*boxes: NDArray[np.float64]) -> tuple[int, int]:
@@ -121,7 +124,7 @@ def _size_around(*boxes: NDArray[np.float64]) -> tuple[int, int]:
     return int(np.ceil(corners[:, 3].max())), int(np.ceil(corners[:, 2].max()))
 
 
-def _as_rgb(grey: NDArray[np.uint8]) -> ImageArray:
-    # Some truths are 0 and 1; what is nearly black to the eye is shown as it is meant.
-    spread = grey if grey.max(initial=0) > 1 else grey * 255
+def _as_rgb(gray: NDArray[np.uint8]) -> ImageArray:
+    # Some annotations are 0 and 1; what is nearly black to the eye is shown as it is meant.
+    spread = gray if gray.max(initial=0) > 1 else gray * 255
     return np.repeat(spread[..., None], 3, axis=2)

@@ -20,7 +20,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-COLOURS = ("#3d5afe", "#ff3b6b", "#00a88f", "#ff9d00", "#8e44ff", "#5a6b7b")
+COLORS = ("#3d5afe", "#ff3b6b", "#00a88f", "#ff9d00", "#8e44ff", "#5a6b7b")
 _BINS = 25  # enough to see two humps, few enough for a hundred items
 
 
@@ -38,9 +38,9 @@ def histogram(values: Sequence[float], label: str) -> str:
         figure = Figure(figsize=(7.2, 2.6), layout="constrained")
         axes: Axes = figure.add_subplot()
         low, high = min(0.0, *values), max(1.0, *values)
-        axes.hist(values, bins=_BINS, range=(low, high), color=COLOURS[0], rwidth=0.92)
+        axes.hist(values, bins=_BINS, range=(low, high), color=COLORS[0], rwidth=0.92)
         average = sum(values) / len(values)
-        axes.axvline(average, color=COLOURS[1], linewidth=1.5)
+        axes.axvline(average, color=COLORS[1], linewidth=1.5)
         axes.annotate(
             f"mean {average:.3f}",
             (average, 1),

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import cv2
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from eigenseg.data.datasets import Dataset
+from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.files import write_bytes
 from eigenseg.data.images import ImageArray
-from eigenseg.data.predictions import Predictions
+from eigenseg.data.predictions.base import Predictions
 from eigenseg.report.cases import draw_case
 from eigenseg.report.charts import histogram
 

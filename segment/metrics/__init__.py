@@ -1,7 +1,5 @@
-"""What masks are worth: average precision, saliency measures, semantic IoU."""
+"""Metrics of masks in images: average precision, saliency, semantic IoU."""
 
-from eigenseg.segment.metrics.coco import CocoAP
-from eigenseg.segment.metrics.saliency import TokenCutSaliency, ToolboxSaliency
-from eigenseg.segment.metrics.semantic import SemanticIoU
+import lazy_loader as lazy
 
-__all__ = ["CocoAP", "SemanticIoU", "TokenCutSaliency", "ToolboxSaliency"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,8 +1,8 @@
 """COCO average precision and recall of boxes, masks and boundaries, class-agnostic or by class.
 
-One adapter around faster-coco-eval: everything else of the toolkit speaks of ``Detections`` and ``ObjectTruth``. What the
-published evaluators trip over is settled here: annotations are numbered from 1 (0 would lose a match), no detection at all
-scores 0, and the order of equal scores is fixed (images by number or name, then descending score, class, as given).
+One adapter around faster-coco-eval: everything else of the toolkit speaks of ``Detections`` and ``ObjectAnnotation``. What
+the published evaluators trip over is settled here: annotations are numbered from 1 (0 would lose a match), no detection at
+all scores 0, and the order of equal scores is fixed (images by number or name, then descending score, class, as given).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
-from eigenseg.data.accumulate import Accumulator, ItemScores
-from eigenseg.data.datasets.base import Kind, ObjectTruth
+from eigenseg.data.datasets.base import Kind, ObjectAnnotation
 from eigenseg.data.detections import Detections
+from eigenseg.data.metric import Accumulator, ItemScores
 from eigenseg.data.rle import mask_areas
 
 Regions = Literal["bbox", "segm", "boundary"]
@@ -29,7 +29,7 @@ _BOUNDARY_WIDTH = 0.02
 
 class _Record(NamedTuple):
     prediction: Detections
-    truth: ObjectTruth
+    annotation: ObjectAnnotation
     best_iou: float | None
 
 
@@ -38,7 +38,7 @@ class CocoAP(Accumulator[_Record]):
 
     Args:
         regions: ``"bbox"``, ``"segm"`` (masks) or ``"boundary"`` (Boundary AP).
-        class_agnostic: everything is one class, in predictions and truth (CutLER); otherwise classes must match.
+        class_agnostic: everything is one class, in predictions and annotation (CutLER); otherwise classes must match.
         max_detections: how many of an image count, by score, in three ascending steps; AP uses the last.
         difficult_as_crowd: PASCAL VOC's difficult objects are neither missed nor found, as crowd regions; otherwise they
             are objects like others.
@@ -76,7 +76,7 @@ class CocoAP(Accumulator[_Record]):
         """The rules in one line."""
         return f"COCO AP and AR of {self.tag}, at most {self.max_detections[-1]} an image"
 
-    def update(self, name: str, prediction: Detections, truth: ObjectTruth) -> None:
+    def update(self, name: str, prediction: Detections, annotation: ObjectAnnotation) -> None:
         """Score one image.
 
         Raises:
@@ -84,32 +84,31 @@ class CocoAP(Accumulator[_Record]):
         """
         if not self.class_agnostic and (prediction.labels < 0).any():
             raise ValueError(
-                f"{name}: the prediction has a class that the data set does not know; mend it, or be class-agnostic"
+                f"{name}: the prediction has a class that the dataset does not know; mend it, or be class-agnostic"
             )
         if self.regions != "bbox":
             for owner, masks, count in (
-                ("truth", truth.masks, len(truth)),
+                ("annotation", annotation.masks, len(annotation)),
                 ("prediction", prediction.masks, len(prediction)),
             ):
                 if masks is None and count:
                     raise ValueError(f"{name}: the {owner} has no masks; score boxes with evaluation.regions=bbox")
-                if masks is not None and count and truth.image_size != masks.shape[1:]:
-                    height, width = masks.shape[1:]
+                if masks is not None and count and annotation.image_size != masks.shape[1:]:
+                    (height, width), (rows, columns) = masks.shape[1:], annotation.image_size or (None, None)
                     raise ValueError(
-                        f"{name}: the {owner}'s masks have {width}x{height} pixels, the image has "
-                        f"{truth.image_size and truth.image_size[1]}x{truth.image_size and truth.image_size[0]}; "
+                        f"{name}: the {owner}'s masks have {width}x{height} pixels, the image has {columns}x{rows}; "
                         "predictions must be in original pixels"
                     )
-        self.add(name, _Record(prediction, truth, self._best_iou(prediction, truth)))
+        self.add(name, _Record(prediction, annotation, self._best_iou(prediction, annotation)))
 
     def compute(self) -> ItemScores:
         """``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR1``, ``AR10``, ``AR100``, ``ARs``, ``ARm``, ``ARl``.
 
-        In [0, 1]; the numbers behind AR are ``max_detections``. None where the truth holds no such object.
+        In [0, 1]; the numbers behind AR are ``max_detections``. None where the annotation holds no such object.
         """
-        truth, found = self._datasets()
+        annotation, found = self._datasets()
         evaluation = COCOeval_faster(
-            truth,
+            annotation,
             found,
             self.regions,
             print_function=_silent,
@@ -119,24 +118,24 @@ class CocoAP(Accumulator[_Record]):
         evaluation.params.maxDets = self.max_detections
         evaluation.evaluate()
         evaluation.accumulate()
-        return _summarise(evaluation.eval["precision"], evaluation.eval["recall"], self.max_detections)
+        return _summarize(evaluation.eval["precision"], evaluation.eval["recall"], self.max_detections)
 
     def item_scores(self) -> dict[str, ItemScores]:
         """``best_iou`` (mean over an image's objects of the best IoU with a prediction), ``objects``, ``predictions``."""
         return {
             name: {
                 "best_iou": record.best_iou,
-                "objects": len(record.truth) - int(self._ignored(record.truth).sum()),
+                "objects": len(record.annotation) - int(self._ignored(record.annotation).sum()),
                 "predictions": len(record.prediction),
             }
             for name, record in self.in_order()
         }
 
-    def _ignored(self, truth: ObjectTruth) -> NDArray[np.bool_]:
-        return truth.crowd | truth.difficult if self.difficult_as_crowd else truth.crowd
+    def _ignored(self, annotation: ObjectAnnotation) -> NDArray[np.bool_]:
+        return annotation.crowd | annotation.difficult if self.difficult_as_crowd else annotation.crowd
 
-    def _best_iou(self, prediction: Detections, truth: ObjectTruth) -> float | None:
-        objects = truth.keep(~self._ignored(truth))
+    def _best_iou(self, prediction: Detections, annotation: ObjectAnnotation) -> float | None:
+        objects = annotation.keep(~self._ignored(annotation))
         if not len(objects):
             return None
         if not len(prediction):
@@ -154,36 +153,36 @@ class CocoAP(Accumulator[_Record]):
 
     def _datasets(self) -> tuple[COCO, COCO]:
         def key(entry: tuple[str, _Record]) -> tuple[int, str]:
-            return entry[1].truth.image_id or 0, entry[0]
+            return entry[1].annotation.image_id or 0, entry[0]
 
-        images, truths, found = [], [], []
+        images, annotations, found = [], [], []
         for image_id, (_, record) in enumerate(sorted(self.records.items(), key=key), start=1):
-            height, width = record.truth.image_size or (0, 0)
+            height, width = record.annotation.image_size or (0, 0)
             images.append({"id": image_id, "height": height, "width": width})
-            truths += self._truth_entries(image_id, record.truth)
+            annotations += self._annotation_entries(image_id, record.annotation)
             found += self._prediction_entries(image_id, record.prediction)
-        classes = sorted({entry["category_id"] for entry in truths + found}) or [1]
+        classes = sorted({entry["category_id"] for entry in annotations + found}) or [1]
         categories = [{"id": number, "name": str(number)} for number in classes]
         datasets = []
-        for entries in (truths, found):
+        for entries in (annotations, found):
             for number, entry in enumerate(entries, start=1):
                 entry["id"] = number
             dataset = {"images": images, "annotations": entries, "categories": categories}
             datasets.append(COCO(dataset, print_function=_silent))
         return datasets[0], datasets[1]
 
-    def _truth_entries(self, image_id: int, truth: ObjectTruth) -> list[dict[str, Any]]:
-        ignored, boxes = self._ignored(truth), _xywh(truth.boxes)
+    def _annotation_entries(self, image_id: int, annotation: ObjectAnnotation) -> list[dict[str, Any]]:
+        ignored, boxes = self._ignored(annotation), _xywh(annotation.boxes)
         return [
             {
                 "image_id": image_id,
-                "category_id": self._category(truth.labels[i]),
+                "category_id": self._category(annotation.labels[i]),
                 "bbox": boxes[i].tolist(),
-                "area": float(truth.areas[i]),
+                "area": float(annotation.areas[i]),
                 "iscrowd": int(ignored[i]),
-                **self._outline(truth, i),
+                **self._outline(annotation, i),
             }
-            for i in range(len(truth))
+            for i in range(len(annotation))
         ]
 
     def _prediction_entries(self, image_id: int, prediction: Detections) -> list[dict[str, Any]]:
@@ -208,15 +207,15 @@ class CocoAP(Accumulator[_Record]):
     def _category(self, label: np.int64) -> int:
         return 1 if self.class_agnostic else int(label) + 1
 
-    def _outline(self, objects: Detections | ObjectTruth, i: int) -> dict[str, Any]:
+    def _outline(self, objects: Detections | ObjectAnnotation, i: int) -> dict[str, Any]:
         return {} if self.regions == "bbox" or objects.masks is None else {"segmentation": dict(objects.masks.rles[i])}
 
 
-def _summarise(precision: NDArray[np.float64], recall: NDArray[np.float64], limits: Sequence[int]) -> ItemScores:
+def _summarize(precision: NDArray[np.float64], recall: NDArray[np.float64], limits: Sequence[int]) -> ItemScores:
     """Twelve numbers from the curves.
 
     Args:
-        precision: (10 IoU thresholds, recalls, classes, sizes, limits); -1 where the truth has no object.
+        precision: (10 IoU thresholds, recalls, classes, sizes, limits); -1 where the annotation has no object.
         recall: (10, classes, sizes, limits), likewise.
         limits: of the last axis.
     """

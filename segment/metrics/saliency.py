@@ -3,10 +3,10 @@
 Both compute F = (1 + beta^2) P R / (beta^2 P + R) with beta^2 = 0.3; everything around it differs, so numbers of one family
 must not be compared with the other's.
 
-``toolbox``  (the saliency literature's sal_eval_toolbox): truth is grey >= 0.1; a map is divided by its maximum and
+``toolbox``  (the saliency literature's sal_eval_toolbox): annotation is gray >= 0.1; a map is divided by its maximum and
     thresholded at k/255, >=; precision and recall are averaged over images first, then F, then its maximum over thresholds.
-``tokencut`` (TokenCut's script): truth is any value above 0; a map is thresholded at k/255, strictly above; F is averaged
-    over images, then its maximum over thresholds; IoU and accuracy at > 0.5.
+``tokencut`` (TokenCut's script): annotation is any value above 0; a map is thresholded at k/255, strictly above; F is
+    averaged over images, then its maximum over thresholds; IoU and accuracy at > 0.5.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.accumulate import Accumulator, ItemScores, mean
 from eigenseg.data.datasets.base import Kind
+from eigenseg.data.metric import Accumulator, ItemScores, mean
 
-GreyMap = NDArray[np.uint8]
+GrayMap = NDArray[np.uint8]
 Curve = NDArray[np.float64]
 # The literature's weight of precision over recall.
 BETA_SQUARED = 0.3
@@ -38,28 +38,28 @@ class Saliency(Accumulator[SaliencyRecord]):
     kind: ClassVar[Kind] = "saliency"
     main, item_score = "max_f", "iou"
 
-    def update(self, name: str, prediction: GreyMap, truth: GreyMap) -> None:
+    def update(self, name: str, prediction: GrayMap, annotation: GrayMap) -> None:
         """Score one image.
 
         Args:
             name: of the image.
             prediction: (H, W) uint8, 255 is surely foreground.
-            truth: (H, W) uint8.
+            annotation: (H, W) uint8.
 
         Raises:
             ValueError: if the sizes or types differ.
         """
-        for owner, values in (("prediction", prediction), ("truth", truth)):
+        for owner, values in (("prediction", prediction), ("annotation", annotation)):
             if values.dtype != np.uint8 or values.ndim != 2:
                 raise ValueError(f"{name}: the {owner} must be (H, W) uint8, got {values.shape} {values.dtype}")
-        if prediction.shape != truth.shape:
-            (height, width), (rows, columns) = prediction.shape, truth.shape
+        if prediction.shape != annotation.shape:
+            (height, width), (rows, columns) = prediction.shape, annotation.shape
             raise ValueError(
-                f"{name}: the map has {width}x{height} pixels, the truth {columns}x{rows}; predict in original pixels"
+                f"{name}: the map has {width}x{height} pixels, the annotation {columns}x{rows}; predict in original pixels"
             )
-        self.add(name, self.score(prediction, truth))
+        self.add(name, self.score(prediction, annotation))
 
-    def score(self, prediction: GreyMap, truth: GreyMap) -> SaliencyRecord:
+    def score(self, prediction: GrayMap, annotation: GrayMap) -> SaliencyRecord:
         """The numbers and curves of one image."""
         raise NotImplementedError
 
@@ -86,13 +86,13 @@ class ToolboxSaliency(Saliency):
     @property
     def protocol(self) -> str:
         """The rules in one line."""
-        return "saliency, toolbox family: truth >= 0.1, maps divided by their maximum, P and R averaged before F"
+        return "saliency, toolbox family: annotation >= 0.1, maps divided by their maximum, P and R averaged before F"
 
-    def score(self, prediction: GreyMap, truth: GreyMap) -> SaliencyRecord:
+    def score(self, prediction: GrayMap, annotation: GrayMap) -> SaliencyRecord:
         """``mae``, ``adaptive_f``, ``iou`` (at half of the maximum); curves of precision, recall and IoU at 0 ... 255."""
-        foreground = truth >= 0.1 * 255
+        foreground = annotation >= 0.1 * 255
         peak = int(prediction.max(initial=0))
-        # Levels by floor in whole numbers: a quotient of floats would round some of them up.
+        # Levels by floor in integers: a quotient of floats would round some of them up.
         levels = prediction.astype(np.int64) * 255 // max(peak, 1)
         hits, taken = (_counts_at_least(levels[where]) for where in (foreground, np.ones_like(foreground)))
         precision, recall, iou = _ratios(hits, taken, int(foreground.sum()))
@@ -130,11 +130,11 @@ class TokenCutSaliency(Saliency):
     @property
     def protocol(self) -> str:
         """The rules in one line."""
-        return "saliency, tokencut family: truth > 0, maps > k/255, F averaged over images before its maximum"
+        return "saliency, tokencut family: annotation > 0, maps > k/255, F averaged over images before its maximum"
 
-    def score(self, prediction: GreyMap, truth: GreyMap) -> SaliencyRecord:
+    def score(self, prediction: GrayMap, annotation: GrayMap) -> SaliencyRecord:
         """``iou`` and ``accuracy`` at > 0.5, ``f`` there; the curve of F at 0, 1/255, ..., 254/255."""
-        foreground, total = truth > 0, truth.size
+        foreground, total = annotation > 0, annotation.size
         hits, taken = (_counts_at_least(prediction[where]) for where in (foreground, np.ones_like(foreground)))
         # Strictly above k is at least k + 1, for k = 0 ... 254.
         hits, taken, wanted = hits[1:], taken[1:], int(foreground.sum())

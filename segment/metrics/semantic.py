@@ -1,4 +1,4 @@
-"""Semantic segmentation without labels: clusters are matched to classes over the whole data set, then mean IoU."""
+"""Semantic segmentation without labels: clusters are matched to classes over the whole dataset, then mean IoU."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from eigenseg.data.accumulate import Accumulator, ItemScores, mean
 from eigenseg.data.datasets.base import VOID, Kind
+from eigenseg.data.metric import Accumulator, ItemScores, mean
 
 Matching = Literal["hungarian", "majority", "identity"]
 Counts = NDArray[np.int64]
@@ -49,26 +49,29 @@ class SemanticIoU(Accumulator[Counts]):
         """The rules in one line."""
         return f"semantic mIoU over {self.classes} classes, pixels pooled, {self.matching} matching, void ignored"
 
-    def update(self, name: str, prediction: NDArray[np.integer], truth: NDArray[np.integer]) -> None:
+    def update(self, name: str, prediction: NDArray[np.integer], annotation: NDArray[np.integer]) -> None:
         """Score one image.
 
         Args:
             name: of the image.
             prediction: (H, W) clusters from 0.
-            truth: (H, W) classes from 0, 255 void.
+            annotation: (H, W) classes from 0, 255 void.
 
         Raises:
             ValueError: if the sizes differ or a number is out of range.
         """
-        if prediction.shape != truth.shape:
-            (height, width), (rows, columns) = prediction.shape, truth.shape
+        if prediction.shape != annotation.shape:
+            (height, width), (rows, columns) = prediction.shape, annotation.shape
             raise ValueError(
-                f"{name}: the label map has {width}x{height} pixels, the truth {columns}x{rows}; predict in original pixels"
+                f"{name}: the label map has {width}x{height} pixels, the annotation {columns}x{rows}; "
+                "predict in original pixels"
             )
-        known = truth != VOID
-        clusters, wanted = prediction[known].astype(np.int64), truth[known].astype(np.int64)
+        known = annotation != VOID
+        clusters, wanted = prediction[known].astype(np.int64), annotation[known].astype(np.int64)
         if wanted.size and wanted.max() >= self.classes:
-            raise ValueError(f"{name}: the truth has class {wanted.max()}, evaluation.classes={self.classes} allows fewer")
+            raise ValueError(
+                f"{name}: the annotation has class {wanted.max()}, evaluation.classes={self.classes} allows fewer"
+            )
         if clusters.size and clusters.min() < 0:
             raise ValueError(f"{name}: clusters are numbered from 0, got {clusters.min()}")
         rows = int(clusters.max(initial=0)) + 1
@@ -88,7 +91,7 @@ class SemanticIoU(Accumulator[Counts]):
         return {**values, **{f"iou_{i}": iou for i, iou in enumerate(ious)}}
 
     def item_scores(self) -> dict[str, ItemScores]:
-        """``miou`` over the classes in an image, with the data set's matching."""
+        """``miou`` over the classes in an image, with the dataset's matching."""
         assignment = self.assignment()
         scores: dict[str, ItemScores] = {}
         for name, counts in self.in_order():
@@ -109,7 +112,7 @@ class SemanticIoU(Accumulator[Counts]):
         rows, columns = linear_sum_assignment(total / np.maximum(union, 1), maximize=True)
         assignment = np.full(len(total), -1, dtype=np.int64)
         assignment[rows] = columns
-        # A spare cluster must not make a class count that the truth does not have.
+        # A spare cluster must not make a class count that the annotation does not have.
         assignment[(assignment >= 0) & (total.sum(axis=0)[assignment] == 0)] = -1
         return assignment
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eigenseg.data import Instances
 from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import Instances
 from eigenseg.data.rle import encode_masks, mask_boxes
 from eigenseg.segment.refine.base import Refined, Refiner
 
@@ -20,9 +20,9 @@ def refine_instances(
 ) -> list[Instances]:
     """Refine what a method found in several pictures.
 
-    A mask that the refiner does not accept, or that it empties, is dropped; boxes become the masks' tight ones; scores and
+    A mask that the refiner does not keep, or that it empties, is dropped; boxes become the masks' tight ones; scores and
     extras stay. ``metadata["saliency"]`` becomes the largest soft value of the kept masks at each pixel, and
-    ``metadata["refused"]`` counts the dropped ones.
+    ``metadata["rejected"]`` counts the dropped ones.
 
     Args:
         refiner: moves masks to edges.
@@ -43,40 +43,41 @@ def refine_instances(
 
 def _apply(instances: Instances, refined: Refined) -> Instances:
     masks: NDArray[np.bool_] = refined.masks.cpu().numpy()
-    accepted = refined.accepted.cpu().numpy() & masks.any(axis=(1, 2))
+    kept = refined.kept.cpu().numpy() & masks.any(axis=(1, 2))
     extras = dict(instances.extras)
     if "parent" in extras:
-        masks, accepted, extras["parent"] = _keep_nested(masks, accepted, extras["parent"])
+        masks, kept, extras["parent"] = _keep_nested(masks, kept, extras["parent"])
         instances = replace(instances, extras=extras)
-    kept = np.flatnonzero(accepted)
-    refused = len(instances) - len(kept)
-    if not len(kept):
-        reason = "no object: refinement left none of the masks, they follow no edge of the picture"
-        return Instances.empty(instances.image_size, reason, **{**instances.metadata, "refused": refused})
-    chosen, survivors = instances[kept], masks[kept]
-    soft = refined.soft[torch.from_numpy(kept).to(refined.soft.device)].amax(dim=0)
+    chosen = np.flatnonzero(kept)
+    metadata = {**instances.metadata, "rejected": len(instances) - len(chosen)}
+    if not len(chosen):
+        reason = "no object: refinement left none of the masks, they follow no edge of the image"
+        return Instances.empty(instances.image_size, reason, **metadata)
+    soft = refined.soft[torch.from_numpy(chosen).to(refined.soft.device)].amax(dim=0)
     return replace(
-        chosen,
-        masks=survivors,
-        boxes=mask_boxes(encode_masks(survivors)).astype(np.float32),
-        metadata={
-            **instances.metadata,
-            "saliency": soft.clamp(0, 1).float().cpu().numpy(),
-            "refused": refused,
-        },
+        instances[chosen],
+        masks=masks[chosen],
+        boxes=mask_boxes(encode_masks(masks[chosen])).astype(np.float32),
+        metadata={**metadata, "saliency": soft.clamp(0, 1).float().cpu().numpy()},
     )
 
 
 def _keep_nested(
-    masks: NDArray[np.bool_], accepted: NDArray[np.bool_], parents: Sequence[int]
+    masks: NDArray[np.bool_], kept: NDArray[np.bool_], parents: Sequence[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], list[int]]:
-    """Parts stay within what holds them: masks, who is left, and parents by their new numbers; owners come before parts."""
-    masks, accepted, owners = masks.copy(), accepted.copy(), list(parents)
+    """Children stay within their parents: masks, which are kept, and parents by their new numbers.
+
+    Args:
+        masks: (n, H, W), parents before their children.
+        kept: (n,) whether a mask survived refinement.
+        parents: index of each mask's parent, -1 for none.
+    """
+    masks, kept, parents = masks.copy(), kept.copy(), list(parents)
     for i in range(len(masks)):
-        while owners[i] >= 0 and not accepted[owners[i]]:
-            owners[i] = owners[owners[i]]  # what held the refused one holds its parts
-        if owners[i] >= 0:
-            masks[i] &= masks[owners[i]]
-            accepted[i] &= bool(masks[i].any())
-    numbers = np.cumsum(accepted) - 1
-    return masks, accepted, [int(numbers[owner]) if owner >= 0 else -1 for owner in owners]
+        while parents[i] >= 0 and not kept[parents[i]]:
+            parents[i] = parents[parents[i]]  # the parent of a rejected mask takes over its children
+        if parents[i] >= 0:
+            masks[i] &= masks[parents[i]]
+            kept[i] &= bool(masks[i].any())
+    numbers = np.cumsum(kept) - 1
+    return masks, kept, [int(numbers[parent]) if parent >= 0 else -1 for parent in parents]

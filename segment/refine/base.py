@@ -24,16 +24,16 @@ class Refined:
     Args:
         soft: (n, H, W) floating, how much of the object a pixel is, about 0 to 1.
         masks: (n, H, W) bool.
-        agreement: (n,) float64, IoU of every mask before and after; 1 where both are empty.
-        accepted: (n,) bool, whether they agree well enough. What becomes of the others is the method's decision: MaskCut
-            drops them, FOUND keeps the mask it had.
+        iou: (n,) float64, IoU of every mask before and after; 1 where both are empty.
+        kept: (n,) bool, whether that is at least the refiner's ``min_iou``. Whoever calls the refiner decides what becomes
+            of the others.
         details: more numbers of the refiner, each (n, ...).
     """
 
     soft: Tensor
     masks: Tensor
-    agreement: Tensor
-    accepted: Tensor
+    iou: Tensor
+    kept: Tensor
     details: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -61,9 +61,9 @@ def hard(masks: Tensor) -> Tensor:
 def compare(
     soft: Tensor, masks: Tensor, before: Tensor, min_iou: float = 0.0, details: Mapping[str, Tensor] | None = None
 ) -> Refined:
-    """A result and its agreement with the masks it was made from; it is accepted from ``min_iou`` on."""
-    agreement = mask_iou(hard(before), masks)
-    return Refined(soft, masks, agreement, agreement >= min_iou, details or {})
+    """A result with the IoU of its masks and those it was made from; a mask is kept from ``min_iou`` on."""
+    iou = mask_iou(hard(before), masks)
+    return Refined(soft, masks, iou, iou >= min_iou, details or {})
 
 
 def check_images(images: Sequence[Tensor]) -> None:
@@ -129,6 +129,26 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < float("inf"):
             raise ValueError(f"{name} must be a positive number, got {value}")
+
+
+def check_min_iou(min_iou: float) -> None:
+    """Reject a least IoU outside [0, 1].
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou must be in [0, 1], got {min_iou}")
+
+
+def check_parameters(parameters: object, kind: type) -> None:
+    """Reject parameters of another refiner; a yaml may hold anything.
+
+    Raises:
+        TypeError: naming the class that is expected.
+    """
+    if not isinstance(parameters, kind):
+        raise TypeError(f"parameters must be {kind.__name__}, got {type(parameters).__name__}")
 
 
 def chunks(images: Sequence[Tensor]) -> Iterator[slice]:

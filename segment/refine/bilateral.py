@@ -15,28 +15,70 @@ by conjugate gradients with the Jacobi preconditioner. TokenCut's saliency numbe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from eigenseg.data.checks import check_choice
+from eigenseg.discovery.grid import largest_component
 from eigenseg.segment.refine.base import (
     Refined,
     as_columns,
     check_images,
     check_maps,
     check_masks,
+    check_min_iou,
+    check_parameters,
     check_positive,
     chunks,
     compare,
     from_columns,
     hard,
 )
-from eigenseg.segment.refine.cleanup import fill_holes, largest_component, published_component
+from eigenseg.segment.refine.cleanup import fill_holes, published_component
 from eigenseg.segment.refine.grid import AXES, BilateralGrid
 
-_ROUNDS = 10  # of bistochastisation, as published
+_ROUNDS = 10  # of bistochastization, as published
 _LEAST_DIAGONAL = 1e-5  # of the preconditioner, as published
+
+
+@dataclass(frozen=True)
+class BilateralParameters:
+    """The grid's cells, the weights of the least squares problem, and when to stop solving it.
+
+    Args:
+        sigma_spatial: side of a grid cell in pixels.
+        sigma_luma, sigma_chroma: side of a grid cell in levels of Y, and of U and V, of 256.
+        lam: weight of smoothness.
+        confidence: weight c of the target, the same at every pixel.
+        max_iterations: of conjugate gradients. Published: 25.
+        tol: relative residual to stop at. Published: 1e-5, never reached within 25.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    sigma_spatial: float = 16.0
+    sigma_luma: float = 16.0
+    sigma_chroma: float = 8.0
+    lam: float = 256.0
+    confidence: float = 0.999
+    max_iterations: int = 25
+    tol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("sigma_spatial", "sigma_luma", "sigma_chroma", "lam", "confidence"):
+            check_positive(**{name: getattr(self, name)})
+        if self.max_iterations < 0:
+            raise ValueError(f"max_iterations must be 0 or more, got {self.max_iterations}")
+        if not 0 <= self.tol < 1:
+            raise ValueError(f"tol must be in [0, 1), got {self.tol}")
+
+
+# TokenCut's values.
+TOKENCUT = BilateralParameters()
 
 
 class Smoothed(NamedTuple):
@@ -51,13 +93,7 @@ class Smoothed(NamedTuple):
 def bilateral_solve(
     images: Sequence[Tensor],
     targets: Sequence[Tensor],
-    sigma_spatial: float = 16.0,
-    sigma_luma: float = 16.0,
-    sigma_chroma: float = 8.0,
-    lam: float = 256.0,
-    confidence: float = 0.999,
-    max_iterations: int = 25,
-    tol: float = 1e-5,
+    parameters: BilateralParameters = TOKENCUT,
     compat: Literal["reference"] | None = None,
 ) -> list[Smoothed]:
     """Smooth maps within images and not across their edges. float64 throughout, one system for the whole batch.
@@ -68,12 +104,7 @@ def bilateral_solve(
     Args:
         images: (H, W, 3) uint8 RGB each, any sizes, or one (B, H, W, 3) tensor.
         targets: for every image (n, H, W) bool or floating, any finite range; n may differ.
-        sigma_spatial: side of a grid cell in pixels.
-        sigma_luma, sigma_chroma: side of a grid cell in levels of Y, and of U and V, of 256.
-        lam: weight of smoothness.
-        confidence: weight c of the target, the same at every pixel.
-        max_iterations: of conjugate gradients. Published: 25.
-        tol: relative residual to stop at. Published: 1e-5, never reached within 25.
+        parameters: see there.
         compat: see above.
 
     Raises:
@@ -82,19 +113,20 @@ def bilateral_solve(
     """
     check_images(images)
     check_maps(images, targets, "targets")
-    check_options(sigma_spatial, sigma_luma, sigma_chroma, lam, confidence, max_iterations, tol, compat)
+    check_choice("compat", compat, (None, "reference"))
     results: list[Smoothed] = []
     for part in chunks(images):
-        grid = BilateralGrid(images[part], sigma_spatial, sigma_luma, sigma_chroma)
+        grid = BilateralGrid(images[part], parameters.sigma_spatial, parameters.sigma_luma, parameters.sigma_chroma)
         if compat and not grid.published:
             raise ValueError(
                 "compat='reference' cannot number more than 254 cells along an axis; leave it out, or scale down"
             )
-        wanted = targets[part]
-        found = solve_on_grid(grid, as_columns(wanted, torch.float64), lam, confidence, max_iterations, tol)
-        soft = from_columns(grid.slice(found.cells), wanted)
+        solution = solve_on_grid(grid, as_columns(targets[part], torch.float64), parameters)
+        soft = from_columns(grid.slice(solution.cells), targets[part])
         results += [
-            Smoothed(maps, found.iterations[i, : len(maps)], found.residual[i, : len(maps)], int(grid.cells_per_image[i]))
+            Smoothed(
+                maps, solution.iterations[i, : len(maps)], solution.residual[i, : len(maps)], int(grid.cells_per_image[i])
+            )
             for i, maps in enumerate(soft)
         ]
     return results
@@ -117,15 +149,15 @@ def bistochastize(grid: BilateralGrid) -> tuple[Tensor, Tensor]:
     return n, n * grid.blur(n)
 
 
-def solve_on_grid(
-    grid: BilateralGrid, targets: Tensor, lam: float, confidence: float, max_iterations: int, tol: float
-) -> Solution:
+def solve_on_grid(grid: BilateralGrid, targets: Tensor, parameters: BilateralParameters) -> Solution:
     """Preconditioned conjugate gradients, every image and target with steps of its own.
 
     Args:
         grid: of B images, V cells, P pixels.
         targets: (P, K) float64.
+        parameters: of the solver; its sigmas are the grid's.
     """
+    lam, confidence, tol = parameters.lam, parameters.confidence, parameters.tol
     n, m = bistochastize(grid)
     trust = confidence * grid.pixels_per_cell[:, None].double()
     right = grid.splat(confidence * targets)
@@ -143,7 +175,7 @@ def solve_on_grid(
     direction = torch.zeros_like(y)
     previous = torch.ones_like(size)
     iterations = torch.zeros_like(size, dtype=torch.int64)
-    for _ in range(max_iterations):
+    for _ in range(parameters.max_iterations):
         scaled = inverse * residual
         product = grid.per_image(residual * scaled)
         running = (norm(residual) >= tol * size) & (product > 0)  # without a residual there is nowhere to go
@@ -159,41 +191,15 @@ def solve_on_grid(
     return Solution(y, iterations, torch.where(size > 0, norm(right - apply(y)) / size, 0.0))
 
 
-def check_options(
-    sigma_spatial: float,
-    sigma_luma: float,
-    sigma_chroma: float,
-    lam: float,
-    confidence: float,
-    max_iterations: int,
-    tol: float,
-    compat: str | None,
-) -> None:
-    """Refuse options out of range.
-
-    Raises:
-        ValueError: naming the first one.
-    """
-    check_positive(
-        sigma_spatial=sigma_spatial, sigma_luma=sigma_luma, sigma_chroma=sigma_chroma, lam=lam, confidence=confidence
-    )
-    if max_iterations < 0:
-        raise ValueError(f"max_iterations must be 0 or more, got {max_iterations}")
-    if not 0 <= tol < 1:
-        raise ValueError(f"tol must be in [0, 1), got {tol}")
-    if compat not in (None, "reference"):
-        raise ValueError(f"compat must be null or 'reference', got {compat!r}")
-
-
 class BilateralSolver:
     """The bilateral solver as a refiner. Hard masks are the soft map above 1/2, holes filled, one component kept.
 
     Details of a result: ``iterations`` (n,) and ``residual`` (n,) of conjugate gradients. Published metrics use ``soft``.
 
     Args:
-        sigma_spatial, sigma_luma, sigma_chroma, lam, confidence, max_iterations, tol: as in ``bilateral_solve``.
+        parameters: of the solver; TokenCut's if not given.
         keep: ``"largest"`` component of each mask, or ``"all"``.
-        min_iou: least IoU of a hard mask with the one before, for ``accepted``.
+        min_iou: least IoU of a hard mask with the one before, for ``kept``.
         compat: ``"reference"`` keeps the component that the published code keeps (``published_component``), and refuses
             images whose cells the published hash confuses.
 
@@ -203,36 +209,25 @@ class BilateralSolver:
 
     def __init__(
         self,
-        sigma_spatial: float = 16.0,
-        sigma_luma: float = 16.0,
-        sigma_chroma: float = 8.0,
-        lam: float = 256.0,
-        confidence: float = 0.999,
-        max_iterations: int = 25,
-        tol: float = 1e-5,
+        parameters: BilateralParameters = TOKENCUT,
         keep: Literal["largest", "all"] = "largest",
         min_iou: float = 0.0,
         compat: Literal["reference"] | None = None,
     ) -> None:
-        check_options(sigma_spatial, sigma_luma, sigma_chroma, lam, confidence, max_iterations, tol, compat)
-        if keep not in ("largest", "all"):
-            raise ValueError(f"keep must be 'largest' or 'all', got {keep!r}")
+        check_parameters(parameters, BilateralParameters)
+        check_choice("keep", keep, ("largest", "all"))
+        check_choice("compat", compat, (None, "reference"))
         if compat and keep == "all":
             raise ValueError("compat='reference' keeps one component; use keep='largest' with it")
-        if not 0 <= min_iou <= 1:
-            raise ValueError(f"min_iou must be in [0, 1], got {min_iou}")
-        self.sigma_spatial, self.sigma_luma, self.sigma_chroma = sigma_spatial, sigma_luma, sigma_chroma
-        self.lam, self.confidence, self.max_iterations, self.tol = lam, confidence, max_iterations, tol
+        check_min_iou(min_iou)
+        self.parameters = parameters
         self.keep, self.min_iou, self.compat = keep, min_iou, compat
 
     def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
         """As ``Refiner`` says."""
         check_images(images)
         check_masks(images, masks)
-        sigmas = self.sigma_spatial, self.sigma_luma, self.sigma_chroma
-        smoothed = bilateral_solve(
-            images, masks, *sigmas, self.lam, self.confidence, self.max_iterations, self.tol, self.compat
-        )
+        smoothed = bilateral_solve(images, masks, self.parameters, self.compat)
         return [self._finish(found, before) for found, before in zip(smoothed, masks, strict=True)]
 
     def _finish(self, found: Smoothed, before: Tensor) -> Refined:

@@ -1,7 +1,7 @@
 """Occupied cells of an integer grid in many dimensions: sorted once, found by binary search.
 
 Both refiners put pixels on a grid of five dimensions of which only a sliver is ever touched. A cell is one 64-bit number,
-its coordinates in a mixed radix that is wide enough for every neighbour asked for, so two cells never share a number.
+its coordinates in a mixed radix that is wide enough for every neighbor asked for, so two cells never share a number.
 Sorting them groups the pixels of a cell; nothing depends on the order in which threads arrive.
 """
 
@@ -37,7 +37,7 @@ class Cells:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def neighbours(self, step: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def neighbors(self, step: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """The cells one ``step`` after and before each: two (M,) int64, M where no point lies."""
         wanted = self.codes + sum(a * b for a, b in zip(step, self.strides, strict=True))
         found = torch.searchsorted(self.codes, wanted).clamp(max=len(self) - 1)
@@ -53,7 +53,7 @@ def occupied_cells(coordinates: Tensor, reach: int) -> Cells:
 
     Args:
         coordinates: (n, d) int64, n > 0.
-        reach: the largest coordinate of a step that ``neighbours`` will be asked for.
+        reach: the largest coordinate of a step that ``neighbors`` will be asked for.
 
     Raises:
         ValueError: if the bounding box has more cells than there are 62-bit numbers.

@@ -1,4 +1,4 @@
-"""Dense CRF: every pixel tied to every other by colour and place (Kraehenbuehl and Koltun, NIPS 2011).
+"""Dense CRF: every pixel tied to every other by color and place (Kraehenbuehl and Koltun, NIPS 2011).
 
 Data flow: masks -> energies -> two kernels over the pixels -> mean field -> marginals -> masks.
 
@@ -15,12 +15,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from eigenseg.data.checks import check_choice
 from eigenseg.segment.refine.base import (
     Refined,
     as_columns,
     check_images,
     check_maps,
     check_masks,
+    check_min_iou,
+    check_parameters,
     check_positive,
     chunks,
     compare,
@@ -41,7 +44,7 @@ class CRFParameters:
 
     Args:
         gaussian_weight, gaussian_sxy: of exp(-|p_i - p_j|^2 / (2 sxy^2)), pixels. A weight of 0 leaves a term out.
-        bilateral_weight, bilateral_sxy, bilateral_srgb: of the kernel that also has colour, in levels of 0 to 255.
+        bilateral_weight, bilateral_sxy, bilateral_srgb: of the kernel that also has color, in levels of 0 to 255.
         iterations: of mean field.
         unary: ``"softmax"``: the probabilities of (background, object) are softmax(1 - m, m), 0.731 and 0.269 for a hard
             mask; ``"probability"``: they are (1 - m, m).
@@ -67,8 +70,7 @@ class CRFParameters:
         check_positive(gaussian_sxy=self.gaussian_sxy, bilateral_sxy=self.bilateral_sxy, bilateral_srgb=self.bilateral_srgb)
         if self.iterations < 0:
             raise ValueError(f"iterations must be 0 or more, got {self.iterations}")
-        if self.unary not in ("softmax", "probability"):
-            raise ValueError(f"unary must be 'softmax' or 'probability', got {self.unary!r}")
+        check_choice("unary", self.unary, ("softmax", "probability"))
         if not 0 < self.floor < 0.5:
             raise ValueError(f"floor must be in (0, 0.5), got {self.floor}; a probability of 0 would be an infinite energy")
 
@@ -117,7 +119,7 @@ def dense_crf(
     """
     check_images(images)
     check_maps(images, unary, "unary", "n, L")
-    check_compat(compat)
+    check_choice("compat", compat, (None, "reference"))
     labels = {energies.shape[1] for energies in unary}
     if len(labels) > 1 or min(labels, default=2) < 2:
         raise ValueError(f"unary must have the same number of labels for all images, at least 2, got {sorted(labels)}")
@@ -153,20 +155,10 @@ def pairwise_terms(images: Sequence[Tensor], like: Tensor, parameters: CRFParame
             Term(parameters.gaussian_weight, on_lattice(places / sigma) if compat else GaussianKernel(sizes, sigma))
         )
     if parameters.bilateral_weight:
-        colours = torch.cat([image.reshape(-1, 3) for image in images]).double()
-        features = torch.cat([places / parameters.bilateral_sxy, colours / parameters.bilateral_srgb], dim=1)
+        colors = torch.cat([image.reshape(-1, 3) for image in images]).double()
+        features = torch.cat([places / parameters.bilateral_sxy, colors / parameters.bilateral_srgb], dim=1)
         terms.append(Term(parameters.bilateral_weight, on_lattice(features)))
     return terms
-
-
-def check_compat(compat: str | None) -> None:
-    """Refuse an unknown ``compat``.
-
-    Raises:
-        ValueError: if it is neither None nor "reference".
-    """
-    if compat not in (None, "reference"):
-        raise ValueError(f"compat must be null or 'reference', got {compat!r}")
 
 
 def _places(height: int, width: int, device: torch.device) -> Tensor:
@@ -190,15 +182,14 @@ def refine_crf(
         masks: for every image (n, H, W), bool or floating in [0, 1]; n may differ.
         parameters, compat: as in ``dense_crf``.
         holes: fill the holes of each mask afterwards.
-        min_iou: least IoU of a mask with the one before, for ``accepted``; MaskCut drops a mask below 0.5.
+        min_iou: least IoU of a mask with the one before, for ``kept``; MaskCut drops a mask below 0.5.
 
     Raises:
         TypeError, ValueError: as ``dense_crf``; also if a mask leaves [0, 1] or ``min_iou`` does.
     """
     check_images(images)
     check_masks(images, masks)
-    if not 0 <= min_iou <= 1:
-        raise ValueError(f"min_iou must be in [0, 1], got {min_iou}")
+    check_min_iou(min_iou)
     energies = [mask_energies(mask, parameters.unary, parameters.floor) for mask in masks]
     results = []
     for marginals, before in zip(dense_crf(images, energies, parameters, compat), masks, strict=True):
@@ -213,8 +204,7 @@ class DenseCRF:
     """The dense CRF as a refiner. The defaults are MaskCut's, ``DEEP_SPECTRAL`` is the other published set.
 
     Args:
-        gaussian_weight, gaussian_sxy, bilateral_weight, bilateral_sxy, bilateral_srgb, iterations, unary, floor: as in
-            ``CRFParameters``.
+        parameters: of the two terms; MaskCut's if not given.
         holes, min_iou, compat: as in ``refine_crf``.
 
     Raises:
@@ -223,24 +213,15 @@ class DenseCRF:
 
     def __init__(
         self,
-        gaussian_weight: float = 7.0,
-        gaussian_sxy: float = 3.0,
-        bilateral_weight: float = 10.0,
-        bilateral_sxy: float = 50.0,
-        bilateral_srgb: float = 5.0,
-        iterations: int = 10,
-        unary: Unary = "softmax",
-        floor: float = 0.01,
+        parameters: CRFParameters = MASKCUT,
         holes: bool = True,
         min_iou: float = 0.5,
         compat: Compat = None,
     ) -> None:
-        self.parameters = CRFParameters(
-            gaussian_weight, gaussian_sxy, bilateral_weight, bilateral_sxy, bilateral_srgb, iterations, unary, floor
-        )
-        check_compat(compat)
-        if not 0 <= min_iou <= 1:
-            raise ValueError(f"min_iou must be in [0, 1], got {min_iou}")
+        check_parameters(parameters, CRFParameters)
+        check_choice("compat", compat, (None, "reference"))
+        check_min_iou(min_iou)
+        self.parameters = parameters
         self.holes, self.min_iou, self.compat = holes, min_iou, compat
 
     def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:

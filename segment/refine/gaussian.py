@@ -1,4 +1,4 @@
-"""Exact Gaussian smoothing of maps, one axis after the other, normalised at the rim."""
+"""Exact Gaussian smoothing of maps, one axis after the other, normalized at the rim."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK = 256  # rows that share one product: tall enough for speed, low enough t
 class GaussianKernel:
     """D^-1/2 K D^-1/2 with K_ij = exp(-|p_i - p_j|^2 / (2 sigma^2)) over the pixels of each image, i = j included.
 
-    K is a product of one kernel an axis, and so is the normalised one.
+    K is a product of one kernel an axis, and so is the normalized one.
 
     Args:
         sizes: (H, W) of the images whose pixels follow each other in a table.
@@ -41,7 +41,7 @@ class GaussianKernel:
 
 
 def smooth_rows(values: Tensor, sigma: float) -> Tensor:
-    """The normalised kernel of one axis times (n, m)."""
+    """The normalized kernel of one axis times (n, m)."""
     count, reach = len(values), math.ceil(_REACH * sigma)
     place = torch.arange(count, device=values.device, dtype=torch.float64)
     blocks = [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]

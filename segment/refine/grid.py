@@ -1,7 +1,7 @@
-"""The bilateral grid: pixels of one colour and place share a cell (Barron and Poole, ECCV 2016, section 2).
+"""The bilateral grid: pixels of one color and place share a cell (Barron and Poole, ECCV 2016, section 2).
 
 A cell is a box in (x, y, Y, U, V); only occupied ones exist. ``splat`` adds pixels up in their cells, ``slice`` hands a
-cell's value back to its pixels, ``blur`` mixes cells with their neighbours along the five axes. Images of a batch never
+cell's value back to its pixels, ``blur`` mixes cells with their neighbors along the five axes. Images of a batch never
 mix: the image's number is a sixth coordinate along which nothing is blurred.
 """
 
@@ -15,11 +15,11 @@ from torch import Tensor
 from eigenseg.segment.refine.cells import occupied_cells
 
 AXES = 5
-# JPEG's full-range YUV. Greys lie exactly on a border of cells (U = V = 128), so rounding decides where they go: the
+# JPEG's full-range YUV. Grays lie exactly on a border of cells (U = V = 128), so rounding decides where they go: the
 # products are added from left to right in separate float64 steps, as the published numbers want it and every device does.
 _YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _OFFSET = (0.0, 128.0, 128.0)
-# The published hash writes coordinates with 255 digits, and the neighbour of 254 is 0 of the next row there.
+# The published hash writes coordinates with 255 digits, and the neighbor of 254 is 0 of the next row there.
 _PUBLISHED_LAST = 253
 
 
@@ -44,7 +44,7 @@ class BilateralGrid:
         self.cells_per_image = torch.bincount(self.image, minlength=len(images))  # (B,) int64
         self.pixels_per_cell = self._cells.counts  # (V,) int64
         self.published = bool(points[:, :AXES].max() <= _PUBLISHED_LAST)  # whether the published hash tells cells apart
-        self._neighbours = self._find_neighbours()
+        self._neighbors = self._find_neighbors()
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -62,18 +62,18 @@ class BilateralGrid:
         """[1 2 1] along each axis, added up over the axes; what is not there counts 0. (V, K) to (V, K)."""
         padded = torch.cat([cells, cells.new_zeros(1, cells.shape[1])])
         total = 2 * AXES * cells
-        for neighbours in self._neighbours:  # one after the other: the same order of additions for any number of columns
-            total += padded[neighbours]
+        for neighbors in self._neighbors:  # one after the other: the same order of additions for any number of columns
+            total += padded[neighbors]
         return total
 
     def per_image(self, cells: Tensor) -> Tensor:
         """Sums over the cells of each image: (V, K) to (B, K)."""
         return torch.segment_reduce(cells, "sum", lengths=self.cells_per_image, axis=0)
 
-    def _find_neighbours(self) -> list[Tensor]:
+    def _find_neighbors(self) -> list[Tensor]:
         """Ten (V,) int64: one step up and down every axis; V where there is no cell."""
         steps = [tuple(int(axis == k) for k in range(AXES + 1)) for axis in range(AXES)]
-        return [side for step in steps for side in self._cells.neighbours(step)]
+        return [side for step in steps for side in self._cells.neighbors(step)]
 
 
 def _coordinates(image: Tensor, number: int, sigmas: tuple[float, float, float]) -> Tensor:

@@ -39,9 +39,9 @@ class PermutohedralLattice:
         self._corners, self._weights = self._cells.index.view(points, count), weights
         self._points = self._cells.order // count  # who splats, sorted by corner
         self._shares = weights.flatten()[self._cells.order]
-        # One corner more than there are: what does not exist has no points, is its own neighbour, and stays 0.
+        # One corner more than there are: what does not exist has no points, is its own neighbor, and stays 0.
         self._starts = F.pad(self._cells.counts.cumsum(0), (1, 0))
-        self._blurs = [self._find_neighbours(k, dims) for k in range(count)]
+        self._blurs = [self._find_neighbors(k, dims) for k in range(count)]
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -53,15 +53,15 @@ class PermutohedralLattice:
             self._points, values, self._starts, mode="sum", per_sample_weights=self._shares.to(values.dtype)
         )
         kernel = values.new_tensor([1.0, 0.5, 0.5]).expand(len(self) + 1, 3).contiguous()
-        for neighbours in self._blurs:
-            corners = F.embedding_bag(neighbours, corners, mode="sum", per_sample_weights=kernel)
+        for neighbors in self._blurs:
+            corners = F.embedding_bag(neighbors, corners, mode="sum", per_sample_weights=kernel)
         return F.embedding_bag(self._corners, corners, mode="sum", per_sample_weights=self._weights.to(values.dtype))
 
-    def _find_neighbours(self, direction: int, dims: int) -> Tensor:
+    def _find_neighbors(self, direction: int, dims: int) -> Tensor:
         """(M + 1, 3) int64: every corner, and the ones after and before it along a lattice direction; M is none."""
         # A direction is -1 in all d + 1 coordinates but d in one; the last coordinate follows from the others.
         step = [dims if k == direction else -1 for k in range(dims)]
-        after, before = self._cells.neighbours((*step, 0))
+        after, before = self._cells.neighbors((*step, 0))
         corners = torch.arange(len(self), device=after.device)
         return F.pad(torch.stack([corners, after, before], dim=1), (0, 0, 0, 1), value=len(self))
 
@@ -100,7 +100,7 @@ def enclosing_corners(features: Tensor) -> tuple[Tensor, Tensor]:
 def _lift(features: Tensor) -> Tensor:
     """Points on the plane, scaled so that one filtering has unit variance: (P, d + 1)."""
     # Axis i of the plane is (1, ..., 1, -i, 0, ...) / sqrt(i (i + 1)) with i ones. Running sums instead of a matrix
-    # product: pixels on whole numbers tie, and then ties fall alike in every batch and on every device.
+    # product: pixels on integers tie, and then ties fall alike in every batch and on every device.
     dims = features.shape[1]
     i = torch.arange(1, dims + 1, device=features.device, dtype=features.dtype)
     scaled = features * ((dims + 1) * math.sqrt(2 / 3) / (i * (i + 1)).sqrt())

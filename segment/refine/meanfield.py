@@ -12,7 +12,7 @@ Kernel = Callable[[Tensor], Tensor]  # a symmetric matrix times a table (P, C)
 
 
 class Term(NamedTuple):
-    """One pairwise term: its weight and its normalised kernel."""
+    """One pairwise term: its weight and its normalized kernel."""
 
     weight: float
     kernel: Kernel

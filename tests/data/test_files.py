@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eigenseg.data.files import OutputError, exclusive, make_folder, write_bytes, write_json, write_picture
+from eigenseg.data.files import OutputError, exclusive, make_folder, write_bytes, write_image, write_json
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -142,33 +142,33 @@ def test_json_comes_back_and_not_a_number_is_refused(tmp_path: Path) -> None:
         np.random.default_rng(1).integers(0, 256, (5, 7), dtype=np.uint8),
         np.random.default_rng(2).integers(0, 65536, (5, 7), dtype=np.uint16),
     ],
-    ids=["rgb", "grey", "sixteen bits"],
+    ids=["rgb", "gray", "sixteen bits"],
 )
 def test_a_png_comes_back_exactly(pixels: np.ndarray, tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png", pixels)
-    write_picture(tmp_path / "b.png", np.asfortranarray(pixels))
+    write_image(tmp_path / "a.png", pixels)
+    write_image(tmp_path / "b.png", np.asfortranarray(pixels))
     for name in ("a.png", "b.png"):
         with Image.open(tmp_path / name) as picture:
             np.testing.assert_array_equal(np.asarray(picture), pixels, strict=True)
 
 
-def test_a_jpeg_keeps_its_colours_and_quality_counts(tmp_path: Path) -> None:
+def test_a_jpeg_keeps_its_colors_and_quality_counts(tmp_path: Path) -> None:
     flat = np.full((32, 32, 3), (200, 40, 90), dtype=np.uint8)
-    write_picture(tmp_path / "flat.jpg", flat)
+    write_image(tmp_path / "flat.jpg", flat)
     with Image.open(tmp_path / "flat.jpg") as picture:
         assert picture.format == "JPEG"
         assert np.abs(np.asarray(picture).astype(int) - flat).max() <= 2
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     sizes = []
     for quality in (20, 60, 95):
-        write_picture(tmp_path / "noise.jpg", noise, quality)
+        write_image(tmp_path / "noise.jpg", noise, quality)
         sizes.append((tmp_path / "noise.jpg").stat().st_size)
     assert sizes == sorted(set(sizes))
 
 
 def test_a_picture_that_the_format_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"wide\.jpg: a picture of shape \(1, 65536, 3\) cannot be encoded as \.jpg"):
-        write_picture(tmp_path / "wide.jpg", np.zeros((1, 65536, 3), np.uint8))
+        write_image(tmp_path / "wide.jpg", np.zeros((1, 65536, 3), np.uint8))
     assert entries(tmp_path) == {}
 
 

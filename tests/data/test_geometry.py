@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from eigenseg.data import Geometry, Preprocess, plan_geometry
 from eigenseg.data.preprocess import Mode
@@ -29,14 +28,14 @@ def geometries(draw: st.DrawFn, modes: tuple[str, ...] = get_args(Mode), native:
 
 
 def patch_of(pixel: int, axis: int, geometry: Geometry) -> int:
-    """The patch that holds a pixel's centre, in exact fractions; it may lie behind the last one."""
+    """The patch that holds a pixel's center, in exact fractions; it may lie behind the last one."""
     scale = Fraction(geometry.scaled_size[axis], geometry.image_size[axis])
     return (Fraction(2 * pixel + 1, 2) * scale / geometry.patch_size).__floor__()
 
 
 @settings(deadline=None)
 @given(geometries(), seeds)
-def test_a_pixel_has_the_mask_of_the_patch_that_holds_its_centre(geometry: Geometry, seed: int) -> None:
+def test_a_pixel_has_the_mask_of_the_patch_that_holds_its_center(geometry: Geometry, seed: int) -> None:
     masks = np.random.default_rng(seed).random((2, *geometry.grid)) < 0.5
     height, width = geometry.image_size
     rows, columns = [patch_of(y, 0, geometry) for y in range(height)], [patch_of(x, 1, geometry) for x in range(width)]
@@ -49,7 +48,7 @@ def test_a_pixel_has_the_mask_of_the_patch_that_holds_its_centre(geometry: Geome
 
 
 @pytest.mark.parametrize(("side", "scaled"), [(201, 240), (402, 480), (383, 384)])
-def test_a_centre_exactly_on_a_patchs_edge_belongs_to_the_patch_behind_it(side: int, scaled: int) -> None:
+def test_a_center_exactly_on_a_patchs_edge_belongs_to_the_patch_behind_it(side: int, scaled: int) -> None:
     geometry = Geometry((side, 1), (scaled, 8), (scaled, 8), 8)  # floating-point arithmetic errs at these sizes
     stripes = torch.arange(scaled // 8)[:, None] % 2 == 1
     expected = [[patch_of(y, 0, geometry) % 2 == 1] for y in range(side)]
@@ -102,7 +101,7 @@ def test_a_box_maps_its_edges_linearly_and_is_clipped_to_the_image(geometry: Geo
     mask = torch.zeros(geometry.grid, dtype=torch.bool)
     mask[y0:y1, x0:x1] = True
     ys, xs = geometry.masks_to_image(mask).nonzero().T
-    if len(xs):  # a pixel belongs to the patch of its centre, so the pixels end within half a pixel of the box
+    if len(xs):  # a pixel belongs to the patch of its center, so the pixels end within half a pixel of the box
         tight = torch.stack([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
         assert ((tight - box[0]).abs() <= 0.5 + 1e-5).all()
 
@@ -117,14 +116,14 @@ def test_a_box_at_native_size_is_the_patch_times_its_side_cut_only_by_the_image(
 def test_a_token_lies_at_the_middle_of_what_the_image_shows_of_its_patch() -> None:
     geometry = plan_geometry((12, 20), 8, Preprocess("pad"))
     expected = [[4, 4], [12, 4], [18, 4], [4, 10], [12, 10], [18, 10]]
-    assert geometry.token_centres(torch.arange(6)).tolist() == expected
-    assert geometry.token_centres(torch.tensor([5, 1])).tolist() == [expected[5], expected[1]]
+    assert geometry.token_centers(torch.arange(6)).tolist() == expected
+    assert geometry.token_centers(torch.tensor([5, 1])).tolist() == [expected[5], expected[1]]
 
 
-def test_a_token_of_a_resized_image_lies_at_its_patchs_scaled_centre() -> None:
+def test_a_token_of_a_resized_image_lies_at_its_patchs_scaled_center() -> None:
     geometry = Geometry((30, 100), (16, 24), (16, 24), 8)
     expected = [[(j + 0.5) * 8 * 100 / 24, (i + 0.5) * 8 * 30 / 16] for i in range(2) for j in range(3)]
-    torch.testing.assert_close(geometry.token_centres(torch.arange(6)), torch.tensor(expected))
+    torch.testing.assert_close(geometry.token_centers(torch.arange(6)), torch.tensor(expected))
 
 
 @given(geometries())

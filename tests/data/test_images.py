@@ -14,8 +14,8 @@ from PIL import Image
 from eigenseg.data import as_rgb, read_image
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
-GREY = COLOUR[..., 0]
+COLOR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+GRAY = COLOR[..., 0]
 NOISE = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
 ALL_PAIRS = np.stack(np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8)), axis=-1)
 
@@ -32,8 +32,8 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def three_channels(grey: np.ndarray) -> np.ndarray:
-    return np.stack([grey] * 3, axis=-1)
+def three_channels(gray: np.ndarray) -> np.ndarray:
+    return np.stack([gray] * 3, axis=-1)
 
 
 def assert_rgb(found: np.ndarray, expected: np.ndarray) -> None:
@@ -46,8 +46,8 @@ def assert_rgb(found: np.ndarray, expected: np.ndarray) -> None:
 def test_exif_orientation_is_applied(orientation: int, suffix: str, tmp_path: Path) -> None:
     path, exif = tmp_path / f"photo{suffix}", Image.Exif()
     exif[274] = orientation
-    Image.fromarray(COLOUR).save(path, exif=exif)
-    raw = COLOUR
+    Image.fromarray(COLOR).save(path, exif=exif)
+    raw = COLOR
     if suffix == ".jpg":  # lossy: what was stored is what Pillow reads without regard to the tag
         with Image.open(path) as stored:
             raw = np.array(stored)
@@ -55,13 +55,13 @@ def test_exif_orientation_is_applied(orientation: int, suffix: str, tmp_path: Pa
     assert_rgb(read_image(path), UPRIGHT[orientation](raw))
 
 
-def test_grey_and_one_bit_pictures_become_three_equal_channels(tmp_path: Path) -> None:
-    Image.fromarray(GREY).save(tmp_path / "grey.png")
-    Image.fromarray(GREY > 128).save(tmp_path / "bit.png")
+def test_gray_and_one_bit_pictures_become_three_equal_channels(tmp_path: Path) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "gray.png")
+    Image.fromarray(GRAY > 128).save(tmp_path / "bit.png")
     with Image.open(tmp_path / "bit.png") as stored:
         assert stored.mode == "1"
-    assert_rgb(read_image(tmp_path / "grey.png"), three_channels(GREY))
-    assert_rgb(read_image(tmp_path / "bit.png"), three_channels(np.where(GREY > 128, 255, 0)))
+    assert_rgb(read_image(tmp_path / "gray.png"), three_channels(GRAY))
+    assert_rgb(read_image(tmp_path / "bit.png"), three_channels(np.where(GRAY > 128, 255, 0)))
 
 
 @pytest.mark.parametrize("see_through", [None, 2])
@@ -95,7 +95,7 @@ def test_cmyk_is_light_left_over_by_ink_and_black(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bit_grey_is_divided_by_257(suffix: str, tmp_path: Path) -> None:
+def test_sixteen_bit_gray_is_divided_by_257(suffix: str, tmp_path: Path) -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     cv2.imwrite(str(tmp_path / f"deep{suffix}"), values)
     assert_rgb(read_image(tmp_path / f"deep{suffix}"), three_channels(values // 257))
@@ -108,39 +108,39 @@ def test_big_endian_sixteen_bit_tiff_reads_as_little_endian_does(tmp_path: Path)
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
-    first, second = (Image.new("RGB", (9, 6), colour) for colour in ((250, 10, 20), (0, 90, 200)))
+    first, second = (Image.new("RGB", (9, 6), color) for color in ((250, 10, 20), (0, 90, 200)))
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
     assert_rgb(read_image(tmp_path / "a.gif"), np.broadcast_to([250, 10, 20], (6, 9, 3)))
 
 
 def test_arrays_of_the_accepted_kinds_mean_what_they_show() -> None:
-    opaque = np.concatenate([COLOUR, np.full((6, 9, 1), 255, np.uint8)], axis=2)
-    assert_rgb(as_rgb(GREY), three_channels(GREY))
-    assert_rgb(as_rgb(GREY[..., None]), three_channels(GREY))
-    assert_rgb(as_rgb(opaque), COLOUR)
-    for array in (COLOUR, np.asfortranarray(COLOUR), COLOUR[::-1], COLOUR[:, ::-1]):
+    opaque = np.concatenate([COLOR, np.full((6, 9, 1), 255, np.uint8)], axis=2)
+    assert_rgb(as_rgb(GRAY), three_channels(GRAY))
+    assert_rgb(as_rgb(GRAY[..., None]), three_channels(GRAY))
+    assert_rgb(as_rgb(opaque), COLOR)
+    for array in (COLOR, np.asfortranarray(COLOR), COLOR[::-1], COLOR[:, ::-1]):
         assert_rgb(as_rgb(array), array)
 
 
 def test_path_string_and_opened_picture_give_the_same(tmp_path: Path) -> None:
     path = tmp_path / "c.png"
-    Image.fromarray(COLOUR).save(path)
+    Image.fromarray(COLOR).save(path)
     for image in (path, str(path), Image.open(path)):
-        assert_rgb(as_rgb(image), COLOUR)
+        assert_rgb(as_rgb(image), COLOR)
 
 
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (COLOUR.astype(np.float32) / 255, TypeError, r"must be uint8 in 0\.\.255, got float32"),
-        (GREY > 0, TypeError, "must be uint8 .*, got bool"),
-        (COLOUR.tolist(), TypeError, "must be a path, a PIL image or an HWC uint8 array, got list"),
+        (COLOR.astype(np.float32) / 255, TypeError, r"must be uint8 in 0\.\.255, got float32"),
+        (GRAY > 0, TypeError, "must be uint8 .*, got bool"),
+        (COLOR.tolist(), TypeError, "must be a path, a PIL image or an HWC uint8 array, got list"),
         (None, TypeError, "got NoneType"),
-        (COLOUR[..., :2], ValueError, r"\(H, W, 3\) or \(H, W, 4\), got \(6, 9, 2\)"),
-        (COLOUR.transpose(2, 0, 1), ValueError, r"got \(3, 6, 9\)"),
-        (COLOUR[None], ValueError, r"got \(1, 6, 9, 3\)"),
-        (GREY[0], ValueError, r"got \(9,\)"),
-        (COLOUR[:0], ValueError, r"no pixels: shape \(0, 9, 3\)"),
+        (COLOR[..., :2], ValueError, r"\(H, W, 3\) or \(H, W, 4\), got \(6, 9, 2\)"),
+        (COLOR.transpose(2, 0, 1), ValueError, r"got \(3, 6, 9\)"),
+        (COLOR[None], ValueError, r"got \(1, 6, 9, 3\)"),
+        (GRAY[0], ValueError, r"got \(9,\)"),
+        (COLOR[:0], ValueError, r"no pixels: shape \(0, 9, 3\)"),
         (Image.new("F", (2, 2)), ValueError, "floating-point images are not supported"),
         (Image.new("I", (2, 2), 70000), ValueError, "32-bit images are not supported"),
         (Image.new("I", (2, 2), -1), ValueError, "32-bit images are not supported"),
@@ -201,9 +201,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 def test_a_large_photograph_is_read_in_silence_and_a_larger_picture_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Image.fromarray(COLOUR).save(tmp_path / "wall.png")
+    Image.fromarray(COLOR).save(tmp_path / "wall.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6 * 9 // 2)
-    assert_rgb(read_image(tmp_path / "wall.png"), COLOUR)
+    assert_rgb(read_image(tmp_path / "wall.png"), COLOR)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6 * 9 // 2 - 1)
     with pytest.raises(ValueError, match=f"{tmp_path}/wall.png is too large"):
         read_image(tmp_path / "wall.png")

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from pycocotools import mask as reference
 from pycocotools.coco import COCO
 
-from eigenseg.data import Instances, RleMasks
-from eigenseg.data import instances as module
+from eigenseg.data import Instances, RleMasks, instances as module
 from eigenseg.data.rle import BoolArray
 
 # pycocotools' own result type does not know NumPy 2's copy keyword.
@@ -36,7 +34,7 @@ def some_instances(scores: list[float], seed: int = 0, **more: Any) -> Instances
 
 
 def as_run_lengths(instances: Instances, monkeypatch: pytest.MonkeyPatch) -> Instances:
-    monkeypatch.setattr(module, "_DENSE_BYTES", 100)
+    monkeypatch.setattr(module, "DENSE_BYTES", 100)
     masks = np.asarray(instances.masks)
     return Instances(masks, instances.scores, instances.boxes, SIZE, instances.labels, extras=instances.extras)
 
@@ -123,7 +121,7 @@ def test_an_index_chooses_rows_of_everything_and_always_gives_instances() -> Non
 
 
 def test_masks_become_run_lengths_only_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_DENSE_BYTES", 2 * 7 * 9)
+    monkeypatch.setattr(module, "DENSE_BYTES", 2 * 7 * 9)
     assert isinstance(some_instances([0.5, 0.5]).masks, np.ndarray)
     assert isinstance(some_instances([0.5, 0.5, 0.5]).masks, RleMasks)
 
@@ -157,10 +155,10 @@ def test_areas_count_pixels(scores: list[float], seed: int) -> None:
     np.testing.assert_array_equal(instances.areas(), np.array(counts, dtype=np.int64), strict=True)
 
 
-def test_pycocotools_reads_annotations_as_truth_and_as_results(tmp_path: Any) -> None:
+def test_pycocotools_reads_annotations_as_annotation_and_as_results(tmp_path: Any) -> None:
     instances = some_instances([0.5, 0.25, 1.0], labels=[0, 1, 0], names=("fg", "other"))
     annotations = [{"id": i, "image_id": 7, **one} for i, one in enumerate(instances.to_coco(), start=1)]
-    (tmp_path / "truth.json").write_text(
+    (tmp_path / "annotation.json").write_text(
         json.dumps(
             {
                 "info": {},
@@ -170,17 +168,17 @@ def test_pycocotools_reads_annotations_as_truth_and_as_results(tmp_path: Any) ->
             }
         )
     )
-    truth = COCO(str(tmp_path / "truth.json"))
-    results = truth.loadRes([dict(one) for one in annotations])
+    annotation = COCO(str(tmp_path / "annotation.json"))
+    results = annotation.loadRes([dict(one) for one in annotations])
     for i, mask in enumerate(np.asarray(instances.masks)):
-        for coco in (truth, results):
+        for coco in (annotation, results):
             loaded = coco.loadAnns(i + 1)[0]
             np.testing.assert_array_equal(coco.annToMask(loaded), mask)
             assert loaded["bbox"] == reference.toBbox(loaded["segmentation"]).tolist()
             assert loaded["score"] == instances.scores[i]
             assert loaded["category_id"] == [1, 2, 1][i]
-        assert truth.loadAnns(i + 1)[0]["area"] == mask.sum()
-    assert truth.getAnnIds(imgIds=7, catIds=2) == [2]
+        assert annotation.loadAnns(i + 1)[0]["area"] == mask.sum()
+    assert annotation.getAnnIds(imgIds=7, catIds=2) == [2]
 
 
 def test_only_extras_that_are_numbers_or_pairs_reach_coco() -> None:
@@ -198,9 +196,9 @@ def test_only_extras_that_are_numbers_or_pairs_reach_coco() -> None:
 
 
 def test_an_empty_result_says_why_and_has_nothing_in_it() -> None:
-    nothing = Instances.empty((3, 4), "the picture has one colour", gap=0.0)
-    assert nothing.reason == "the picture has one colour"
-    assert nothing.metadata == {"reason": "the picture has one colour", "gap": 0.0}
+    nothing = Instances.empty((3, 4), "the picture has one color", gap=0.0)
+    assert nothing.reason == "the picture has one color"
+    assert nothing.metadata == {"reason": "the picture has one color", "gap": 0.0}
     assert (len(nothing), list(nothing), nothing.to_coco(), nothing.areas().tolist()) == (0, [], [], [])
     np.testing.assert_array_equal(nothing.label_map(), np.zeros((3, 4), np.int32))
     assert len(nothing.sorted()) == 0

@@ -1,4 +1,4 @@
-"""Predictions are found by the names and numbers that the data set uses, whoever wrote them, or the error says why not."""
+"""Predictions are found by the names and numbers that the dataset uses, whoever wrote them, or the error says why not."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 from eigenseg.data import Instances
-from eigenseg.data.datasets import CocoInstances, ObjectTruth, VideoTruth
+from eigenseg.data.datasets import CocoInstances, ObjectAnnotation, VideoAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.data.predictions import VideoPredictions, open_predictions
 from eigenseg.data.predictions.base import check_overlap, stem
-from eigenseg.data.results import ResultFolder
+from eigenseg.data.results.store import ResultFolder
 from eigenseg.data.rle import encode_masks
 from eigenseg.data.sources import ImageSource
 
-NOWHERE = ObjectTruth(np.zeros((0, 4)), image_size=(8, 10))
+NOWHERE = ObjectAnnotation(np.zeros((0, 4)), image_size=(8, 10))
 SQUARE = np.zeros((8, 10), dtype=bool)
 SQUARE[2:5, 3:7] = True  # xyxy 3, 2, 7, 5
 
@@ -35,10 +35,10 @@ class Toy:
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         return [ImageSource(Path("nowhere", self.items[index]), self.items[index])]
 
-    def truth(self, index: int) -> Any:
+    def annotation(self, index: int) -> Any:
         return NOWHERE
 
 
@@ -145,8 +145,8 @@ def coco(tmp_path: Path) -> CocoInstances:
         "annotations": [],
         "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "cat"}],
     }
-    (tmp_path / "truth.json").write_text(json.dumps(content))
-    return CocoInstances(tmp_path, annotations="truth.json")
+    (tmp_path / "annotation.json").write_text(json.dumps(content))
+    return CocoInstances(tmp_path, annotations="annotation.json")
 
 
 def test_a_result_list_goes_by_the_data_sets_numbers_of_images_and_classes(
@@ -159,13 +159,13 @@ def test_a_result_list_goes_by_the_data_sets_numbers_of_images_and_classes(
         {"image_id": 9, "category_id": 77, "bbox": [0, 0, 2, 2], "score": 3},
     ]
     found = open_predictions(write(results), dataset)
-    read = found.read("b.jpg", dataset.truth(1))
+    read = found.read("b.jpg", dataset.annotation(1))
     np.testing.assert_array_equal(read.boxes, [[3, 2, 7, 5], [0, 0, 1, 1], [0, 0, 2, 2]])
     np.testing.assert_array_equal(read.scores, [0.25, 1, 3])
     np.testing.assert_array_equal(read.labels, [1, 0, -1])
     assert read.masks is None
     assert (found.lacks("a.jpg"), found.lacks("b.jpg")) == (True, False)
-    assert len(found.read("a.jpg", dataset.truth(0))) == 0
+    assert len(found.read("a.jpg", dataset.annotation(0))) == 0
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_result_list_goes_by_the_data_sets_numbers_of_images_and_classes(
     [
         ([1, 2], "is no result list: every entry needs image_id"),
         ([{"score": 1}], "is no result list: every entry needs image_id"),
-        ([{"image_id": "7", "bbox": [0, 0, 1, 1]}], "image_id must be a whole number"),
+        ([{"image_id": "7", "bbox": [0, 0, 1, 1]}], "image_id must be an integer"),
     ],
 )
 def test_lists_that_are_no_results_are_refused_by_name(
@@ -187,7 +187,7 @@ def test_a_box_of_three_numbers_is_named(write: Callable[..., Path], tmp_path: P
     dataset = coco(tmp_path)
     found = open_predictions(write([{"image_id": 9, "category_id": 3, "bbox": [3, 2, 4]}]), dataset)
     with pytest.raises(ValueError, match=r"b.jpg: a bbox must have four numbers"):
-        found.read("b.jpg", dataset.truth(1))
+        found.read("b.jpg", dataset.annotation(1))
 
 
 def test_masks_without_boxes_get_tight_ones(write: Callable[..., Path], tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_masks_without_boxes_get_tight_ones(write: Callable[..., Path], tmp_path
     polygon = [[3, 2, 7, 2, 7, 5, 3, 5]]
     for segmentation in (rle, polygon):
         results = [{"image_id": 7, "category_id": 3, "segmentation": segmentation, "score": 1}]
-        read = open_predictions(write(results), dataset).read("a.jpg", dataset.truth(0))
+        read = open_predictions(write(results), dataset).read("a.jpg", dataset.annotation(0))
         assert read.masks is not None
         np.testing.assert_array_equal(read.masks[0], SQUARE)
         np.testing.assert_array_equal(read.boxes, [[3, 2, 7, 5]])
@@ -220,12 +220,12 @@ def test_what_eigenseg_wrote_is_read_back_for_every_kind(tmp_path: Path) -> None
     np.testing.assert_allclose(objects.scores, expected.scores, rtol=1e-7)
     assert objects.masks is not None
     np.testing.assert_array_equal(np.asarray(objects.masks), np.stack([SQUARE, ~SQUARE]))
-    grey = open_predictions(tmp_path / "out", Toy("saliency")).read("2.jpg", np.zeros((8, 10), dtype=np.uint8))
-    np.testing.assert_array_equal(grey, SQUARE * np.uint8(255))
+    gray = open_predictions(tmp_path / "out", Toy("saliency")).read("2.jpg", np.zeros((8, 10), dtype=np.uint8))
+    np.testing.assert_array_equal(gray, SQUARE * np.uint8(255))
     labels = open_predictions(tmp_path / "out", Toy("semantic")).read("a/1.jpg", np.zeros((8, 10), dtype=np.uint8))
     np.testing.assert_array_equal(labels, np.where(SQUARE, 1, 2))
-    truth = VideoTruth(("a/1.jpg",), np.zeros((1, 8, 10), dtype=np.uint8))
-    video = open_predictions(tmp_path / "out", Toy("video")).read("a", truth)
+    annotation = VideoAnnotation(("a/1.jpg",), np.zeros((1, 8, 10), dtype=np.uint8))
+    video = open_predictions(tmp_path / "out", Toy("video")).read("a", annotation)
     np.testing.assert_array_equal(video, np.where(SQUARE, 1, 2)[None])
 
 
@@ -243,38 +243,38 @@ def test_soft_maps_of_a_result_folder_go_before_its_label_maps(tmp_path: Path) -
     np.testing.assert_array_equal(read, np.where(SQUARE, 191, 64))
 
 
-def test_frames_are_read_in_the_truths_order_and_others_are_ignored(tmp_path: Path) -> None:
+def test_frames_are_read_in_the_annotations_order_and_others_are_ignored(tmp_path: Path) -> None:
     for i in range(4):
         save(tmp_path / "v" / f"{i}.png", np.full((8, 10), i, dtype=np.uint8))
-    truth = VideoTruth(("v/3.jpg", "v/1.jpg"), np.zeros((2, 8, 10), dtype=np.uint8))
-    read = VideoPredictions(tmp_path).read("v", truth)
+    annotation = VideoAnnotation(("v/3.jpg", "v/1.jpg"), np.zeros((2, 8, 10), dtype=np.uint8))
+    read = VideoPredictions(tmp_path).read("v", annotation)
     assert read[:, 0, 0].tolist() == [3, 1]
 
 
 def test_missing_frames_are_counted_or_count_as_empty(tmp_path: Path) -> None:
     save(tmp_path / "v" / "1.png", np.full((8, 10), 5, dtype=np.uint8))
-    truth = VideoTruth(("v/0.jpg", "v/1.jpg", "v/2.jpg"), np.zeros((3, 8, 10), dtype=np.uint8))
+    annotation = VideoAnnotation(("v/0.jpg", "v/1.jpg", "v/2.jpg"), np.zeros((3, 8, 10), dtype=np.uint8))
     with pytest.raises(FileNotFoundError, match="v: 2 of 3 frames have no prediction, the first is v/0.jpg"):
-        open_predictions(tmp_path, Toy("video")).read("v", truth)
-    read = open_predictions(tmp_path, Toy("video"), missing="empty").read("v", truth)
+        open_predictions(tmp_path, Toy("video")).read("v", annotation)
+    read = open_predictions(tmp_path, Toy("video"), missing="empty").read("v", annotation)
     assert read[:, 0, 0].tolist() == [0, 5, 0]
 
 
 def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "v" / "0.png", np.zeros((8, 11), dtype=np.uint8))
-    truth = VideoTruth(("v/0.jpg",), np.zeros((1, 8, 10), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"0.png has 11x8 pixels, the truth 10x8; predict in original pixels"):
-        VideoPredictions(tmp_path).read("v", truth)
+    annotation = VideoAnnotation(("v/0.jpg",), np.zeros((1, 8, 10), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"0.png has 11x8 pixels, the annotation 10x8; predict in original pixels"):
+        VideoPredictions(tmp_path).read("v", annotation)
 
 
 def test_a_missing_map_is_named_or_counts_as_empty(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png", np.full((8, 10), 9, dtype=np.uint8))
-    truth = np.zeros((8, 10), dtype=np.uint8)
+    annotation = np.zeros((8, 10), dtype=np.uint8)
     with pytest.raises(FileNotFoundError, match=r"no prediction for 2.jpg \(looked for .*2.png"):
-        open_predictions(tmp_path, Toy("saliency")).read("2.jpg", truth)
+        open_predictions(tmp_path, Toy("saliency")).read("2.jpg", annotation)
     empty = open_predictions(tmp_path, Toy("saliency"), missing="empty")
-    assert not empty.read("2.jpg", truth).any()
-    assert (empty.read("a/1.jpg", truth) == 9).all()
+    assert not empty.read("2.jpg", annotation).any()
+    assert (empty.read("a/1.jpg", annotation) == 9).all()
 
 
 def test_two_files_for_one_name_are_refused(tmp_path: Path) -> None:
@@ -307,14 +307,14 @@ def test_names_that_never_meet_are_an_error_and_no_prediction_at_all_is_none(wri
     assert check_overlap(open_predictions(write({}), Toy("objects")), Toy("objects"), [0, 1]) == 2
     half = open_predictions(write({"x.jpg": [0, 0, 1, 1], "2.jpg": []}), Toy("objects"))
     assert check_overlap(half, Toy("objects"), [0, 1]) == 1
-    assert half.unknown(Toy.items) == ["x.jpg"]
+    assert half.unmatched(Toy.items) == ["x.jpg"]
 
 
 def test_what_belongs_to_no_item_is_listed_by_every_reader(write: Callable[..., Path], tmp_path: Path) -> None:
     dataset = coco(tmp_path)
     results = open_predictions(write([{"image_id": i, "bbox": [0, 0, 1, 1]} for i in (9, 11)]), dataset)
-    assert results.unknown(dataset.items) == ["image_id 11"]
+    assert results.unmatched(dataset.items) == ["image_id 11"]
     for name in ("a/1.png", "b.png", "v/0.png"):
         save(tmp_path / "maps" / name, np.zeros((8, 10), dtype=np.uint8))
-    assert open_predictions(tmp_path / "maps", Toy("saliency")).unknown(Toy.items) == ["b", "v/0"]
-    assert VideoPredictions(tmp_path / "maps").unknown(["a", "v"]) == [""]
+    assert open_predictions(tmp_path / "maps", Toy("saliency")).unmatched(Toy.items) == ["b", "v/0"]
+    assert VideoPredictions(tmp_path / "maps").unmatched(["a", "v"]) == [""]

@@ -1,4 +1,4 @@
-"""Every mode gives the sizes of its rule, and the pixels are PIL's Lanczos and torchvision's normalisation, then zeros."""
+"""Every mode gives the sizes of its rule, and the pixels are PIL's Lanczos and torchvision's normalization, then zeros."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 from torchvision.transforms import functional as reference
 
 from eigenseg.data import Preprocess, plan_geometry, prepare_image
 from eigenseg.data.geometry import Geometry, Size
-from eigenseg.data.preprocess import grid_colours
+from eigenseg.data.preprocess import grid_colors
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
@@ -119,7 +118,7 @@ def test_a_thread_of_a_picture_is_refused_when_enlarging_it_makes_too_many_token
 @pytest.mark.parametrize(
     "settings", [Preprocess(m, r) for m in ("pad", "round") for r in (0, 24)] + [Preprocess("square", 40)]
 )
-def test_pixels_are_lanczos_then_normalised_then_padded_with_zeros(size: Size, settings: Preprocess) -> None:
+def test_pixels_are_lanczos_then_normalized_then_padded_with_zeros(size: Size, settings: Preprocess) -> None:
     geometry, image = plan_geometry(size, 8, settings), photo(*size)
     height, width = geometry.scaled_size
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
@@ -158,9 +157,9 @@ def test_wrong_settings_are_refused_by_name() -> None:
         plan_geometry((8, 8), 8, Preprocess("square"))
 
 
-def test_a_patchs_colour_is_pillows_bilinear_reduction_of_the_whole_picture() -> None:
+def test_a_patchs_color_is_pillows_bilinear_reduction_of_the_whole_picture() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     geometry = Geometry((50, 70), (50, 70), (48, 64), 16)
     small = Image.fromarray(image).resize((4, 3), Image.Resampling.BILINEAR)
     expected = [[channel / 255 for channel in small.getpixel((x, y))] for y in range(3) for x in range(4)]
-    np.testing.assert_allclose(grid_colours(image, geometry).numpy(), expected, atol=1e-7)
+    np.testing.assert_allclose(grid_colors(image, geometry).numpy(), expected, atol=1e-7)

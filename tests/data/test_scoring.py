@@ -1,4 +1,4 @@
-"""Scores of a data set are the same whatever splits the work, and errors name the item."""
+"""Scores of a dataset are the same whatever splits the work, and errors name the item."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from eigenseg.data.datasets import Davis, SaliencyFolder
 from eigenseg.data.predictions import open_predictions
 from eigenseg.data.scoring import score_dataset
-from eigenseg.discovery.corloc import CorLoc
+from eigenseg.discovery.metrics.corloc import CorLoc
 from eigenseg.segment.metrics import TokenCutSaliency
 from eigenseg.video.metrics import DavisScore
 
@@ -40,8 +40,8 @@ def test_one_process_and_several_give_the_same_bits(saliency: tuple[SaliencyFold
     assert sum(seen) == 7
     by_hand = TokenCutSaliency()
     for i in range(7):
-        truth = dataset.truth(i)
-        by_hand.update(dataset.items[i], np.asarray(Image.open(maps / f"{i}.png")), truth)
+        annotation = dataset.annotation(i)
+        by_hand.update(dataset.items[i], np.asarray(Image.open(maps / f"{i}.png")), annotation)
     assert here.compute() == by_hand.compute()
 
 
@@ -57,7 +57,9 @@ def test_the_given_metric_stays_empty_and_only_the_chosen_items_are_scored(salie
 def test_an_item_that_cannot_be_scored_is_named(saliency: tuple[SaliencyFolder, Path], processes: int) -> None:
     dataset, maps = saliency
     Image.fromarray(np.zeros((9, 12), dtype=np.uint8)).save(maps / "3.png")
-    with pytest.raises(ValueError, match=r"^3.png: the map has 12x9 pixels, the truth 11x9; predict in original pixels$"):
+    with pytest.raises(
+        ValueError, match=r"^3.png: the map has 12x9 pixels, the annotation 11x9; predict in original pixels$"
+    ):
         score_dataset(dataset, open_predictions(maps, dataset), TokenCutSaliency(), processes=processes)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from toy_graphs import band, cliques, graph, isolate, lattice, scene, wrong_bits
 
@@ -15,10 +14,10 @@ from eigenseg.discovery.spectral import (
     Status,
     affinity_from_weights,
     build_affinity,
+    solve as solve_module,
     solve_ncut,
     solve_ncut_dense,
 )
-from eigenseg.discovery.spectral import solve as solve_module
 from eigenseg.discovery.spectral.assess import separation
 from eigenseg.discovery.spectral.certificate import cholesky_gap, energy_gap, proven_tokens, vector_angle
 from eigenseg.discovery.spectral.deflated import deflate
@@ -101,7 +100,7 @@ def test_the_energy_bound_proves_every_token_of_a_dense_graph_and_claims_none_of
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_the_factorisation_proves_what_dense_solvers_find(name: str) -> None:
+def test_the_factorization_proves_what_dense_solvers_find(name: str) -> None:
     affinity = GRAPHS[name]
     result = solve_ncut(affinity, certificate="cholesky")
     values, _ = spectrum(affinity)
@@ -115,7 +114,7 @@ def test_the_factorisation_proves_what_dense_solvers_find(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_the_factorisation_fails_if_the_first_pair_was_missed(name: str) -> None:
+def test_the_factorization_fails_if_the_first_pair_was_missed(name: str) -> None:
     affinity = GRAPHS[name]
     values, vectors = spectrum(affinity)
     bound = cholesky_gap(deflate(affinity), affinity, vectors[1], values[1], (values[1] - values[2]).abs())
@@ -123,13 +122,13 @@ def test_the_factorisation_fails_if_the_first_pair_was_missed(name: str) -> None
 
 
 @pytest.mark.parametrize("name", REPEATED)
-def test_the_factorisation_fails_if_the_eigenvalue_is_repeated(name: str) -> None:
+def test_the_factorization_fails_if_the_eigenvalue_is_repeated(name: str) -> None:
     affinity = REPEATED[name]
     values, vectors = spectrum(affinity)
     assert cholesky_gap(deflate(affinity), affinity, vectors[0], values[0], torch.tensor(1e-3)) == -torch.inf
 
 
-def test_a_factorisation_without_a_next_eigenvalue_takes_half_of_the_first() -> None:
+def test_a_factorization_without_a_next_eigenvalue_takes_half_of_the_first() -> None:
     affinity = graph(torch.eye(2))
     values, vectors = spectrum(affinity)
     bound = cholesky_gap(deflate(affinity), affinity, vectors[0], values[0], torch.tensor(torch.inf))

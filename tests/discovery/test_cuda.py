@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from blank_images import apply
 from toy_graphs import scene
 
 from eigenseg.data import FeatureGrid, Geometry
@@ -91,7 +92,8 @@ def test_instances_equal_those_of_the_cpu() -> None:
     for padding in ("keep", "drop"):
         method = TokenCut(padding=padding)
         here, there = (
-            method(FeatureGrid(points.to(device), (12, 15), "test", (geometry, geometry))) for device in ("cpu", "cuda")
+            apply(method, FeatureGrid(points.to(device), (12, 15), "test", (geometry, geometry)))
+            for device in ("cpu", "cuda")
         )
         for one, other in zip(here, there, strict=True):
             np.testing.assert_array_equal(other.masks, one.masks)

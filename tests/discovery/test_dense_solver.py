@@ -128,10 +128,10 @@ def test_tight_clusters_of_eigenvalues_lose_no_pair(seed: int) -> None:
     points[0, :44, :8], points[0, 44:] = torch.randn(44, 8, generator=generator), torch.eye(130)[44:]
     affinity = build_affinity(points)
     result = solve_ncut_dense(affinity, k=3)
-    np.testing.assert_allclose(result.eigenvalues[0].numpy(), np.linalg.eigvalsh(normalised(affinity))[1:4], atol=1e-12)
+    np.testing.assert_allclose(result.eigenvalues[0].numpy(), np.linalg.eigvalsh(normalized(affinity))[1:4], atol=1e-12)
 
 
-def normalised(affinity: Affinity) -> np.ndarray:
+def normalized(affinity: Affinity) -> np.ndarray:
     """I - D^-1/2 W D^-1/2, written out."""
     root = affinity.degrees[0].sqrt().numpy()
     return np.eye(len(root)) - affinity.dense()[0].numpy() / root[:, None] / root[None]

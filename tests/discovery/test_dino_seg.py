@@ -10,13 +10,14 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from blank_images import apply
+from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 from torch import Tensor
 
 from eigenseg.data import FeatureGrid, Geometry
-from eigenseg.discovery.dino_seg import DinoSeg, component_sizes, dino_seg, label_components
+from eigenseg.discovery.dino_seg import DinoSeg, dino_seg
+from eigenseg.discovery.grid import component_sizes, label_components
 
 Grid = tuple[int, int]
 
@@ -78,14 +79,14 @@ def attentions(draw: st.DrawFn) -> tuple[list[int], Grid]:
 @given(attentions(), st.sampled_from([(1, 4), (5, 8), (15, 16)]), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_everything_equals_the_published_steps_in_fractions(
-    case: tuple[list[int], Grid], share: tuple[int, int], compat: bool
+    case: tuple[list[int], Grid], fraction: tuple[int, int], compat: bool
 ) -> None:
     weights, grid = case
-    # A total of a power of two and a share of one, so that no rounding decides whether a sum reaches the limit.
+    # A total of a power of two and a fraction of one, so that no rounding decides whether a sum reaches the limit.
     weights = [*weights[:-1], weights[-1] + (1 << sum(weights).bit_length()) - sum(weights)]
-    kept, components, chosen = reference(weights, grid, Fraction(*share), compat)
+    kept, components, chosen = reference(weights, grid, Fraction(*fraction), compat)
     attention = torch.tensor(weights, dtype=torch.float32)[None, None]
-    found = dino_seg(attention, grid, 0, share[0] / share[1], compat="reference" if compat else None)
+    found = dino_seg(attention, grid, 0, fraction[0] / fraction[1], compat="reference" if compat else None)
     if len(set(weights)) == 1:
         assert found.flat.item()
         assert not (found.mask | found.attended).any()
@@ -96,7 +97,7 @@ def test_everything_equals_the_published_steps_in_fractions(
     everything = set(range(len(weights)))
     assert numbers_of(found.mask) == (everything - kept if chosen is None else components[chosen])
     assert int(found.chosen) == (0 if chosen is None else chosen + 1)
-    np.testing.assert_allclose(found.share[0], np.array(weights) / sum(weights), atol=1e-15)
+    np.testing.assert_allclose(found.fraction[0], np.array(weights) / sum(weights), atol=1e-15)
 
 
 @pytest.mark.parametrize("case", range(3))
@@ -132,7 +133,7 @@ def test_the_head_chosen_is_the_only_one_that_counts_and_its_scale_does_not(seed
     found = dino_seg(attention, (5, 6), 2, keep)
     alone = dino_seg(8 * attention[:, 2:3], (5, 6), 0, keep)
     assert torch.equal(found.mask, alone.mask)
-    kept = found.share[found.attended.flatten(1)]
+    kept = found.fraction[found.attended.flatten(1)]
     assert kept.sum() >= keep - 1e-12  # at least what was asked for ...
     assert kept.sum() - kept.min() < keep + 1e-12  # ... and with one patch less it is not
 
@@ -145,10 +146,10 @@ def test_more_is_kept_when_more_is_asked_for() -> None:
 
 @pytest.mark.parametrize("compat", [None, "reference"])
 def test_the_most_attended_patch_is_kept_whatever_the_rounding(compat: Literal["reference"] | None) -> None:
-    attention = torch.arange(1.0, 31.0)[None, None]  # 1 - 1e-17 is 1, and no sum of shares exceeds it
+    attention = torch.arange(1.0, 31.0)[None, None]  # 1 - 1e-17 is 1, and no sum of fractions exceeds it
     found = dino_seg(attention, (5, 6), 0, 1e-17, compat=compat)
     assert numbers_of(found.attended) == {29}
-    assert not dino_seg(attention.requires_grad_(), (5, 6), 0).share.requires_grad
+    assert not dino_seg(attention.requires_grad_(), (5, 6), 0).fraction.requires_grad
 
 
 def test_patches_that_are_not_valid_are_as_if_they_were_not_there() -> None:
@@ -158,7 +159,7 @@ def test_patches_that_are_not_valid_are_as_if_they_were_not_there() -> None:
     found = dino_seg(attention, (5, 8), valid=valid)
     assert torch.equal(found.mask[:, :, :6], alone.mask)
     assert not found.attended[:, :, 6:].any()
-    torch.testing.assert_close(found.share.view(1, 5, 8)[..., :6].flatten(1), alone.share, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.fraction.view(1, 5, 8)[..., :6].flatten(1), alone.fraction, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
@@ -186,7 +187,7 @@ def test_labels_count_from_one_in_every_image_and_sizes_add_up() -> None:
 
 def test_result_is_in_original_pixels_with_its_seed_and_score() -> None:
     attention = looks()[None]
-    seg, (found,) = dino_seg(attention, (5, 6)), DinoSeg()(batch_of(attention, (5, 6)))
+    seg, (found,) = dino_seg(attention, (5, 6)), apply(DinoSeg(), batch_of(attention, (5, 6)))
     np.testing.assert_array_equal(found.masks[0], seg.mask[0].numpy().repeat(4, axis=0).repeat(4, axis=1))
     np.testing.assert_array_equal(found.boxes, 4 * seg.box.numpy())
     inside = torch.where(seg.mask[0].flatten(), attention[0, 4], 0)
@@ -200,7 +201,7 @@ def test_result_is_in_original_pixels_with_its_seed_and_score() -> None:
 def test_all_attention_on_one_patch_gives_that_patch_a_score_of_one() -> None:
     attention = torch.zeros(1, 6, 30)
     attention[0, 4, 17] = 0.3
-    (found,) = DinoSeg()(batch_of(attention, (5, 6)))
+    (found,) = apply(DinoSeg(), batch_of(attention, (5, 6)))
     assert found.scores.tolist() == [1.0]
     assert found.boxes.tolist() == [[20, 8, 24, 12]]
 
@@ -209,7 +210,7 @@ def test_all_attention_on_one_patch_gives_that_patch_a_score_of_one() -> None:
 def test_the_published_choice_boxes_the_background_of_a_single_component(compat: Literal["reference"] | None) -> None:
     attention = torch.full((1, 6, 30), 0.001)
     attention[0, 4, [14, 15]] = 0.4
-    (found,) = DinoSeg(compat=compat)(batch_of(attention, (5, 6), padding=(2, 2)))
+    (found,) = apply(DinoSeg(compat=compat), batch_of(attention, (5, 6), padding=(2, 2)))
     assert found.boxes.tolist() == [[0, 0, 22, 18] if compat else [8, 8, 16, 12]]
     assert found.masks[0][10, 10] == (compat is None)
 
@@ -219,13 +220,13 @@ def test_padding_takes_part_unless_it_is_dropped() -> None:
     attention[0, 4, [5, 11, 17]] = 0.2  # in the last column
     attention[0, 4, [12, 13]] = 0.1
     features = batch_of(attention, (5, 6), padding=(0, 1))
-    (published,), (dropped,) = DinoSeg()(features), DinoSeg(padding="drop")(features)
+    (published,), (dropped,) = apply(DinoSeg(), features), apply(DinoSeg(padding="drop"), features)
     assert published.boxes.tolist() == [[20, 0, 23, 12]]
     assert dropped.boxes.tolist() == [[0, 8, 8, 12]]
 
 
 def reason_of(attention: Tensor, grid: Grid, **arguments: Any) -> str:
-    (found,) = DinoSeg(**arguments)(batch_of(attention[None], grid))
+    (found,) = apply(DinoSeg(**arguments), batch_of(attention[None], grid))
     assert len(found) == 0
     return found.reason or ""
 
@@ -247,20 +248,20 @@ def test_an_object_that_lies_in_the_padding_is_none() -> None:
     attention = torch.full((1, 6, 20), 0.001)
     attention[0, 4, 4::5] = 0.2
     image = Geometry((4, 4), (16, 16), (16, 20), 4)
-    (found,) = DinoSeg()(FeatureGrid(torch.zeros(1, 20, 6), (4, 5), "key", (image,), attention=attention))
+    (found,) = apply(DinoSeg(), FeatureGrid(torch.zeros(1, 20, 6), (4, 5), "key", (image,), attention=attention))
     assert (len(found), found.reason) == (0, "no object: what is attended lies in the padding")
 
 
 def test_no_images_give_no_results() -> None:
-    assert DinoSeg()(batch_of(looks()[None], (5, 6))[0:0]) == []
+    assert apply(DinoSeg(), batch_of(looks()[None], (5, 6))[0:0]) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"head": -1}, "head must be a whole number of at least 0, got -1"),
-        ({"head": 1.0}, "head must be a whole number of at least 0, got 1.0"),
-        ({"head": True}, "head must be a whole number of at least 0, got True"),
+        ({"head": -1}, "head must be an integer of at least 0, got -1"),
+        ({"head": 1.0}, "head must be an integer of at least 0, got 1.0"),
+        ({"head": True}, "head must be an integer of at least 0, got True"),
         ({"keep": 0}, r"keep must be a number in \(0, 1\), got 0"),
         ({"keep": 1}, r"keep must be a number in \(0, 1\), got 1"),
         ({"keep": float("nan")}, r"keep must be a number in \(0, 1\), got nan"),
@@ -290,4 +291,4 @@ def test_wrong_tensors_are_refused_by_name() -> None:
         with pytest.raises(ValueError, match=r"valid must be \(1, 12\) bool, got"):
             dino_seg(torch.rand(1, 6, 12), (3, 4), valid=valid)
     with pytest.raises(ValueError, match="DinoSeg needs FeatureGrid.attention"):
-        DinoSeg()(batch_of(None, (3, 4)))
+        apply(DinoSeg(), batch_of(None, (3, 4)))

@@ -1,4 +1,4 @@
-"""Whatever offers products is a graph: packed bits, weights; and no switch of torch changes which tokens are neighbours."""
+"""Whatever offers products is a graph: packed bits, weights; and no switch of torch changes which tokens are neighbors."""
 
 from __future__ import annotations
 

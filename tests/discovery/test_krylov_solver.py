@@ -145,10 +145,10 @@ def test_an_iteration_that_stalls_is_given_up_before_its_limit() -> None:
 
 
 def test_a_basis_that_is_no_longer_orthonormal_has_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = krylov.orthonormalise
-    monkeypatch.setattr(krylov, "orthonormalise", lambda *arguments: exact(*arguments) * (1 + 1e-9))
+    exact = krylov.orthonormalize
+    monkeypatch.setattr(krylov, "orthonormalize", lambda *arguments: exact(*arguments) * (1 + 1e-9))
     assert solve_ncut(PHOTO, fallback="flag", tol=1e-7).status == (Status.FAILED,)
-    monkeypatch.setattr(krylov, "orthonormalise", lambda *arguments: exact(*arguments) * (1 + 1e-12))
+    monkeypatch.setattr(krylov, "orthonormalize", lambda *arguments: exact(*arguments) * (1 + 1e-12))
     assert solve_ncut(PHOTO, fallback="flag", tol=1e-7).status == (Status.CONVERGED,)
 
 
@@ -162,7 +162,7 @@ def test_vectors_that_vanish_or_repeat_are_replaced() -> None:
     operator, generator = deflate(PHOTO), torch.Generator().manual_seed(0)
     block, noise = (torch.randn(1, 8, N, generator=generator, dtype=torch.float64) for _ in range(2))
     block[:, 2], block[:, 3], block[:, 4] = 0, block[:, 1], operator.trivial[:, 0]
-    basis = krylov.orthonormalise(operator, block, operator.trivial, noise)
+    basis = krylov.orthonormalize(operator, block, operator.trivial, noise)
     together = torch.cat([operator.trivial, basis], dim=1)
     torch.testing.assert_close(together @ together.mT, torch.eye(9, dtype=torch.float64)[None], rtol=0, atol=1e-14)
 

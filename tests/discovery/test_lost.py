@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from blank_images import apply
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -32,7 +32,7 @@ def flood(cells: set[tuple[int, int]], start: tuple[int, int]) -> set[tuple[int,
 
 
 def reference(features: list[list[int]], grid: Grid, k: int) -> tuple[int, list[int], set[tuple[int, int]] | None]:
-    """Seed, degrees and object of one image in whole numbers, one pair at a time; None where the seed is background."""
+    """Seed, degrees and object of one image in integers, one pair at a time; None where the seed is background."""
     count = len(features)
 
     def alike(p: int, q: int) -> int:
@@ -88,7 +88,7 @@ def whole_numbers(draw: st.DrawFn) -> tuple[list[list[int]], Grid, int]:
 @given(whole_numbers())
 @settings(max_examples=300, deadline=None)
 def test_everything_equals_the_published_steps_one_pair_at_a_time(case: tuple[list[list[int]], Grid, int]) -> None:
-    features, grid, k = case  # small whole numbers: ties, zeros and products of 0 are the rule
+    features, grid, k = case  # small integers: ties, zeros and products of 0 are the rule
     seed, degrees, cells = reference(features, grid, k)
     found = lost(torch.tensor(features, dtype=torch.float32)[None], grid, k)
     assert found.seed.tolist() == [seed]
@@ -206,7 +206,7 @@ def test_tokens_that_are_not_finite_are_ignored_and_counted(bad: float) -> None:
 
 def test_result_is_in_original_pixels_with_its_seed_and_score() -> None:
     points = scene(3)
-    cut, (found,) = lost(points[None], (9, 12)), LOST()(batch_of(points[None], (9, 12)))
+    cut, (found,) = lost(points[None], (9, 12)), apply(LOST(), batch_of(points[None], (9, 12)))
     np.testing.assert_array_equal(found.masks[0], cut.mask[0].numpy().repeat(4, axis=0).repeat(4, axis=1))
     np.testing.assert_array_equal(found.boxes, 4 * cut.box.numpy())
     seed = int(cut.seed)
@@ -221,7 +221,7 @@ def test_result_is_in_original_pixels_with_its_seed_and_score() -> None:
 
 def test_k_of_the_method_reaches_the_search() -> None:
     points = scene(3)
-    (few,), (many,) = LOST(k=1)(batch_of(points[None], (9, 12))), LOST()(batch_of(points[None], (9, 12)))
+    (few,), (many,) = apply(LOST(k=1), batch_of(points[None], (9, 12))), apply(LOST(), batch_of(points[None], (9, 12)))
     assert (few.extras["seeds"], many.extras["seeds"]) == ([1], [int(lost(points[None], (9, 12)).expanded.sum())])
     assert many.extras["seeds"][0] > 1
 
@@ -230,7 +230,7 @@ def test_padding_takes_part_unless_it_is_dropped() -> None:
     points = scene(1).view(9, 12, 8).clone()
     points[:, 11] = torch.tensor([0.0] * 7 + [9.0]) - 0.1 * scene(2).view(9, 12, 8)[:, 0]
     features = batch_of(points.view(1, 108, 8), (9, 12), padding=(0, 2))
-    (published,), (dropped,) = LOST(padding="keep")(features), LOST(padding="drop")(features)
+    (published,), (dropped,) = apply(LOST(padding="keep"), features), apply(LOST(padding="drop"), features)
     expected = lost(points[:, :11].reshape(1, 99, 8), (9, 11)).mask[0]
     np.testing.assert_array_equal(dropped.masks[0][::4, :44:4], expected.numpy())
     assert not dropped.masks[0][:, 44:].any()
@@ -238,7 +238,7 @@ def test_padding_takes_part_unless_it_is_dropped() -> None:
 
 
 def reason_of(tokens: Tensor, grid: Grid, padded: tuple[int, int] = (0, 0), **arguments: Any) -> str:
-    (found,) = LOST(**arguments)(batch_of(tokens[None], grid, padding=padded))
+    (found,) = apply(LOST(**arguments), batch_of(tokens[None], grid, padding=padded))
     assert len(found) == 0
     return found.reason or ""
 
@@ -259,20 +259,20 @@ def test_an_object_that_lies_in_the_padding_is_none() -> None:
     points = torch.ones(20, 2)
     points[4::5] = torch.tensor([-1.0, -1.0])
     image = Geometry((4, 4), (16, 16), (16, 20), 4)
-    (found,) = LOST()(FeatureGrid(points[None], (4, 5), "key", (image,)))
+    (found,) = apply(LOST(), FeatureGrid(points[None], (4, 5), "key", (image,)))
     assert (len(found), found.reason) == (0, "no object: what stands out lies in the padding")
 
 
 def test_no_images_give_no_results() -> None:
-    assert LOST()(batch_of(scene(0)[None], (9, 12))[0:0]) == []
+    assert apply(LOST(), batch_of(scene(0)[None], (9, 12))[0:0]) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, "k must be a whole number of at least 1, got 0"),
-        ({"k": 2.5}, "k must be a whole number of at least 1, got 2.5"),
-        ({"k": True}, "k must be a whole number of at least 1, got True"),
+        ({"k": 0}, "k must be an integer of at least 1, got 0"),
+        ({"k": 2.5}, "k must be an integer of at least 1, got 2.5"),
+        ({"k": True}, "k must be an integer of at least 1, got True"),
         ({"padding": "crop"}, "padding must be 'keep' or 'drop', got 'crop'"),
     ],
 )
@@ -284,7 +284,7 @@ def test_parameters_are_refused_at_construction(arguments: dict[str, Any], messa
 def test_wrong_tensors_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="grid 3x5 holds 15 tokens, got 12"):
         lost(torch.ones(1, 12, 3), (3, 5))
-    with pytest.raises(ValueError, match="k must be a whole number"):
+    with pytest.raises(ValueError, match="k must be an integer"):
         lost(torch.ones(1, 12, 3), (3, 4), k=0)
     with pytest.raises(TypeError, match="features must be a torch tensor"):
         lost(np.ones((1, 12, 3)), (3, 4))  # type: ignore[arg-type]

@@ -13,8 +13,9 @@ from toy_graphs import scene
 
 from eigenseg.data import Preprocess, find_images, plan_geometry, prepare_image, read_image
 from eigenseg.discovery import Backbone, ColorTexture, ViTBackbone
-from eigenseg.discovery.partition import bipartition, component_of
+from eigenseg.discovery.grid import component_of
 from eigenseg.discovery.spectral import Affinity, Status, build_affinity, solve_ncut
+from eigenseg.discovery.tokencut import bipartition
 
 GRID = (30, 30)
 
@@ -54,9 +55,9 @@ def test_no_bit_differs_on_576_graphs_of_photographs(test_data: Path) -> None:
     vit = ViTBackbone("vit_small_patch16_224.dino", "random", center=True, position="dino")
     graphs = 0
     for source in find_images(test_data / "photos"):
-        colour = tokens_of(source.path, ColorTexture(), 240)
-        noise = torch.randn(colour.shape, generator=torch.Generator().manual_seed(0))
-        for tokens in (tokens_of(source.path, vit, 480), colour, colour + 0.7 * noise, colour + 1.4 * noise):
+        color = tokens_of(source.path, ColorTexture(), 240)
+        noise = torch.randn(color.shape, generator=torch.Generator().manual_seed(0))
+        for tokens in (tokens_of(source.path, vit, 480), color, color + 0.7 * noise, color + 1.4 * noise):
             graphs += compare(tokens, source.name)
     assert graphs == 576
 

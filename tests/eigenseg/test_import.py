@@ -23,7 +23,7 @@ def test_every_public_name_can_be_loaded_and_is_listed() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'eigenseg' has no attribute 'Nothing'"):
+    with pytest.raises(AttributeError, match="No eigenseg attribute Nothing"):
         eigenseg.Nothing  # noqa: B018
 
 

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from eigenseg import Instances, Predictor, Preprocess, TokenCut
 from eigenseg.data import FeatureGrid, Geometry
+from eigenseg.data.images import ImageArray
 from eigenseg.discovery import ColorTexture
 
 
 class PatchMeans:
-    """A backbone whose tokens are the mean colours of patches of 4 pixels; remembers its batches."""
+    """A backbone whose tokens are the mean colors of patches of 4 pixels; remembers its batches."""
 
     patch_size, mean, std = 4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     preprocess, has_attention = Preprocess(), False
@@ -31,12 +32,12 @@ class PatchMeans:
     def __call__(self, pixels: Tensor, geometries: Sequence[Geometry], attention: bool = False) -> FeatureGrid:
         self.batches.append(tuple(pixels.shape))
         means = torch.nn.functional.avg_pool2d(pixels, 4)
-        return FeatureGrid(means.flatten(2).mT, (means.shape[2], means.shape[3]), "colour", tuple(geometries))
+        return FeatureGrid(means.flatten(2).mT, (means.shape[2], means.shape[3]), "color", tuple(geometries))
 
     def to(self, device: torch.device) -> PatchMeans:
         return self
 
-    def describe(self) -> dict[str, object]:
+    def provenance(self) -> dict[str, object]:
         return {"weights": "none"}
 
 
@@ -45,7 +46,7 @@ class RedPatches:
 
     preprocess, needs_attention = Preprocess(mode="pad"), False
 
-    def __call__(self, features: FeatureGrid) -> list[Instances]:
+    def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         red = (features.tokens[..., 0] > 0.2).reshape(-1, *features.grid)
         results = []
         for geometry, mask in zip(features.geometries, red, strict=True):
@@ -82,11 +83,11 @@ def test_path_pil_image_and_array_give_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(predictor(same).masks[0], image[..., 0] > 0)
 
 
-def test_a_picture_of_one_colour_has_no_object_and_is_not_shown_to_the_backbone() -> None:
+def test_a_picture_of_one_color_has_no_object_and_is_not_shown_to_the_backbone() -> None:
     backbone = PatchMeans()
     found = Predictor(backbone, RedPatches(), device="cpu")(np.full((20, 30, 3), 77, dtype=np.uint8))
     assert len(found) == 0
-    assert found.reason == "no object: the picture has a single colour"
+    assert found.reason == "no object: the picture has a single color"
     assert found.image_size == (20, 30)
     assert backbone.batches == []
 
@@ -100,12 +101,12 @@ def test_the_users_preprocessing_goes_before_the_backbones_and_that_before_the_m
     assert (predictor.preprocess.mode, predictor.preprocess.max_tokens) == ("pad", 9)
 
 
-def test_the_disc_is_found_by_tokencut_on_colour_and_texture(disc: tuple[NDArray[np.uint8], NDArray[np.bool_]]) -> None:
-    image, truth = disc
+def test_the_disc_is_found_by_tokencut_on_color_and_texture(disc: tuple[NDArray[np.uint8], NDArray[np.bool_]]) -> None:
+    image, annotation = disc
     found = Predictor(ColorTexture(), TokenCut(), device="cpu")(image)
     mask = np.asarray(found.masks[0])
-    assert mask[truth].all()
-    assert ndimage.distance_transform_edt(~truth)[mask].max() < 24  # nothing further away than three patches
+    assert mask[annotation].all()
+    assert ndimage.distance_transform_edt(~annotation)[mask].max() < 24  # nothing further away than three patches
 
 
 def test_stream_yields_paths_in_order_with_the_same_results(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
-"""What masks over time are worth: DAVIS's J and F, and the measures of object-centric learning."""
+"""Metrics of masks over time: DAVIS's J and F, and those of object-centric learning."""
 
-from eigenseg.video.metrics.davis import DavisScore, score_video
-from eigenseg.video.metrics.foreground import ForegroundIoU
-from eigenseg.video.metrics.slots import ImageSlotScores, SlotScores
+import lazy_loader as lazy
 
-__all__ = ["DavisScore", "ForegroundIoU", "ImageSlotScores", "SlotScores", "score_video"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

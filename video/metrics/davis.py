@@ -5,16 +5,16 @@ mode                  how it counts
 ====================  =======================================================================================
 ``davis2016``         one foreground (any number above 0); means over all frames, recall and decay without the
                       first and last frame; average over sequences
-``semi_supervised``   DAVIS 2017: predicted numbers are the truth's; first and last frame dropped
+``semi_supervised``   DAVIS 2017: predicted numbers are the annotation's; first and last frame dropped
 ``unsupervised``      DAVIS 2017/2019 official: proposals matched to objects once a video (Hungarian on the mean
                       over frames of (J + F) / 2), at most 20, not overlapping; all frames
 ``oracle_per_frame``  what SSL-UVOS and SMTC report: matched anew in every frame by J + F, at most 300, overlap
                       allowed. Identity over time is not scored: an upper bound, not comparable with the others
 ====================  =======================================================================================
 
-In the 2017 modes the objects are those of the truth's first frame: its highest number says how many. Void pixels (255) are
-taken out of prediction and truth before anything is measured; semi-supervised truth has none, there 255 is background.
-Extra proposals cost nothing, missing ones are empty. Global numbers are means over objects.
+In the 2017 modes the objects are those of the annotation's first frame: its highest number says how many. Void pixels
+(255) are taken out of prediction and annotation before anything is measured; semi-supervised annotation has none, there 255
+is background. Extra proposals cost nothing, missing ones are empty. Global numbers are means over objects.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from eigenseg.data.accumulate import Accumulator, ItemScores, mean
-from eigenseg.data.datasets.base import VOID, Kind, VideoTruth
+from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation
+from eigenseg.data.metric import Accumulator, ItemScores, mean
 from eigenseg.video.metrics.regions import (
     BOUND_TH,
     Region,
@@ -46,7 +46,7 @@ MAX_PROPOSALS = {"unsupervised": 20, "oracle_per_frame": 300}
 
 @dataclass(frozen=True)
 class VideoScores:
-    """Scores of one video, a row an object of the truth.
+    """Scores of one video, a row an object of the annotation.
 
     Args:
         jaccard, contour: (O, T) float64: J and F of the frames that count.
@@ -62,7 +62,7 @@ class VideoScores:
 
 def score_video(
     prediction: NDArray[np.integer] | NDArray[np.bool_],
-    truth: NDArray[np.uint8],
+    annotation: NDArray[np.uint8],
     mode: Mode = "unsupervised",
     bound_th: float = BOUND_TH,
     max_proposals: int | None = None,
@@ -72,7 +72,7 @@ def score_video(
     Args:
         prediction: (T, H, W) label maps, 0 is background; with ``oracle_per_frame`` also (P, T, H, W) bool, masks that may
             overlap.
-        truth: (T, H, W) uint8, 0 background, 255 void.
+        annotation: (T, H, W) uint8, 0 background, 255 void.
         mode: see the module.
         bound_th: tolerance of F, below 1 a share of the diagonal, otherwise pixels.
         max_proposals: how many are accepted; 20 and 300 as published if not given.
@@ -83,29 +83,29 @@ def score_video(
     stacked = prediction.ndim == 4
     if stacked and mode != "oracle_per_frame":
         raise ValueError(f"overlapping masks (P, T, H, W) are scored with mode oracle_per_frame only, got {mode}")
-    if prediction.shape[stacked:] != truth.shape:
-        raise ValueError(f"the prediction is (T, H, W) = {prediction.shape[stacked:]}, the truth {truth.shape}")
+    if prediction.shape[stacked:] != annotation.shape:
+        raise ValueError(f"the prediction is (T, H, W) = {prediction.shape[stacked:]}, the annotation {annotation.shape}")
     if mode == "davis2016":
-        prediction, truth = (prediction > 0).astype(np.uint8), (truth > 0).astype(np.uint8)
-    objects = 1 if mode == "davis2016" else _count_objects(truth)
+        prediction, annotation = (prediction > 0).astype(np.uint8), (annotation > 0).astype(np.uint8)
+    objects = 1 if mode == "davis2016" else _count_objects(annotation)
     limit = MAX_PROPOSALS.get(mode) if max_proposals is None else max_proposals
-    frames = range(1, len(truth) - 1) if mode == "semi_supervised" else range(len(truth))
+    frames = range(1, len(annotation) - 1) if mode == "semi_supervised" else range(len(annotation))
     proposals = prediction.shape[0] if stacked else int(prediction[frames.start : frames.stop].max(initial=0))
     if mode == "semi_supervised":
         _check_ids(proposals, objects)
-        truth = np.where(truth == VOID, 0, truth)
+        annotation = np.where(annotation == VOID, 0, annotation)
     elif limit is not None and proposals > limit:
         raise ValueError(
             f"it has {proposals} proposals (the highest number counts), at most {limit} are allowed; "
             "keep the best ones and number them from 1"
         )
     if not frames:
-        raise ValueError(f"it has {len(truth)} frames, and the first and last are not scored; at least 3 are needed")
+        raise ValueError(f"it has {len(annotation)} frames, and the first and last are not scored; at least 3 are needed")
     proposals = max(proposals, objects)
     pairs = np.empty((2, proposals, objects, len(frames)))
-    radius = tolerance((truth.shape[1], truth.shape[2]), bound_th)
+    radius = tolerance((annotation.shape[1], annotation.shape[2]), bound_th)
     for t, frame in enumerate(frames):
-        known, wanted = truth[frame] != VOID, truth[frame]
+        known, wanted = annotation[frame] != VOID, annotation[frame]
         found = (
             _regions(prediction[:, frame] & known, proposals, radius)
             if stacked
@@ -120,7 +120,7 @@ def score_video(
 
 
 class DavisScore(Accumulator[VideoScores]):
-    """J, F and their mean over the videos of a data set, in one mode.
+    """J, F and their mean over the videos of a dataset, in one mode.
 
     Args:
         mode, bound_th, max_proposals: as in ``score_video``.
@@ -158,14 +158,14 @@ class DavisScore(Accumulator[VideoScores]):
         }[self.mode]
         return f"DAVIS {self.mode}: {rules}"
 
-    def update(self, name: str, prediction: NDArray[np.integer] | NDArray[np.bool_], truth: VideoTruth) -> None:
+    def update(self, name: str, prediction: NDArray[np.integer] | NDArray[np.bool_], annotation: VideoAnnotation) -> None:
         """Score one video; see ``score_video``.
 
         Raises:
             ValueError: naming the video.
         """
         try:
-            scores = score_video(prediction, truth.labels, self.mode, self.bound_th, self.max_proposals)
+            scores = score_video(prediction, annotation.labels, self.mode, self.bound_th, self.max_proposals)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         self.add(name, scores)
@@ -204,15 +204,15 @@ class DavisScore(Accumulator[VideoScores]):
         ]
 
 
-def _count_objects(truth: NDArray[np.uint8]) -> int:
-    first = truth[0]
+def _count_objects(annotation: NDArray[np.uint8]) -> int:
+    first = annotation[0]
     return int(first[first != VOID].max(initial=0))
 
 
 def _check_ids(highest: int, objects: int) -> None:
     if highest > objects:
-        hint = "" if objects else "; 255 is void, a truth of 0 and 255 is read with dataset.binary=true"
-        raise ValueError(f"it has number {highest}, but the first frame of the truth has {objects} objects{hint}")
+        hint = "" if objects else "; 255 is void, an annotation of 0 and 255 is read with dataset.binary=true"
+        raise ValueError(f"it has number {highest}, but the first frame of the annotation has {objects} objects{hint}")
 
 
 def _regions(masks: NDArray[np.bool_], count: int, radius: int) -> list[Region]:

@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.accumulate import Accumulator, ItemScores, mean
-from eigenseg.data.datasets.base import VOID, Kind, VideoTruth
+from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation
+from eigenseg.data.metric import Accumulator, ItemScores, mean
 
 
 class ForegroundIoU(Accumulator[list[float]]):
-    """Any number above 0 is foreground; annotated frames only; void pixels (255 in the truth) are left out.
+    """Any number above 0 is foreground; annotated frames only; void pixels (255 in the annotation) are left out.
 
     A frame in which neither has foreground scores 1. Papers average over all frames or over sequences and seldom say which,
     so both are reported.
@@ -31,15 +31,17 @@ class ForegroundIoU(Accumulator[list[float]]):
         """The rules in one line."""
         return "IoU of the union foreground in every annotated frame, averaged over sequences and over frames"
 
-    def update(self, name: str, prediction: NDArray[np.integer], truth: VideoTruth) -> None:
+    def update(self, name: str, prediction: NDArray[np.integer], annotation: VideoAnnotation) -> None:
         """Score one video: ``prediction`` is (T, H, W), 0 is background.
 
         Raises:
             ValueError: if the shapes differ.
         """
-        if prediction.shape != truth.labels.shape:
-            raise ValueError(f"{name}: the prediction is (T, H, W) = {prediction.shape}, the truth {truth.labels.shape}")
-        known, found, wanted = truth.labels != VOID, prediction > 0, truth.labels > 0
+        if prediction.shape != annotation.labels.shape:
+            raise ValueError(
+                f"{name}: the prediction is (T, H, W) = {prediction.shape}, the annotation {annotation.labels.shape}"
+            )
+        known, found, wanted = annotation.labels != VOID, prediction > 0, annotation.labels > 0
         shared, union = ((known & pixels).sum(axis=(1, 2)).tolist() for pixels in (found & wanted, found | wanted))
         self.add(name, [hit / area if area else 1.0 for hit, area in zip(shared, union, strict=True)])
 

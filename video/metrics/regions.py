@@ -1,7 +1,7 @@
 """Region similarity J and contour accuracy F of all pairs of masks of one frame (Perazzi et al., CVPR 2016, section 4).
 
 J is the intersection over union. F compares boundaries: P is the share of the prediction's boundary pixels that lie within
-a tolerance of the truth's boundary, R the converse, F = 2 P R / (P + R).
+a tolerance of the annotation's boundary, R the converse, F = 2 P R / (P + R).
 
 Every mask is cropped to its own rectangle, and its boundary is extracted and dilated once; a pair then costs three counts
 over the overlap of two rectangles.
@@ -123,9 +123,9 @@ def pairwise_scores(
 
 
 def boundary_of(mask: BoolArray) -> BoolArray:
-    """Pixels that differ from their right, lower or lower right neighbour.
+    """Pixels that differ from their right, lower or lower right neighbor.
 
-    In the last row only the right neighbour counts, in the last column only the lower one, in the last corner none.
+    In the last row only the right neighbor counts, in the last column only the lower one, in the last corner none.
 
     Args:
         mask: (H, W) bool.

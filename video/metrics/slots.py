@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from eigenseg.data.accumulate import Accumulator, ItemScores, mean
-from eigenseg.data.datasets.base import VOID, Kind, ObjectTruth, VideoTruth
+from eigenseg.data.datasets.base import VOID, Kind, ObjectAnnotation, VideoAnnotation
 from eigenseg.data.detections import Detections
+from eigenseg.data.metric import Accumulator, ItemScores, mean
 
 Counts = NDArray[np.int64]
 _NAMES = ("fg_ari", "mbo", "miou")
 
 
 class SampleScores(NamedTuple):
-    """One frame or one tube; None where the truth holds no object."""
+    """One frame or one tube; None where the annotation holds no object."""
 
     fg_ari: float | None
     mbo: float | None
@@ -40,7 +40,7 @@ class SlotScores(Accumulator[VideoSlots]):
     """FG-ARI, mBO and Hungarian mIoU of label maps over time.
 
     Video numbers take a whole video as one sample, so that a change of identity costs; image numbers take every frame of
-    every video as one. Samples without an object are left out. Void pixels (255 in the truth) are left out everywhere.
+    every video as one. Samples without an object are left out. Void pixels (255 in the annotation) are left out everywhere.
     """
 
     kind: ClassVar[Kind] = "video"
@@ -56,22 +56,24 @@ class SlotScores(Accumulator[VideoSlots]):
         """The rules in one line."""
         return "object-centric: FG-ARI over object pixels, mBO and Hungarian mIoU over objects; video: tubes, image: frames"
 
-    def update(self, name: str, prediction: NDArray[np.integer], truth: VideoTruth) -> None:
+    def update(self, name: str, prediction: NDArray[np.integer], annotation: VideoAnnotation) -> None:
         """Score one video.
 
         Args:
             name: of the video.
             prediction: (T, H, W) segments, numbered from 0.
-            truth: annotated frames.
+            annotation: annotated frames.
 
         Raises:
             ValueError: if the shapes differ or a number is negative.
         """
-        if prediction.shape != truth.labels.shape:
-            raise ValueError(f"{name}: the prediction is (T, H, W) = {prediction.shape}, the truth {truth.labels.shape}")
+        if prediction.shape != annotation.labels.shape:
+            raise ValueError(
+                f"{name}: the prediction is (T, H, W) = {prediction.shape}, the annotation {annotation.labels.shape}"
+            )
         if prediction.min(initial=0) < 0:
             raise ValueError(f"{name}: segments are numbered from 0, got {prediction.min()}")
-        frames = [contingency(p, t) for p, t in zip(prediction, truth.labels, strict=True)]
+        frames = [contingency(p, t) for p, t in zip(prediction, annotation.labels, strict=True)]
         self.add(name, VideoSlots(score_counts(_add(frames)), [score_counts(counts) for counts in frames]))
 
     def compute(self) -> ItemScores:
@@ -107,32 +109,32 @@ class ImageSlotScores(Accumulator[SampleScores]):
         """The rules in one line."""
         return "object-centric: FG-ARI over object pixels, mBO and Hungarian mIoU over objects; no shared or crowd pixels"
 
-    def update(self, name: str, prediction: Detections, truth: ObjectTruth) -> None:
+    def update(self, name: str, prediction: Detections, annotation: ObjectAnnotation) -> None:
         """Score one image.
 
         Raises:
             ValueError: if masks are missing or their sizes differ.
         """
         if (
-            (truth.masks is None and len(truth))
+            (annotation.masks is None and len(annotation))
             or (prediction.masks is None and len(prediction))
-            or truth.image_size is None
+            or annotation.image_size is None
         ):
             raise ValueError(f"{name}: segments are scored by masks, and there are only boxes")
-        for masks in (prediction.masks, truth.masks):
-            if masks is not None and masks.shape[1:] != truth.image_size:
-                raise ValueError(f"{name}: masks of {masks.shape[1:]} pixels for an image of {truth.image_size}")
-        wanted, depth = np.zeros(truth.image_size, dtype=np.int32), np.zeros(truth.image_size, dtype=np.int32)
-        left_out = np.zeros(truth.image_size, dtype=bool)
-        for i in range(len(truth)):
-            assert truth.masks is not None
-            mask = truth.masks[i]
-            if truth.crowd[i]:
+        for masks in (prediction.masks, annotation.masks):
+            if masks is not None and masks.shape[1:] != annotation.image_size:
+                raise ValueError(f"{name}: masks of {masks.shape[1:]} pixels for an image of {annotation.image_size}")
+        wanted, depth = np.zeros(annotation.image_size, dtype=np.int32), np.zeros(annotation.image_size, dtype=np.int32)
+        left_out = np.zeros(annotation.image_size, dtype=bool)
+        for i in range(len(annotation)):
+            assert annotation.masks is not None
+            mask = annotation.masks[i]
+            if annotation.crowd[i]:
                 left_out |= mask
             else:
                 wanted[mask] = i + 1
                 depth += mask
-        found = np.zeros(truth.image_size, dtype=np.int32)
+        found = np.zeros(annotation.image_size, dtype=np.int32)
         for i in np.argsort(-prediction.scores, kind="stable")[::-1]:
             assert prediction.masks is not None
             found[prediction.masks[int(i)]] = i + 1
@@ -149,17 +151,17 @@ class ImageSlotScores(Accumulator[SampleScores]):
         return {name: _means([record], "image") for name, record in self.in_order()}
 
 
-def contingency(prediction: NDArray[np.integer], truth: NDArray[np.integer], void: int | None = VOID) -> Counts:
+def contingency(prediction: NDArray[np.integer], annotation: NDArray[np.integer], void: int | None = VOID) -> Counts:
     """Pixels by predicted segment and true object.
 
     Args:
-        prediction, truth: label maps of one shape, numbered from 0.
-        void: number in the truth that is left out; None for none.
+        prediction, annotation: label maps of one shape, numbered from 0.
+        void: number in the annotation that is left out; None for none.
 
     Returns:
         (segments, objects + 1) int64; column 0 is the background.
     """
-    segments, objects = prediction.astype(np.int64).ravel(), truth.astype(np.int64).ravel()
+    segments, objects = prediction.astype(np.int64).ravel(), annotation.astype(np.int64).ravel()
     if void is not None:
         segments, objects = segments[objects != void], objects[objects != void]
     columns, rows = int(objects.max(initial=0)) + 1, int(segments.max(initial=0)) + 1
@@ -193,7 +195,7 @@ def adjusted_rand_index(counts: Counts) -> float:
     """
 
     def pairs(values: Counts) -> float:
-        # Whole numbers as floats: the product of two sums of pairs would leave 64 bits on a long video.
+        # Integers as floats: the product of two sums of pairs would leave 64 bits on a long video.
         numbers = values.astype(np.float64)
         return float((numbers * (numbers - 1) / 2).sum())
 

@@ -28,19 +28,19 @@ def imagenet(root: Path) -> Path:
 def test_an_imagenet_box_that_fills_the_picture_is_the_whole_picture(tmp_path: Path) -> None:
     dataset = ImageNetLocalization(imagenet(tmp_path))
     assert list(dataset.items) == ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG"]
-    truth = dataset.truth(1)
-    assert truth.boxes.tolist() == [[0, 0, 500, 375], [111, 108, 442, 194]]
-    assert truth.areas.tolist() == [500 * 375, 331 * 86]
-    assert truth.image_size == (375, 500)
-    assert len(dataset.truth(0)) == 0
-    assert dataset.pictures(1)[0].path == tmp_path / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000002.JPEG"
+    annotation = dataset.annotation(1)
+    assert annotation.boxes.tolist() == [[0, 0, 500, 375], [111, 108, 442, 194]]
+    assert annotation.areas.tolist() == [500 * 375, 331 * 86]
+    assert annotation.image_size == (375, 500)
+    assert len(dataset.annotation(0)) == 0
+    assert dataset.images(1)[0].path == tmp_path / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000002.JPEG"
     assert_same_after_pickling(dataset)
 
 
 def test_imagenets_classes_are_sorted_whatever_the_order_of_the_mapping(tmp_path: Path) -> None:
     dataset = ImageNetLocalization(imagenet(tmp_path))
     assert dataset.classes == ("n01440764", "n01443537")
-    assert dataset.truth(1).labels.tolist() == [1, 1]
+    assert dataset.annotation(1).labels.tolist() == [1, 1]
 
 
 def test_missing_parts_of_imagenet_are_named_with_the_source(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_missing_parts_of_imagenet_are_named_with_the_source(tmp_path: Path) -> 
     imagenet(tmp_path)
     write(mapping, "n1 a\n")
     with pytest.raises(ValueError, match=r"ILSVRC2012_val_00000002\.xml names the unknown class 'n01443537'"):
-        ImageNetLocalization(tmp_path).truth(1)
+        ImageNetLocalization(tmp_path).annotation(1)
 
 
 def cub(root: Path, **changes: str) -> Path:
@@ -87,12 +87,12 @@ def test_birds_of_a_split_have_their_own_box_and_class(
 ) -> None:
     dataset = CubBoxes(cub(tmp_path), split=split)
     assert list(dataset.items) == items
-    assert [dataset.truth(i).boxes[0].tolist() for i in range(len(items))] == boxes
-    assert [dataset.truth(i).labels.tolist() for i in range(len(items))] == [[label] for label in labels]
+    assert [dataset.annotation(i).boxes[0].tolist() for i in range(len(items))] == boxes
+    assert [dataset.annotation(i).labels.tolist() for i in range(len(items))] == [[label] for label in labels]
     assert dataset.classes == ("001.Albatross", "002.Auk")
-    assert dataset.truth(0).image_size is None
-    assert dataset.pictures(0)[0].path == tmp_path / "images" / items[0]
-    assert dataset.pictures(0)[0].name == items[0]
+    assert dataset.annotation(0).image_size is None
+    assert dataset.images(0)[0].path == tmp_path / "images" / items[0]
+    assert dataset.images(0)[0].name == items[0]
     assert_same_after_pickling(dataset)
 
 

@@ -12,7 +12,7 @@ from pycocotools import mask as reference
 from pycocotools.coco import COCO
 from tiny_files import assert_same_after_pickling, write
 
-from eigenseg.data.datasets import CocoInstances, LvisInstances, check_pictures
+from eigenseg.data.datasets import CocoInstances, LvisInstances, check_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
@@ -54,29 +54,34 @@ def test_boxes_classes_areas_and_crowds_keep_the_order_of_the_file(tmp_path: Pat
     dataset = CocoInstances(tree(tmp_path))
     assert list(dataset.items) == ["000000000003.jpg", "000000000009.jpg"]
     assert dataset.classes == ("person", "cat", "dog")
-    truth = dataset.truth(1)
-    np.testing.assert_array_equal(truth.boxes, [[2, 1, 6, 4], [1, 5, 9, 7], [0.25, 0, 0.75, 8]])
-    assert truth.labels.tolist() == [2, 0, 1]
-    assert truth.areas.tolist() == [11.5, 16, 8]
-    assert truth.crowd.tolist() == [False, True, False]
-    assert (truth.image_id, truth.image_size) == (9, (8, 10))
-    assert dataset.pictures(1)[0].path == tmp_path / "val2017" / "000000000009.jpg"
-    assert dataset.pictures(1)[0].name == "000000000009.jpg"
+    annotation = dataset.annotation(1)
+    np.testing.assert_array_equal(annotation.boxes, [[2, 1, 6, 4], [1, 5, 9, 7], [0.25, 0, 0.75, 8]])
+    assert annotation.labels.tolist() == [2, 0, 1]
+    assert annotation.areas.tolist() == [11.5, 16, 8]
+    assert annotation.crowd.tolist() == [False, True, False]
+    assert (annotation.image_id, annotation.image_size) == (9, (8, 10))
+    assert dataset.images(1)[0].path == tmp_path / "val2017" / "000000000009.jpg"
+    assert dataset.images(1)[0].name == "000000000009.jpg"
     assert_same_after_pickling(dataset)
 
 
 def test_polygons_and_run_lengths_of_both_kinds_become_the_masks_that_were_drawn(tmp_path: Path) -> None:
-    masks = np.asarray(CocoInstances(tree(tmp_path)).truth(1).masks)
+    masks = np.asarray(CocoInstances(tree(tmp_path)).annotation(1).masks)
     expected = np.zeros((3, 8, 10), dtype=bool)
     expected[0, 1:4, 2:6] = expected[1, 5:7, 1:9] = expected[2, :, 0] = True
     np.testing.assert_array_equal(masks, expected, strict=True)
 
 
 def test_an_image_without_annotations_has_no_objects_but_a_size(tmp_path: Path) -> None:
-    truth = CocoInstances(tree(tmp_path)).truth(0)
-    assert truth.masks is not None
-    assert (len(truth), truth.masks.shape, truth.image_size, truth.image_id) == (0, (0, 4, 4), (4, 4), 3)
-    assert CocoInstances(tree(tmp_path), masks=False).truth(1).masks is None
+    annotation = CocoInstances(tree(tmp_path)).annotation(0)
+    assert annotation.masks is not None
+    assert (len(annotation), annotation.masks.shape, annotation.image_size, annotation.image_id) == (
+        0,
+        (0, 4, 4),
+        (4, 4),
+        3,
+    )
+    assert CocoInstances(tree(tmp_path), masks=False).annotation(1).masks is None
 
 
 def test_a_list_selects_and_orders_images(tmp_path: Path) -> None:
@@ -85,8 +90,8 @@ def test_a_list_selects_and_orders_images(tmp_path: Path) -> None:
     chosen = write(tmp_path / "list.txt", "train2014/COCO_train2014_000000000003.jpg\n\nCOCO_train2014_000000000001.jpg\n")
     dataset = CocoInstances(tmp_path, split="train2014", image_list=chosen)
     assert list(dataset.items) == ["COCO_train2014_000000000003.jpg", "COCO_train2014_000000000001.jpg"]
-    assert [dataset.truth(i).image_id for i in range(2)] == [3, 1]
-    assert dataset.pictures(0)[0].path == tmp_path / "train2014" / "COCO_train2014_000000000003.jpg"
+    assert [dataset.annotation(i).image_id for i in range(2)] == [3, 1]
+    assert dataset.images(0)[0].path == tmp_path / "train2014" / "COCO_train2014_000000000003.jpg"
     write(chosen, "a/COCO_train2014_000000000003.jpg\nb/none.jpg\n")
     with pytest.raises(ValueError, match=r"list\.txt lists 1 images that the annotations lack, such as none\.jpg"):
         CocoInstances(tmp_path, split="train2014", image_list=chosen)
@@ -104,7 +109,7 @@ def test_a_missing_json_is_named_with_the_official_source(tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError, match=r"needs .*/mine\.json"):
         CocoInstances(tmp_path, annotations="mine.json")
     with pytest.raises(FileNotFoundError, match=r"COCO val2017: 2 of 2 pictures are missing"):
-        check_pictures(CocoInstances(tree(tmp_path)))
+        check_images(CocoInstances(tree(tmp_path)))
 
 
 dog = {"id": 1, "image_id": 9, "category_id": 18, "bbox": [2, 1, 4, 3], "area": 11.5, "segmentation": [square]}
@@ -137,29 +142,29 @@ def test_a_damaged_mask_names_its_annotation_and_is_not_needed_for_boxes(tmp_pat
     wrong = {**dog, "segmentation": {"size": [9, 8], "counts": [72]}}
     root = tree(tmp_path, annotations=[wrong])
     with pytest.raises(ValueError, match=r"COCO val2017: annotation 1: it has size \[9, 8\], the image \[8, 10\]"):
-        CocoInstances(root).truth(1)
-    assert CocoInstances(root, masks=False).truth(1).boxes.tolist() == [[2, 1, 6, 4]]
+        CocoInstances(root).annotation(1)
+    assert CocoInstances(root, masks=False).annotation(1).boxes.tolist() == [[2, 1, 6, 4]]
 
 
 def test_eighty_real_images_are_read_as_pycocotools_reads_them(test_data: Path) -> None:
     dataset = CocoInstances(test_data / "coco_tiny")
-    check_pictures(dataset)
+    check_images(dataset)
     oracle = COCO(test_data / "coco_tiny" / "annotations" / "instances_val2017.json")
     assert len(dataset.items) == 80
     seen = 0
     for i, name in enumerate(dataset.items):
-        truth = dataset.truth(i)
-        entries = oracle.loadAnns(oracle.getAnnIds(imgIds=[truth.image_id]))
-        assert oracle.imgs[truth.image_id]["file_name"] == name
-        assert [dataset.classes[label] for label in truth.labels] == [
+        annotation = dataset.annotation(i)
+        entries = oracle.loadAnns(oracle.getAnnIds(imgIds=[annotation.image_id]))
+        assert oracle.imgs[annotation.image_id]["file_name"] == name
+        assert [dataset.classes[label] for label in annotation.labels] == [
             oracle.cats[e["category_id"]]["name"] for e in entries
         ]
-        assert truth.crowd.tolist() == [bool(e["iscrowd"]) for e in entries]
-        assert truth.areas.tolist() == [e["area"] for e in entries]
-        for box, mask, entry in zip(truth.boxes, truth.masks or (), entries, strict=True):
+        assert annotation.crowd.tolist() == [bool(e["iscrowd"]) for e in entries]
+        assert annotation.areas.tolist() == [e["area"] for e in entries]
+        for box, mask, entry in zip(annotation.boxes, annotation.masks or (), entries, strict=True):
             np.testing.assert_allclose(box - np.array([0, 0, *box[:2]]), entry["bbox"], rtol=0, atol=1e-9)
             np.testing.assert_array_equal(mask, oracle.annToMask(entry).astype(bool))
-        seen += len(truth)
+        seen += len(annotation)
     assert seen == 815
 
 
@@ -176,16 +181,20 @@ def lvis(root: Path) -> Path:
 def test_lvis_finds_pictures_of_both_folders_by_their_address(tmp_path: Path) -> None:
     dataset = LvisInstances(lvis(tmp_path))
     assert list(dataset.items) == ["val2017/000000000005.jpg", "train2017/000000000012.jpg"]
-    assert [source.path for i in range(2) for source in dataset.pictures(i)] == [
+    assert [source.path for i in range(2) for source in dataset.images(i)] == [
         tmp_path / "val2017" / "000000000005.jpg",
         tmp_path / "train2017" / "000000000012.jpg",
     ]
-    assert dataset.pictures(1)[0].name == "train2017/000000000012.jpg"
-    truth = dataset.truth(1)
-    assert (truth.boxes.tolist(), truth.labels.tolist(), truth.crowd.tolist()) == ([[2, 1, 6, 4]], [1], [False])
+    assert dataset.images(1)[0].name == "train2017/000000000012.jpg"
+    annotation = dataset.annotation(1)
+    assert (annotation.boxes.tolist(), annotation.labels.tolist(), annotation.crowd.tolist()) == (
+        [[2, 1, 6, 4]],
+        [1],
+        [False],
+    )
     expected = np.zeros((1, 8, 10), dtype=bool)
     expected[0, 1:4, 2:6] = True
-    np.testing.assert_array_equal(np.asarray(truth.masks), expected)
+    np.testing.assert_array_equal(np.asarray(annotation.masks), expected)
     assert dataset.title == "LVIS v1 val"
     assert_same_after_pickling(dataset)
     chosen = write(tmp_path / "list.txt", "000000000012.jpg\n")

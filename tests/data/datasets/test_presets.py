@@ -1,4 +1,4 @@
-"""Every shipped preset of a data set names a reader and that reader's own arguments."""
+"""Every shipped preset of a dataset names a reader and that reader's own arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRESETS = sorted((Path(__file__).parents[3] / "configs" / "dataset").glob("*.yam
 
 def test_every_reader_has_a_preset() -> None:
     targets = {str(OmegaConf.load(path)["_target_"]).rpartition(".")[2] for path in PRESETS}
-    assert targets == {name for name in datasets.__all__ if hasattr(getattr(datasets, name), "truth")} - {"Dataset"}
+    assert targets == {name for name in datasets.__all__ if hasattr(getattr(datasets, name), "annotation")} - {"Dataset"}
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from tiny_files import assert_same_after_pickling, save, write
 
-from eigenseg.data.datasets import SaliencyFolder, check_pictures
+from eigenseg.data.datasets import SaliencyFolder, check_images
 
-grey = np.array([[0, 1, 128], [255, 254, 3]], dtype=np.uint8)
+gray = np.array([[0, 1, 128], [255, 254, 3]], dtype=np.uint8)
 
 
 def tree(root: Path, pictures: list[str], masks: list[str]) -> Path:
     for name in pictures:
         write(root / "images" / name)
     for i, name in enumerate(masks):
-        save(root / "masks" / name, grey + i)
+        save(root / "masks" / name, gray + i)
     return root
 
 
@@ -26,11 +26,11 @@ def test_masks_and_pictures_meet_by_their_path_without_suffix(tmp_path: Path) ->
     dataset = SaliencyFolder("images", "masks", root=tmp_path, title="mine")
     assert list(dataset.items) == ["a.JPG", "b.jpg", "s/a.jpeg", "s/t/a.png"]
     for i, name in enumerate(dataset.items):
-        np.testing.assert_array_equal(dataset.truth(i), grey + i, strict=True)
-        assert dataset.pictures(i)[0].name == name
-        assert dataset.pictures(i)[0].path == tmp_path / "images" / name
+        np.testing.assert_array_equal(dataset.annotation(i), gray + i, strict=True)
+        assert dataset.images(i)[0].name == name
+        assert dataset.images(i)[0].path == tmp_path / "images" / name
     assert (dataset.unannotated, dataset.title, dataset.kind) == (0, "mine", "saliency")
-    check_pictures(dataset)
+    check_images(dataset)
     assert_same_after_pickling(dataset)
     assert list(SaliencyFolder(tmp_path / "images", tmp_path / "masks").items) == list(dataset.items)
 
@@ -38,14 +38,14 @@ def test_masks_and_pictures_meet_by_their_path_without_suffix(tmp_path: Path) ->
 def test_dots_within_a_name_are_no_suffix(tmp_path: Path) -> None:
     dataset = SaliencyFolder("images", "masks", root=tree(tmp_path, ["a.1.jpg", "a.2.jpg"], ["a.1.png", "a.2.png"]))
     assert list(dataset.items) == ["a.1.jpg", "a.2.jpg"]
-    np.testing.assert_array_equal(dataset.truth(1), grey + 1)
+    np.testing.assert_array_equal(dataset.annotation(1), gray + 1)
 
 
 @pytest.mark.parametrize(("images", "masks", "prefix"), [("J/480p", "A/480p", ""), ("J", "A", "480p/")])
 def test_trees_of_videos_are_read_from_either_level(tmp_path: Path, images: str, masks: str, prefix: str) -> None:
     for sequence in ("cows", "bear"):
         write(tmp_path / "J" / "480p" / sequence / "00000.jpg")
-        save(tmp_path / "A" / "480p" / sequence / "00000.png", grey)
+        save(tmp_path / "A" / "480p" / sequence / "00000.png", gray)
     dataset = SaliencyFolder(images, masks, root=tmp_path)
     assert list(dataset.items) == [f"{prefix}bear/00000.jpg", f"{prefix}cows/00000.jpg"]
 
@@ -66,10 +66,10 @@ def test_a_mask_without_a_picture_is_counted_and_named(tmp_path: Path) -> None:
 def test_without_pictures_items_bear_the_masks_names_and_the_pictures_count_as_missing(tmp_path: Path) -> None:
     dataset = SaliencyFolder(None, "masks", root=tree(tmp_path, [], ["b.png", "a/c.png"]), title="mine")
     assert list(dataset.items) == ["a/c.png", "b.png"]
-    assert [dataset.pictures(i)[0].name for i in range(2)] == ["a/c.png", "b.png"]
-    np.testing.assert_array_equal(dataset.truth(1), grey)
+    assert [dataset.images(i)[0].name for i in range(2)] == ["a/c.png", "b.png"]
+    np.testing.assert_array_equal(dataset.annotation(1), gray)
     with pytest.raises(FileNotFoundError, match="mine: 2 of 2 pictures are missing"):
-        check_pictures(dataset)
+        check_images(dataset)
     assert_same_after_pickling(dataset)
 
 
@@ -77,7 +77,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
     tree(tmp_path, ["a.jpg", "a.png"], ["a.png"])
     with pytest.raises(ValueError, match=r"/images holds two pictures that differ in their suffix alone: a\.jpg, a\.png"):
         SaliencyFolder("images", "masks", root=tmp_path)
-    save(tmp_path / "masks" / "a.bmp", grey)
+    save(tmp_path / "masks" / "a.bmp", gray)
     with pytest.raises(ValueError, match=r"/masks holds two masks that differ in their suffix alone: a\.bmp, a\.png"):
         SaliencyFolder("images", "masks", root=tmp_path)
 
@@ -95,11 +95,11 @@ def test_a_missing_folder_is_named_with_its_source(tmp_path: Path) -> None:
 def test_three_hundred_real_masks_and_the_tree_of_davis_are_found(test_data: Path) -> None:
     sod = SaliencyFolder(None, test_data / "saliency_sod" / "ground_truth", title="SOD")
     assert len(sod.items) == 300
-    assert {value for i in range(len(sod.items)) for value in np.unique(sod.truth(i)).tolist()} >= {0, 255}
+    assert {value for i in range(len(sod.items)) for value in np.unique(sod.annotation(i)).tolist()} >= {0, 255}
     published = SaliencyFolder("saliency_sod/dss", "saliency_sod/ground_truth", root=test_data)
     assert list(published.items) == list(sod.items)
     for images, masks in (("JPEGImages", "Annotations"), ("JPEGImages/480p", "Annotations/480p")):
         davis = SaliencyFolder(images, masks, root=test_data / "davis")
         assert (len(davis.items), davis.unannotated) == (139, 0)
-        check_pictures(davis)
+        check_images(davis)
     assert davis.items[0] == "car-shadow/00000.jpg"

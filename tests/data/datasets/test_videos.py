@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny_files import assert_same_after_pickling, save, write
 
-from eigenseg.data.datasets import Davis, Fbms, SegTrackV2, check_pictures
+from eigenseg.data.datasets import Davis, Fbms, SegTrackV2, check_images
 from eigenseg.data.datasets.frames import list_pictures
 
 frames: NDArray[np.uint8] = np.zeros((3, 4, 5), dtype=np.uint8)
@@ -28,35 +28,35 @@ def test_palette_indices_of_davis_stay_objects_and_void(tmp_path: Path) -> None:
     write(davis(tmp_path, dogs=frames, bear=frames[:2]) / "ImageSets" / "2017" / "val.txt", "dogs\nbear\n")
     dataset = Davis(tmp_path)
     assert list(dataset.items) == ["dogs", "bear"]
-    truth = dataset.truth(0)
-    np.testing.assert_array_equal(truth.labels, frames, strict=True)
-    assert truth.frames == ("dogs/00000.jpg", "dogs/00001.jpg", "dogs/00002.jpg")
-    assert (len(dataset.truth(1).frames), dataset.kind, dataset.title) == (2, "video", "DAVIS 2017 val")
+    annotation = dataset.annotation(0)
+    np.testing.assert_array_equal(annotation.labels, frames, strict=True)
+    assert annotation.frames == ("dogs/00000.jpg", "dogs/00001.jpg", "dogs/00002.jpg")
+    assert (len(dataset.annotation(1).frames), dataset.kind, dataset.title) == (2, "video", "DAVIS 2017 val")
     assert_same_after_pickling(dataset)
 
 
 def test_frames_have_the_same_names_with_and_without_pictures(tmp_path: Path) -> None:
     write(davis(tmp_path, dogs=frames) / "ImageSets" / "2017" / "val.txt", "dogs\n")
     dataset = Davis(tmp_path)
-    before = dataset.pictures(0)
-    assert tuple(source.name for source in before) == dataset.truth(0).frames
+    before = dataset.images(0)
+    assert tuple(source.name for source in before) == dataset.annotation(0).frames
     with pytest.raises(FileNotFoundError, match=r"DAVIS 2017 val: 3 of 3 pictures are missing, .*480p/dogs/00000\.jpg"):
-        check_pictures(dataset)
+        check_images(dataset)
     for i in range(3):
         write(tmp_path / "JPEGImages" / "480p" / "dogs" / f"{i:05}.jpg")
-    check_pictures(dataset)
-    assert dataset.pictures(0) == before
+    check_images(dataset)
+    assert dataset.images(0) == before
     write(tmp_path / "JPEGImages" / "480p" / "dogs" / "00003.jpg")
-    assert [source.name for source in dataset.pictures(0)][3:] == ["dogs/00003.jpg"]
+    assert [source.name for source in dataset.images(0)][3:] == ["dogs/00003.jpg"]
     (tmp_path / "JPEGImages" / "480p" / "dogs" / "00001.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 4 pictures are missing, .*00001\.jpg"):
-        check_pictures(dataset)
+        check_images(dataset)
 
 
 def test_one_foreground_is_every_value_but_zero(tmp_path: Path) -> None:
     write(davis(tmp_path, "Annotations", dogs=frames) / "ImageSets" / "2016" / "val.txt", "dogs\n")
-    truth = Davis(tmp_path, year=2016, annotations="Annotations", binary=True).truth(0)
-    np.testing.assert_array_equal(truth.labels, (frames > 0).astype(np.uint8), strict=True)
+    annotation = Davis(tmp_path, year=2016, annotations="Annotations", binary=True).annotation(0)
+    np.testing.assert_array_equal(annotation.labels, (frames > 0).astype(np.uint8), strict=True)
 
 
 def test_the_list_of_frames_of_2016_gives_sequences_in_order_and_yields_to_a_list_of_sequences(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_frames_of_different_size_are_refused(tmp_path: Path) -> None:
     write(davis(tmp_path, dogs=frames) / "ImageSets" / "2017" / "val.txt", "dogs\n")
     save(tmp_path / "Annotations_unsupervised" / "480p" / "dogs" / "00001.png", np.zeros((4, 6)), palette=True)
     with pytest.raises(ValueError, match=r"dogs/00001\.png has 6 x 4 pixels, 00000\.png beside it 5 x 4; all frames"):
-        Davis(tmp_path).truth(0)
+        Davis(tmp_path).annotation(0)
 
 
 def test_labels_beyond_a_byte_are_refused(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_labels_beyond_a_byte_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "Annotations_unsupervised" / "480p" / "dogs"
     Image.fromarray(np.full((4, 5), 300, dtype=np.uint16)).save(folder / "00000.png")
     with pytest.raises(ValueError, match=r"480p/dogs holds the label 300; labels must be 0 to 255"):
-        Davis(tmp_path).truth(0)
+        Davis(tmp_path).annotation(0)
 
 
 def test_missing_parts_of_davis_are_named_with_the_source(tmp_path: Path) -> None:
@@ -106,19 +106,19 @@ def test_three_real_sequences_have_all_their_frames(test_data: Path) -> None:
     root = test_data / "davis"
     single, multiple = Davis(root, year=2016, annotations="Annotations", binary=True), Davis(root)
     for dataset in (single, multiple):
-        check_pictures(dataset)
+        check_images(dataset)
         assert list(dataset.items) == ["car-shadow", "drift-straight", "libby"]
-        truths = [dataset.truth(i) for i in range(3)]
-        assert [truth.labels.shape for truth in truths] == [(40, 480, 854), (50, 480, 854), (49, 480, 854)]
-        assert [truth.frames[-1] for truth in truths] == [
+        annotations = [dataset.annotation(i) for i in range(3)]
+        assert [annotation.labels.shape for annotation in annotations] == [(40, 480, 854), (50, 480, 854), (49, 480, 854)]
+        assert [annotation.frames[-1] for annotation in annotations] == [
             "car-shadow/00039.jpg",
             "drift-straight/00049.jpg",
             "libby/00048.jpg",
         ]
     for i, sequence in enumerate(single.items):
-        assert single.truth(i).frames == tuple(source.name for source in single.pictures(i))
-        last = Image.open(root / "Annotations" / "480p" / sequence / f"{len(single.truth(i).frames) - 1:05}.png")
-        np.testing.assert_array_equal(single.truth(i).labels[-1] == 1, np.asarray(last.convert("L")) > 0)
+        assert single.annotation(i).frames == tuple(source.name for source in single.images(i))
+        last = Image.open(root / "Annotations" / "480p" / sequence / f"{len(single.annotation(i).frames) - 1:05}.png")
+        np.testing.assert_array_equal(single.annotation(i).labels[-1] == 1, np.asarray(last.convert("L")) > 0)
 
 
 def segtrack(root: Path) -> Path:
@@ -136,26 +136,26 @@ def segtrack(root: Path) -> Path:
 def test_numbered_folders_of_segtrack_become_numbered_objects_and_the_first_keeps_its_pixels(tmp_path: Path) -> None:
     dataset = SegTrackV2(segtrack(tmp_path))
     assert list(dataset.items) == ["birdfall", "bmx"]
-    truth = dataset.truth(1)
+    annotation = dataset.annotation(1)
     expected = [[0, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 1, 2, 2], [0, 0, 2, 2, 2]]
-    np.testing.assert_array_equal(truth.labels, np.array([expected] * 2, dtype=np.uint8), strict=True)
-    assert truth.frames == ("bmx/bmx_9.png", "bmx/bmx_10.png")
+    np.testing.assert_array_equal(annotation.labels, np.array([expected] * 2, dtype=np.uint8), strict=True)
+    assert annotation.frames == ("bmx/bmx_9.png", "bmx/bmx_10.png")
     assert_same_after_pickling(dataset)
 
 
 def test_a_single_mask_of_segtrack_is_object_one_where_it_is_bright(tmp_path: Path) -> None:
-    truth = SegTrackV2(segtrack(tmp_path)).truth(0)
-    assert [int(label.sum()) for label in truth.labels] == [4, 0]
-    assert truth.labels.max() == 1
+    annotation = SegTrackV2(segtrack(tmp_path)).annotation(0)
+    assert [int(label.sum()) for label in annotation.labels] == [4, 0]
+    assert annotation.labels.max() == 1
 
 
 def test_frames_of_segtrack_are_found_whatever_their_suffix_and_named_alike(tmp_path: Path) -> None:
     dataset = SegTrackV2(segtrack(tmp_path))
-    assert [source.path.name for source in dataset.pictures(1)] == ["bmx_9.bmp", "bmx_10.bmp"]
+    assert [source.path.name for source in dataset.images(1)] == ["bmx_9.bmp", "bmx_10.bmp"]
     for i in range(2):
-        assert tuple(source.name for source in dataset.pictures(i)) == dataset.truth(i).frames
+        assert tuple(source.name for source in dataset.images(i)) == dataset.annotation(i).frames
     with pytest.raises(FileNotFoundError, match=r"SegTrack v2: 2 of 4 pictures are missing, .*birdfall2_00018\.png"):
-        check_pictures(dataset)
+        check_images(dataset)
 
 
 def test_missing_and_misplaced_parts_of_segtrack_are_named(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_missing_and_misplaced_parts_of_segtrack_are_named(tmp_path: Path) -> No
     segtrack(tmp_path / "other")
     save(tmp_path / "other" / "GroundTruth" / "bmx" / "2" / "bmx_9.png", np.zeros((4, 6)))
     with pytest.raises(ValueError, match=r"2/bmx_9\.png has 6 x 4 pixels"):
-        SegTrackV2(tmp_path / "other").truth(1)
+        SegTrackV2(tmp_path / "other").annotation(1)
 
 
 def fbms(root: Path, suffix: str = "_gt.png") -> Path:
@@ -187,16 +187,16 @@ def fbms(root: Path, suffix: str = "_gt.png") -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["_gt.png", ".png"])
-def test_only_annotated_frames_of_fbms_have_truth_and_grey_values_are_numbered(tmp_path: Path, suffix: str) -> None:
+def test_only_annotated_frames_of_fbms_have_annotation_and_gray_values_are_numbered(tmp_path: Path, suffix: str) -> None:
     dataset = Fbms(fbms(tmp_path, suffix))
-    truth = dataset.truth(0)
-    assert truth.frames == ("camel01/camel01_2.jpg", "camel01/camel01_10.jpg")
+    annotation = dataset.annotation(0)
+    assert annotation.frames == ("camel01/camel01_2.jpg", "camel01/camel01_10.jpg")
     # 80, 200 and 255 are objects 1, 2 and 3: nothing is void here.
     second = np.select([frames[2] == 2, frames[2] == 1, frames[2] == 255], [1, 2, 3], 0)
-    np.testing.assert_array_equal(truth.labels, np.stack([frames[0] == 2, second]).astype(np.uint8), strict=True)
-    assert [source.name for source in dataset.pictures(0)] == [f"camel01/camel01_{i}.jpg" for i in range(1, 13)]
+    np.testing.assert_array_equal(annotation.labels, np.stack([frames[0] == 2, second]).astype(np.uint8), strict=True)
+    assert [source.name for source in dataset.images(0)] == [f"camel01/camel01_{i}.jpg" for i in range(1, 13)]
     assert dataset.title == "FBMS-59 Testset"
-    check_pictures(dataset)
+    check_images(dataset)
     assert_same_after_pickling(dataset)
 
 
@@ -205,15 +205,15 @@ def test_the_converted_layout_of_fbms_is_read_without_a_split(tmp_path: Path) ->
     for i in (1, 2, 3, 4):
         write(tmp_path / "JPEGImages" / "tennis" / f"{i:05}.jpg")
     dataset = Fbms(tmp_path, split=None)
-    np.testing.assert_array_equal(dataset.truth(0).labels, (frames[:1] == 2).astype(np.uint8), strict=True)
-    assert dataset.truth(0).frames == ("tennis/00003.jpg",)
-    assert [source.name for source in dataset.pictures(0)] == [f"tennis/0000{i}.jpg" for i in (1, 2, 3, 4)]
+    np.testing.assert_array_equal(dataset.annotation(0).labels, (frames[:1] == 2).astype(np.uint8), strict=True)
+    assert dataset.annotation(0).frames == ("tennis/00003.jpg",)
+    assert [source.name for source in dataset.images(0)] == [f"tennis/0000{i}.jpg" for i in (1, 2, 3, 4)]
 
 
 def test_annotated_frames_of_fbms_keep_their_names_without_pictures(tmp_path: Path) -> None:
     save(tmp_path / "Testset" / "camel01" / "GroundTruth" / "camel01_0001_gt.png", frames[0])
     dataset = Fbms(tmp_path)
-    assert dataset.truth(0).frames == ("camel01/camel01_0001.jpg",) == tuple(s.name for s in dataset.pictures(0))
+    assert dataset.annotation(0).frames == ("camel01/camel01_0001.jpg",) == tuple(s.name for s in dataset.images(0))
 
 
 def test_the_original_annotations_of_fbms_are_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_missing_and_doubled_parts_of_fbms_are_named(tmp_path: Path) -> None:
 
 def test_smooth_outlines_are_not_taken_for_hundreds_of_objects(tmp_path: Path) -> None:
     save(tmp_path / "Testset" / "a" / "GroundTruth" / "1.png", np.arange(256).reshape(16, 16))
-    with pytest.raises(ValueError, match=r"a/GroundTruth holds 255 grey values; a label map holds 254 objects"):
-        Fbms(tmp_path).truth(0)
+    with pytest.raises(ValueError, match=r"a/GroundTruth holds 255 gray values; a label map holds 254 objects"):
+        Fbms(tmp_path).annotation(0)
 
 
 def test_frames_follow_the_numbers_in_their_names(tmp_path: Path) -> None:

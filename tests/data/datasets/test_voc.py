@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from tiny_files import assert_same_after_pickling, save, write
 
-from eigenseg.data.datasets import VocDetection, VocSegmentation, check_pictures
+from eigenseg.data.datasets import VocDetection, VocSegmentation, check_images
 
 
-def annotation(*objects: str, size: str = "<size><width>50</width><height>40</height><depth>3</depth></size>") -> str:
+def annotation_xml(*objects: str, size: str = "<size><width>50</width><height>40</height><depth>3</depth></size>") -> str:
     return f"<annotation>{size}{''.join(objects)}</annotation>"
 
 
@@ -33,81 +33,81 @@ def tree(root: Path, **texts: str) -> Path:
 
 
 def test_one_is_taken_from_the_minima_alone_and_flags_stay_with_their_objects(tmp_path: Path) -> None:
-    text = annotation(
+    text = annotation_xml(
         entry("dog", (1, 1, 50, 40), "<truncated>1</truncated><difficult>0</difficult>"),
         entry("person", (10, 20.5, 10, 21), "<difficult> 1 </difficult>"),
     )
-    dataset = VocDetection(tree(tmp_path, **{"000005": text, "000007": annotation()}))
-    truth = dataset.truth(0)
-    np.testing.assert_array_equal(truth.boxes, [[0, 0, 50, 40], [9, 19.5, 10, 21]])
-    assert [dataset.classes[label] for label in truth.labels] == ["dog", "person"]
-    assert truth.difficult.tolist() == [False, True]
-    assert truth.truncated.tolist() == [True, False]
-    assert truth.crowd.tolist() == [False, False]
-    assert truth.areas.tolist() == [2000, 1.5]
-    assert (truth.image_size, truth.masks) == ((40, 50), None)
-    assert dataset.truth(1).boxes.shape == (0, 4)
+    dataset = VocDetection(tree(tmp_path, **{"000005": text, "000007": annotation_xml()}))
+    annotation = dataset.annotation(0)
+    np.testing.assert_array_equal(annotation.boxes, [[0, 0, 50, 40], [9, 19.5, 10, 21]])
+    assert [dataset.classes[label] for label in annotation.labels] == ["dog", "person"]
+    assert annotation.difficult.tolist() == [False, True]
+    assert annotation.truncated.tolist() == [True, False]
+    assert annotation.crowd.tolist() == [False, False]
+    assert annotation.areas.tolist() == [2000, 1.5]
+    assert (annotation.image_size, annotation.masks) == ((40, 50), None)
+    assert dataset.annotation(1).boxes.shape == (0, 4)
     assert list(dataset.items) == ["000005.jpg", "000007.jpg"]
-    assert [source.name for source in dataset.pictures(1)] == ["000007.jpg"]
-    assert dataset.pictures(1)[0].path == tmp_path / "JPEGImages" / "000007.jpg"
+    assert [source.name for source in dataset.images(1)] == ["000007.jpg"]
+    assert dataset.images(1)[0].path == tmp_path / "JPEGImages" / "000007.jpg"
     assert dataset.title == "PASCAL VOC 2007 trainval"
     assert_same_after_pickling(dataset)
 
 
 def test_a_list_may_carry_a_second_column_and_an_annotation_no_size(tmp_path: Path) -> None:
-    root = tree(tmp_path, a=annotation(entry("cat", (2, 3, 4, 5)), size=""))
+    root = tree(tmp_path, a=annotation_xml(entry("cat", (2, 3, 4, 5)), size=""))
     write(root / "ImageSets" / "Main" / "cat_train.txt", "a  1\n\n")
     dataset = VocDetection(root, year=2012, split="cat_train")
-    assert (list(dataset.items), dataset.truth(0).image_size) == (["a.jpg"], None)
+    assert (list(dataset.items), dataset.annotation(0).image_size) == (["a.jpg"], None)
 
 
 def test_a_missing_file_is_named_with_the_data_set_and_its_source(tmp_path: Path) -> None:
     source = r"http://host\.robots\.ox\.ac\.uk/pascal/VOC/"
     with pytest.raises(FileNotFoundError, match=rf"PASCAL VOC 2007 trainval needs .*/Annotations, .*{source}"):
         VocDetection(tmp_path)
-    root = tree(tmp_path, a=annotation())
+    root = tree(tmp_path, a=annotation_xml())
     with pytest.raises(FileNotFoundError, match=rf"PASCAL VOC 2007 test needs .*/ImageSets/Main/test\.txt, .*{source}"):
         VocDetection(root, split="test")
     (root / "Annotations" / "a.xml").unlink()
     with pytest.raises(FileNotFoundError, match=rf"needs .*/Annotations/a\.xml, .*{source}"):
-        VocDetection(root).truth(0)
+        VocDetection(root).annotation(0)
     with pytest.raises(FileNotFoundError, match=r"PASCAL VOC 2007 trainval: 1 of 1 pictures are missing.*/a\.jpg"):
-        check_pictures(VocDetection(root))
+        check_images(VocDetection(root))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("<annotation>", "is no XML"),
-        (annotation(entry("unicorn", (1, 1, 2, 2))), "names the unknown class 'unicorn'"),
-        (annotation("<object><name>cat</name></object>"), "<object> has no <bndbox/xmin>"),
-        (annotation(entry("cat", (1, "x", 2, 2))), "could not convert string to float"),
-        (annotation(entry("cat", (5, 1, 2, 2))), r"x0 <= x1 and y0 <= y1, got \[4.0, 0.0, 2.0, 2.0\]"),
+        (annotation_xml(entry("unicorn", (1, 1, 2, 2))), "names the unknown class 'unicorn'"),
+        (annotation_xml("<object><name>cat</name></object>"), "<object> has no <bndbox/xmin>"),
+        (annotation_xml(entry("cat", (1, "x", 2, 2))), "could not convert string to float"),
+        (annotation_xml(entry("cat", (5, 1, 2, 2))), r"x0 <= x1 and y0 <= y1, got \[4.0, 0.0, 2.0, 2.0\]"),
     ],
 )
 def test_a_damaged_annotation_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=rf"/Annotations/a\.xml.*{message}"):
-        VocDetection(tree(tmp_path, a=text)).truth(0)
+        VocDetection(tree(tmp_path, a=text)).annotation(0)
 
 
 def test_every_box_of_the_real_trainval_comes_back(tmp_path: Path, test_data: Path) -> None:
     with gzip.open(test_data / "voc07" / "voc2007_trainval_boxes.json.gz") as file:
         images = json.load(file)
     texts = {
-        Path(image["file_name"]).stem: annotation(
+        Path(image["file_name"]).stem: annotation_xml(
             *(entry(o["name"], o["bbox_1based_xyxy"], f"<difficult>{o['difficult']}</difficult>") for o in image["objects"])
         )
         for image in images
     }
     dataset = VocDetection(tree(tmp_path, **texts))
-    truths = [dataset.truth(i) for i in range(len(dataset.items))]
-    assert len(truths) == 5011
-    assert sum(len(truth) for truth in truths) == 15662
-    assert sum(int(truth.difficult.sum()) for truth in truths) == 3054
+    annotations = [dataset.annotation(i) for i in range(len(dataset.items))]
+    assert len(annotations) == 5011
+    assert sum(len(annotation) for annotation in annotations) == 15662
+    assert sum(int(annotation.difficult.sum()) for annotation in annotations) == 3054
     # "000005.jpg", as published: the chair at 263 211 324 339.
-    assert truths[0].boxes[0].tolist() == [262, 210, 324, 339]
-    minima = np.concatenate([truth.boxes[:, :2] for truth in truths])
-    assert (minima.min(), np.concatenate([truth.boxes for truth in truths]).max()) == (0, 500)
+    assert annotations[0].boxes[0].tolist() == [262, 210, 324, 339]
+    minima = np.concatenate([annotation.boxes[:, :2] for annotation in annotations])
+    assert (minima.min(), np.concatenate([annotation.boxes for annotation in annotations]).max()) == (0, 500)
 
 
 classes = np.zeros((5, 6), dtype=np.uint8)
@@ -125,22 +125,22 @@ def segmentation(root: Path, by_class: object = classes, by_object: object = obj
 
 def test_classes_are_palette_indices_with_background_and_void(tmp_path: Path) -> None:
     dataset = segmentation(tmp_path)
-    np.testing.assert_array_equal(dataset.truth(0), classes, strict=True)
+    np.testing.assert_array_equal(dataset.annotation(0), classes, strict=True)
     assert (dataset.classes[0], dataset.classes[15], dataset.classes[7], len(dataset.classes)) == (
         "background", "person", "car", 21,
     )  # fmt: skip
     assert (dataset.kind, dataset.title) == ("semantic", "PASCAL VOC 2012 segmentation val")
-    assert dataset.pictures(0)[0].path == tmp_path / "JPEGImages" / "2007_000033.jpg"
-    assert dataset.pictures(0)[0].name == dataset.items[0] == "2007_000033.jpg"
+    assert dataset.images(0)[0].path == tmp_path / "JPEGImages" / "2007_000033.jpg"
+    assert dataset.images(0)[0].name == dataset.items[0] == "2007_000033.jpg"
     assert_same_after_pickling(dataset)
 
 
 def test_single_objects_have_tight_boxes_their_class_and_no_void(tmp_path: Path) -> None:
-    truth = segmentation(tmp_path).instances(0)
-    np.testing.assert_array_equal(truth.boxes, [[4, 3, 6, 5], [1, 1, 3, 3]])
-    assert [VocDetection.classes[label] for label in truth.labels] == ["car", "person"]
-    np.testing.assert_array_equal(np.asarray(truth.masks), [objects == 1, objects == 2])
-    assert (truth.areas.tolist(), truth.image_size) == ([4, 4], (5, 6))
+    annotation = segmentation(tmp_path).instances(0)
+    np.testing.assert_array_equal(annotation.boxes, [[4, 3, 6, 5], [1, 1, 3, 3]])
+    assert [VocDetection.classes[label] for label in annotation.labels] == ["car", "person"]
+    np.testing.assert_array_equal(np.asarray(annotation.masks), [objects == 1, objects == 2])
+    assert (annotation.areas.tolist(), annotation.image_size) == ([4, 4], (5, 6))
 
 
 def test_an_object_takes_the_class_of_most_of_its_pixels(tmp_path: Path) -> None:
@@ -150,21 +150,21 @@ def test_an_object_takes_the_class_of_most_of_its_pixels(tmp_path: Path) -> None
 
 
 def test_a_picture_without_objects_has_none(tmp_path: Path) -> None:
-    truth = segmentation(tmp_path, classes * 0, objects * 0).instances(0)
-    assert truth.masks is not None
-    assert (len(truth), truth.masks.shape) == (0, (0, 5, 6))
+    annotation = segmentation(tmp_path, classes * 0, objects * 0).instances(0)
+    assert annotation.masks is not None
+    assert (len(annotation), annotation.masks.shape) == (0, (0, 5, 6))
 
 
 def test_annotations_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"SegmentationClass/2007_000033\.png holds the class 21; accepted are 0 to 20"):
-        segmentation(tmp_path, np.full((5, 6), 21)).truth(0)
+        segmentation(tmp_path, np.full((5, 6), 21)).annotation(0)
     with pytest.raises(ValueError, match=r"SegmentationObject/.* holds object 1, whose pixels have no class"):
         segmentation(tmp_path, np.full((5, 6), 255)).instances(0)
     with pytest.raises(ValueError, match=r"SegmentationObject/.* has shape \(4, 6\), the classes have \(5, 6\)"):
         segmentation(tmp_path, classes, objects[:4]).instances(0)
     Image.fromarray(np.zeros((5, 6, 3), dtype=np.uint8)).save(tmp_path / "SegmentationClass" / "2007_000033.png")
     with pytest.raises(ValueError, match=r"2007_000033\.png has mode RGB"):
-        VocSegmentation(tmp_path).truth(0)
+        VocSegmentation(tmp_path).annotation(0)
 
 
 def test_missing_segmentations_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as reference
 from tiny_files import assert_same_after_pickling, write
 
-from eigenseg.data.datasets import YoutubeVis, check_pictures
+from eigenseg.data.datasets import YoutubeVis, check_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
@@ -68,26 +68,26 @@ def test_both_forms_of_masks_are_drawn_and_shared_pixels_stay_with_the_first(tmp
     dataset = YoutubeVis(tree(tmp_path))
     assert list(dataset.items) == ["00f88c4f0a", "0043f083b5"]
     assert dataset.classes == ("person", "giant_panda")
-    truth = dataset.truth(1)
+    annotation = dataset.annotation(1)
     first = [[1, 1, 1, 0, 0, 0], [1, 1, 1, 2, 2, 2], [255, 0, 2, 2, 2, 2], [255, 0, 2, 2, 2, 2]]
     second = [[0] * 6, [0] * 6, [0] * 6, [0, 0, 0, 0, 0, 2]]
-    np.testing.assert_array_equal(truth.labels, np.array([first, second], dtype=np.uint8), strict=True)
-    assert truth.frames == ("0043f083b5/00000.jpg", "0043f083b5/00005.jpg")
+    np.testing.assert_array_equal(annotation.labels, np.array([first, second], dtype=np.uint8), strict=True)
+    assert annotation.frames == ("0043f083b5/00000.jpg", "0043f083b5/00005.jpg")
     assert_same_after_pickling(dataset)
 
 
 def test_a_video_without_objects_is_background(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
-        YoutubeVis(tree(tmp_path)).truth(0).labels, np.zeros((1, 2, 3), dtype=np.uint8), strict=True
+        YoutubeVis(tree(tmp_path)).annotation(0).labels, np.zeros((1, 2, 3), dtype=np.uint8), strict=True
     )
 
 
 def test_frames_are_those_of_the_json(tmp_path: Path) -> None:
     dataset = YoutubeVis(tree(tmp_path))
-    assert [source.name for source in dataset.pictures(1)] == ["0043f083b5/00000.jpg", "0043f083b5/00005.jpg"]
-    assert dataset.pictures(1)[1].path == tmp_path / "train" / "JPEGImages" / "0043f083b5" / "00005.jpg"
+    assert [source.name for source in dataset.images(1)] == ["0043f083b5/00000.jpg", "0043f083b5/00005.jpg"]
+    assert dataset.images(1)[1].path == tmp_path / "train" / "JPEGImages" / "0043f083b5" / "00005.jpg"
     with pytest.raises(FileNotFoundError, match="YouTube-VIS 2019 train: 3 of 3 pictures are missing"):
-        check_pictures(dataset)
+        check_images(dataset)
 
 
 def test_each_year_has_its_own_place_for_the_json(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_json_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict
 def test_a_damaged_mask_names_its_annotation(tmp_path: Path, segmentations: list[Any], message: str) -> None:
     root = tree(tmp_path, annotations=[{**panda, "segmentations": segmentations}])
     with pytest.raises(ValueError, match=rf"train\.json: annotation 30:? .*{message}"):
-        YoutubeVis(root).truth(1)
+        YoutubeVis(root).annotation(1)
 
 
 def test_more_objects_than_a_label_map_holds_are_refused_and_crowds_do_not_count(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_more_objects_than_a_label_map_holds_are_refused_and_crowds_do_not_count
         return [{**panda, "id": i, **more} for i in range(count)]
 
     with pytest.raises(ValueError, match=r"0043f083b5 has 255 objects; a label map holds 254"):
-        YoutubeVis(tree(tmp_path, annotations=many(255))).truth(1)
+        YoutubeVis(tree(tmp_path, annotations=many(255))).annotation(1)
     covered = [*many(253), {**panda, "id": 500, "segmentations": [plain(box(3, 5, 4, 6)), None]}]
-    assert YoutubeVis(tree(tmp_path, annotations=covered)).truth(1).labels[0, 3, 5] == 254
-    assert YoutubeVis(tree(tmp_path, annotations=many(300, iscrowd=1))).truth(1).labels.max() == 255
+    assert YoutubeVis(tree(tmp_path, annotations=covered)).annotation(1).labels[0, 3, 5] == 254
+    assert YoutubeVis(tree(tmp_path, annotations=many(300, iscrowd=1))).annotation(1).labels.max() == 255

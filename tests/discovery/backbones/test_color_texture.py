@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_image
 from eigenseg import Predictor
 from eigenseg.data import Geometry
 from eigenseg.discovery import ColorTexture, TokenCut
-from eigenseg.discovery.backbones.color_texture import describe_pixels, gabor_energy
+from eigenseg.discovery.backbones.color_texture import gabor_energy, pixel_features
 
 
 def grating(wavelength: float, angle: float) -> NDArray[np.float32]:
@@ -33,7 +33,7 @@ def lab_by_hand(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def test_the_first_channels_are_lab_and_its_blurs_and_the_last_are_position() -> None:
     image = np.random.default_rng(0).random((48, 64, 3)).astype(np.float32)
-    channels = describe_pixels(image)
+    channels = pixel_features(image)
     lab = lab_by_hand(image.reshape(-1, 3).astype(np.float64)).T.reshape(3, 48, 64)
     np.testing.assert_allclose(channels[:3], lab, atol=0.4)  # OpenCV interpolates Lab in a table: 0.32 off at most here
     middle = np.s_[:, 20:-20, 30:-30]  # beyond the borders, which the two libraries mirror differently
@@ -64,13 +64,13 @@ def test_tokens_are_patch_means_with_zero_mean_and_unit_spread() -> None:
     found = ColorTexture()(pixels, [geometry, geometry])
     assert found.grid == (6, 8)
     for image in range(2):
-        channels = describe_pixels(pixels[image].permute(1, 2, 0).numpy())
+        channels = pixel_features(pixels[image].permute(1, 2, 0).numpy())
         means = channels.reshape(23, 6, 8, 8, 8).mean(axis=(2, 4)).reshape(23, 48)
         expected = (means - means.mean(axis=1, keepdims=True)) / means.std(axis=1, keepdims=True)
         np.testing.assert_allclose(found.tokens[image].numpy(), expected.T, atol=1e-3)
 
 
-def test_a_grey_picture_gives_finite_tokens() -> None:
+def test_a_gray_picture_gives_finite_tokens() -> None:
     geometry = Geometry((16, 16), (16, 16), (16, 16), 8)
     assert ColorTexture()(torch.full((1, 3, 16, 16), 0.5), [geometry]).tokens.isfinite().all()
 

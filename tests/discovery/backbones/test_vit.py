@@ -179,11 +179,11 @@ def test_of_the_last_block_only_what_the_facet_needs_is_run_and_no_hook_stays() 
 
 
 def test_centering_removes_each_images_mean() -> None:
-    plain, centred = tiny(), tiny(center=True)
+    plain, centered = tiny(), tiny(center=True)
     pixels, geometries = picture(plain, 4, 5, batch=2)
     tokens = plain(pixels, geometries).tokens
     expected = tokens - tokens.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(centred(pixels, geometries).tokens, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(centered(pixels, geometries).tokens, expected, rtol=0, atol=1e-6)
 
 
 def test_amp_gives_float32_tokens_close_to_full_precision() -> None:

@@ -1,4 +1,4 @@
-"""The page stands alone, shows the worst, median and best items with prediction and truth, and survives odd names."""
+"""The page stands alone, shows the worst, median and best items with prediction and annotation, and survives odd names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from eigenseg.data.datasets import ObjectTruth, VideoTruth
+from eigenseg.data.datasets import ObjectAnnotation, VideoAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.data.rle import RleMasks, encode_masks
 from eigenseg.data.sources import ImageSource
@@ -21,7 +21,7 @@ from eigenseg.report import write_report
 from eigenseg.report.cases import draw_case
 
 SIZE = (40, 60)
-GREY = 225
+GRAY = 225
 
 
 def square(top: int, left: int) -> NDArray[np.bool_]:
@@ -31,7 +31,7 @@ def square(top: int, left: int) -> NDArray[np.bool_]:
 
 
 class Toy:
-    """Items without files; the truth is a square, and so is what was predicted."""
+    """Items without files; the annotation is a square, and so is what was predicted."""
 
     title, classes = "toy", ()
     unreadable: ClassVar[Path] = Path("nowhere")
@@ -39,21 +39,23 @@ class Toy:
     def __init__(self, kind: str, items: list[str]) -> None:
         self.kind, self.items = kind, items
 
-    def pictures(self, index: int) -> list[ImageSource]:
+    def images(self, index: int) -> list[ImageSource]:
         return [ImageSource(self.unreadable / self.items[index], self.items[index])]
 
-    def truth(self, index: int) -> Any:
+    def annotation(self, index: int) -> Any:
         mask = square(4, 6)
         if self.kind == "objects":
             crowd = square(26, 40)
             masks = RleMasks(encode_masks(np.stack([mask, crowd])), SIZE)
             boxes = np.array([[6, 4, 18, 16], [40, 26, 52, 38]], dtype=np.float64)
-            return ObjectTruth(boxes, image_size=SIZE, masks=masks, crowd=np.array([False, True]))
+            return ObjectAnnotation(boxes, image_size=SIZE, masks=masks, crowd=np.array([False, True]))
         if self.kind == "video":
-            return VideoTruth(tuple(f"{self.items[index]}/{i}" for i in range(7)), np.stack([mask.astype(np.uint8)] * 7))
+            return VideoAnnotation(
+                tuple(f"{self.items[index]}/{i}" for i in range(7)), np.stack([mask.astype(np.uint8)] * 7)
+            )
         return mask.astype(np.uint8) * (255 if self.kind == "saliency" else 3)
 
-    def read(self, item: str, truth: Any) -> Any:
+    def read(self, item: str, annotation: Any) -> Any:
         mask = square(20, 30)
         if self.kind == "objects":
             return Detections(
@@ -84,24 +86,24 @@ def result(items: dict[str, float | None]) -> dict[str, Any]:
 
 
 def changed(panel: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return (panel != GREY).any(axis=2)
+    return (panel != GRAY).any(axis=2)
 
 
-def test_truth_and_prediction_of_objects_are_drawn_where_they_are_without_crowds() -> None:
+def test_annotation_and_prediction_of_objects_are_drawn_where_they_are_without_crowds() -> None:
     dataset = Toy("objects", ["a"])
-    truth, prediction = draw_case(dataset, dataset, 0)
-    assert changed(truth.image)[5:15, 7:17].all()
-    assert not changed(truth.image)[20:, 25:].any()
+    annotation, prediction = draw_case(dataset, dataset, 0)
+    assert changed(annotation.image)[5:15, 7:17].all()
+    assert not changed(annotation.image)[20:, 25:].any()
     assert changed(prediction.image)[21:31, 31:41].all()
     assert not changed(prediction.image)[:8, :25].any()
-    assert (truth.caption, prediction.caption) == ("truth: 1 object", "prediction: 1")
+    assert (annotation.caption, prediction.caption) == ("annotation: 1 object", "prediction: 1")
 
 
 def test_of_many_detections_the_best_are_drawn_and_the_caption_says_so() -> None:
     dataset = Toy("objects", ["a"])
     boxes = np.array([[i, 0, i + 2, 2] for i in range(0, 48, 6)], dtype=np.float64)
     scores = np.arange(8) / 10
-    dataset.read = lambda item, truth: Detections(boxes, scores)
+    dataset.read = lambda item, annotation: Detections(boxes, scores)
     panel = draw_case(dataset, dataset, 0)[1]
     assert panel.caption == "prediction: 8, the best 5 of 8"
     assert not changed(panel.image)[:, :15].any()  # boxes 0, 1 and 2 have the lowest scores
@@ -109,31 +111,31 @@ def test_of_many_detections_the_best_are_drawn_and_the_caption_says_so() -> None
 
 def test_saliency_and_semantic_maps_are_shown_beside_each_other() -> None:
     dataset = Toy("saliency", ["a"])
-    picture, truth, prediction = draw_case(dataset, dataset, 0)
-    assert (picture.image == GREY).all()
-    np.testing.assert_array_equal(truth.image[..., 0], square(4, 6) * np.uint8(255))
+    picture, annotation, prediction = draw_case(dataset, dataset, 0)
+    assert (picture.image == GRAY).all()
+    np.testing.assert_array_equal(annotation.image[..., 0], square(4, 6) * np.uint8(255))
     np.testing.assert_array_equal(prediction.image[..., 0], square(20, 30) * np.uint8(255))
     dataset = Toy("semantic", ["a"])
-    truth, prediction = draw_case(dataset, dataset, 0)
-    assert changed(truth.image)[5:15, 7:17].all()
+    annotation, prediction = draw_case(dataset, dataset, 0)
+    assert changed(annotation.image)[5:15, 7:17].all()
     assert changed(prediction.image)[21:31, 31:41].all()
 
 
 def test_three_frames_of_a_video_are_shown_from_its_whole_length() -> None:
     dataset = Toy("video", ["v"])
     panels = draw_case(dataset, dataset, 0)
-    assert [panel.caption for panel in panels[::2]] == ["truth, v/1", "truth, v/3", "truth, v/5"]
+    assert [panel.caption for panel in panels[::2]] == ["annotation, v/1", "annotation, v/3", "annotation, v/5"]
     assert all(changed(panel.image)[5:15, 7:17].all() for panel in panels[::2])
     assert all(changed(panel.image)[21:31, 31:41].all() for panel in panels[1::2])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture"])
-def test_a_picture_that_cannot_be_read_is_a_grey_ground(tmp_path: Path, content: bytes | None) -> None:
+def test_a_picture_that_cannot_be_read_is_a_gray_ground(tmp_path: Path, content: bytes | None) -> None:
     dataset = Toy("saliency", ["a.png"])
     dataset.unreadable = tmp_path
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
-    assert (draw_case(dataset, dataset, 0)[0].image == GREY).all()
+    assert (draw_case(dataset, dataset, 0)[0].image == GRAY).all()
 
 
 def test_the_picture_itself_is_shown_where_it_is(tmp_path: Path) -> None:
@@ -159,7 +161,7 @@ def test_worst_median_and_best_are_chosen_by_the_items_score(tmp_path: Path) -> 
         "Median": ["n11", "n10", "n09", "n08"],
         "Best": ["n00", "n01", "n02", "n03"],
     }
-    assert "1 have none, because their truth holds no object" in page
+    assert "1 have none, because their annotation holds no object" in page
 
 
 def test_few_items_are_shown_once_and_none_gives_a_page_too(tmp_path: Path) -> None:
@@ -180,8 +182,8 @@ def test_the_page_fetches_nothing_and_its_pictures_are_inside(tmp_path: Path) ->
     assert "<script" not in page
     assert "url(http" not in page
     encoded = [base64.b64decode(source.split(",")[1]) for source in sources if source.startswith("data:")]
-    truth = cv2.imdecode(np.frombuffer(encoded[1], dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert ((truth > 128) == square(4, 6)).mean() > 0.98
+    annotation = cv2.imdecode(np.frombuffer(encoded[1], dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert ((annotation > 128) == square(4, 6)).mean() > 0.98
     for text in ("0.1235", "mode-x", "only a few", "rules &amp; more", "toy &lt;set&gt;"):
         assert text in page
 

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from metric_samples import near, objects, rle_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
 from eigenseg.data import RleMasks
-from eigenseg.data.datasets.base import ObjectTruth
+from eigenseg.data.datasets.base import ObjectAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.data.rle import encode_segmentation
 from eigenseg.segment.metrics import CocoAP
@@ -28,7 +27,7 @@ from eigenseg.segment.metrics import CocoAP
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
 KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-Items = dict[str, tuple[Detections, ObjectTruth]]
+Items = dict[str, tuple[Detections, ObjectAnnotation]]
 
 PUBLISHED = {
     (
@@ -52,8 +51,8 @@ PUBLISHED = {
 
 def evaluate(items: Items, **options: Any) -> dict[str, float | None]:
     metric = CocoAP(**options)
-    for name, (prediction, truth) in items.items():
-        metric.update(name, prediction, truth)
+    for name, (prediction, annotation) in items.items():
+        metric.update(name, prediction, annotation)
     return metric.compute()
 
 
@@ -66,24 +65,25 @@ def test_the_official_fake_results_have_the_published_values(test_data: Path, re
     items: Items = {}
     for image in content["images"]:
         size = (image["height"], image["width"])
-        truths, found = (
+        annotations, found = (
             [e for e in entries if e["image_id"] == image["id"]] for entries in (content["annotations"], results)
         )
         labels = [
-            np.array([classes[entry["category_id"]] for entry in entries], dtype=np.int64) for entries in (truths, found)
+            np.array([classes[entry["category_id"]] for entry in entries], dtype=np.int64)
+            for entries in (annotations, found)
         ]
         masks = [
             RleMasks([encode_segmentation(e["segmentation"], size) for e in entries], size) if regions == "segm" else None
-            for entries in (truths, found)
+            for entries in (annotations, found)
         ]
         scores = np.array([entry["score"] for entry in found])
         boxes = corners(found) if regions == "bbox" else np.zeros((len(found), 4))
-        areas, crowd = np.array([e["area"] for e in truths]), np.array([e["iscrowd"] for e in truths], dtype=bool)
+        areas, crowd = np.array([e["area"] for e in annotations]), np.array([e["iscrowd"] for e in annotations], dtype=bool)
         items[image["file_name"]] = (
             Detections(boxes, scores, labels[1], masks[1]),
-            ObjectTruth(corners(truths), labels[0], size, masks[0], areas, crowd, image_id=image["id"]),
+            ObjectAnnotation(corners(annotations), labels[0], size, masks[0], areas, crowd, image_id=image["id"]),
         )
-    assert sum(len(truth) for _, truth in items.values()) == 839
+    assert sum(len(annotation) for _, annotation in items.values()) == 839
     values = evaluate(items, regions=regions, class_agnostic=agnostic)
     expected = dict(zip(KEYS, map(float, PUBLISHED[regions, agnostic].split()), strict=True))
     assert values == pytest.approx(expected, abs=1e-6)
@@ -111,29 +111,37 @@ def test_lost_on_voc07_has_the_known_ap(test_data: Path, difficult_as_crowd: boo
         boxes = np.array([entry["bbox_1based_xyxy"] for entry in image["objects"]]) - np.array([1, 1, 0, 0])
         flags = np.array([entry["difficult"] for entry in image["objects"]], dtype=bool)
         found = Detections(np.array([predictions[image["file_name"]]]), np.ones(1))
-        items[image["file_name"]] = (found, ObjectTruth(boxes, difficult=flags))
+        items[image["file_name"]] = (found, ObjectAnnotation(boxes, difficult=flags))
     values = evaluate(items, regions="bbox", difficult_as_crowd=difficult_as_crowd)
     assert {key: values[key] for key in expected} == pytest.approx(expected, abs=1e-6)
     assert values["AR100"] == values["AR1"]
 
 
 def oracle(items: Items, regions: str, agnostic: bool, outlines: dict[int, Any] | None = None) -> dict[str, float | None]:
-    """pycocotools' twelve numbers; image ids are the truth's, annotations are numbered from 1."""
-    images, truths, found = [], [], []
-    for prediction, truth in items.values():
-        assert truth.image_size is not None
-        height, width = truth.image_size
-        images.append({"id": truth.image_id, "height": height, "width": width})
-        for i in range(len(truth)):
-            category = 1 if agnostic else int(truth.labels[i]) + 1
-            box = [*truth.boxes[i, :2], *(truth.boxes[i, 2:] - truth.boxes[i, :2])]
-            entry = {"image_id": truth.image_id, "category_id": category, "bbox": box, "area": truth.areas[i]}
-            outline = outlines[truth.image_id or 0][i] if outlines else truth.masks.rles[i] if truth.masks else None
-            truths.append({**entry, "id": len(truths) + 1, "iscrowd": int(truth.crowd[i]), "segmentation": outline})
+    """pycocotools' twelve numbers; image ids are the annotation's, annotations are numbered from 1."""
+    images, annotations, found = [], [], []
+    for prediction, annotation in items.values():
+        assert annotation.image_size is not None
+        height, width = annotation.image_size
+        images.append({"id": annotation.image_id, "height": height, "width": width})
+        for i in range(len(annotation)):
+            category = 1 if agnostic else int(annotation.labels[i]) + 1
+            box = [*annotation.boxes[i, :2], *(annotation.boxes[i, 2:] - annotation.boxes[i, :2])]
+            entry = {"image_id": annotation.image_id, "category_id": category, "bbox": box, "area": annotation.areas[i]}
+            outline = (
+                outlines[annotation.image_id or 0][i]
+                if outlines
+                else annotation.masks.rles[i]
+                if annotation.masks
+                else None
+            )
+            annotations.append(
+                {**entry, "id": len(annotations) + 1, "iscrowd": int(annotation.crowd[i]), "segmentation": outline}
+            )
         order = sorted(range(len(prediction)), key=lambda i: (-prediction.scores[i], prediction.labels[i], i))
         for i in order:
             category = 1 if agnostic else int(prediction.labels[i]) + 1
-            entry = {"image_id": truth.image_id, "category_id": category, "score": prediction.scores[i]}
+            entry = {"image_id": annotation.image_id, "category_id": category, "score": prediction.scores[i]}
             if regions == "bbox":
                 entry["bbox"] = [*prediction.boxes[i, :2], *(prediction.boxes[i, 2:] - prediction.boxes[i, :2])]
             else:
@@ -143,7 +151,7 @@ def oracle(items: Items, regions: str, agnostic: bool, outlines: dict[int, Any] 
     categories = [{"id": i, "name": str(i)} for i in range(1, 5)]
     with contextlib.redirect_stdout(io.StringIO()):
         dataset = COCO()
-        dataset.dataset = {"images": images, "annotations": truths, "categories": categories}
+        dataset.dataset = {"images": images, "annotations": annotations, "categories": categories}
         dataset.createIndex()
         evaluation = COCOeval(dataset, dataset.loadRes(found), regions)
         for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
@@ -155,8 +163,10 @@ def some_images(rng: np.random.Generator) -> Items:
     """Three small images whose numbers run against their names; objects of all three sizes, equal scores, crowd."""
     items: Items = {}
     for i, size in enumerate([(20, 30), (130, 140), (60, 50)]):
-        truth = objects(rng, size, int(rng.integers(0, 5)))
-        numbered = ObjectTruth(truth.boxes, truth.labels, size, truth.masks, truth.areas, truth.crowd, image_id=90 - i)
+        annotation = objects(rng, size, int(rng.integers(0, 5)))
+        numbered = ObjectAnnotation(
+            annotation.boxes, annotation.labels, size, annotation.masks, annotation.areas, annotation.crowd, image_id=90 - i
+        )
         items[f"image {i}"] = (near(rng, numbered, int(rng.integers(i == 0, 4))), numbered)
     return items
 
@@ -171,30 +181,40 @@ def test_random_images_score_as_in_pycocotools(seed: int, regions: Any, agnostic
 
 def test_difficult_objects_as_crowd_score_as_crowd_in_pycocotools() -> None:
     rng = np.random.default_rng(5)
-    truth = objects(rng, (60, 60), 8, crowd=0.0)
-    flagged = ObjectTruth(
-        truth.boxes, truth.labels, (60, 60), truth.masks, truth.areas, difficult=np.arange(8) < 3, image_id=1
+    annotation = objects(rng, (60, 60), 8, crowd=0.0)
+    flagged = ObjectAnnotation(
+        annotation.boxes,
+        annotation.labels,
+        (60, 60),
+        annotation.masks,
+        annotation.areas,
+        difficult=np.arange(8) < 3,
+        image_id=1,
     )
-    crowded = ObjectTruth(truth.boxes, truth.labels, (60, 60), truth.masks, truth.areas, np.arange(8) < 3, image_id=1)
-    found = near(rng, truth)
+    crowded = ObjectAnnotation(
+        annotation.boxes, annotation.labels, (60, 60), annotation.masks, annotation.areas, np.arange(8) < 3, image_id=1
+    )
+    found = near(rng, annotation)
     wanted = oracle({"a": (found, crowded)}, "segm", True)
     assert evaluate({"a": (found, flagged)}, difficult_as_crowd=True) == pytest.approx(wanted, abs=1e-12)
-    as_objects = ObjectTruth(truth.boxes, truth.labels, (60, 60), truth.masks, truth.areas, image_id=1)
+    as_objects = ObjectAnnotation(
+        annotation.boxes, annotation.labels, (60, 60), annotation.masks, annotation.areas, image_id=1
+    )
     assert evaluate({"a": (found, flagged)}) == pytest.approx(oracle({"a": (found, as_objects)}, "segm", True), abs=1e-12)
 
 
 def test_polygons_score_as_in_pycocotools() -> None:
     rng, size, items, outlines = np.random.default_rng(3), (40, 50), {}, {}
     for number in (1, 2, 3):
-        centres = rng.uniform(8, 32, (4, 1, 2))
+        centers = rng.uniform(8, 32, (4, 1, 2))
         angles = np.sort(rng.uniform(0, 2 * np.pi, (4, 7, 1)), axis=1)
-        corner = centres + rng.uniform(3, 12, (4, 7, 1)) * np.concatenate([np.cos(angles), np.sin(angles)], axis=2)
+        corner = centers + rng.uniform(3, 12, (4, 7, 1)) * np.concatenate([np.cos(angles), np.sin(angles)], axis=2)
         outlines[number] = [[polygon.ravel().tolist(), (polygon.ravel() + 6).tolist()] for polygon in corner]
         masks = RleMasks([encode_segmentation(outline, size) for outline in outlines[number]], size)
         boxes = np.concatenate([corner.min(axis=1), corner.max(axis=1) + 6], axis=1)
         areas = np.asarray(masks).sum(axis=(1, 2)).astype(np.float64)
-        truth = ObjectTruth(boxes, rng.integers(2, size=4), size, masks, areas, image_id=number)
-        items[str(number)] = (near(rng, truth, 2), truth)
+        annotation = ObjectAnnotation(boxes, rng.integers(2, size=4), size, masks, areas, image_id=number)
+        items[str(number)] = (near(rng, annotation, 2), annotation)
     for agnostic in (True, False):
         wanted = oracle(items, "segm", agnostic, outlines)
         assert wanted["AP"] not in (0, 1)
@@ -223,7 +243,7 @@ def test_boundary_ap_of_one_object_counts_the_thresholds_below_its_boundary_iou(
     box = np.array([[30.0, 20, 120, 70]])
     item = (
         Detections(box, np.ones(1), masks=rle_masks(moved)),
-        ObjectTruth(box, image_size=(90, 120), masks=rle_masks(mask)),
+        ObjectAnnotation(box, image_size=(90, 120), masks=rle_masks(mask)),
     )
     values = evaluate({"a": item}, regions="boundary")
     assert values["AP"] == pytest.approx(wanted, abs=1e-12)
@@ -232,12 +252,12 @@ def test_boundary_ap_of_one_object_counts_the_thresholds_below_its_boundary_iou(
 
 @pytest.mark.parametrize("regions", ["bbox", "segm", "boundary"])
 def test_a_perfect_prediction_scores_1_and_no_prediction_at_all_scores_0(regions: Any) -> None:
-    truths = [objects(np.random.default_rng(i), (50, 60), 4, crowd=0.0) for i in range(2)]
-    perfect = [Detections(t.boxes, np.ones(4), t.labels, t.masks) for t in truths]
+    annotations = [objects(np.random.default_rng(i), (50, 60), 4, crowd=0.0) for i in range(2)]
+    perfect = [Detections(t.boxes, np.ones(4), t.labels, t.masks) for t in annotations]
     for agnostic in (True, False):
         options = {"regions": regions, "class_agnostic": agnostic}
-        values = evaluate({str(i): item for i, item in enumerate(zip(perfect, truths, strict=True))}, **options)
-        nothing = evaluate({str(i): (Detections.none(), t) for i, t in enumerate(truths)}, **options)
+        values = evaluate({str(i): item for i, item in enumerate(zip(perfect, annotations, strict=True))}, **options)
+        nothing = evaluate({str(i): (Detections.none(), t) for i, t in enumerate(annotations)}, **options)
         assert [values[key] for key in ("AP", "AP50", "AP75", "AR100")] == [1, 1, 1, 1]
         assert {key for key in KEYS if nothing[key] is None} == {key for key in KEYS if values[key] is None}
         assert {nothing[key] for key in KEYS} <= {0, None}

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from metric_samples import near, objects, rle_masks
 
-from eigenseg.data.datasets.base import ObjectTruth
+from eigenseg.data.datasets.base import ObjectAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.segment.metrics import CocoAP
 
@@ -18,9 +17,9 @@ BOX = np.array([[0.0, 0, 4, 4]])
 KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def evaluate(found: Detections, truth: ObjectTruth, **options: Any) -> dict[str, float | None]:
+def evaluate(found: Detections, annotation: ObjectAnnotation, **options: Any) -> dict[str, float | None]:
     metric = CocoAP("bbox", **options)
-    metric.update("a", found, truth)
+    metric.update("a", found, annotation)
     return metric.compute()
 
 
@@ -36,28 +35,28 @@ def test_best_iou_is_the_mean_over_objects_of_the_best_matching_prediction(
     seed: int, regions: Any, agnostic: bool, difficult_as_crowd: bool
 ) -> None:
     rng = np.random.default_rng(seed)
-    truth = objects(rng, (25, 30), int(rng.integers(0, 5)))
-    found = near(rng, truth, int(rng.integers(0, 3)))
+    annotation = objects(rng, (25, 30), int(rng.integers(0, 5)))
+    found = near(rng, annotation, int(rng.integers(0, 3)))
     # A margin around the frame, because boxes may stray out of it.
     shift = np.array([5, 5, 5, 5])
     wanted_masks, found_masks = (
         [filled(box + shift, (40, 40)) for box in boxes] if regions == "bbox" else list(masks or [])
-        for boxes, masks in ((truth.boxes, truth.masks), (found.boxes, found.masks))
+        for boxes, masks in ((annotation.boxes, annotation.masks), (found.boxes, found.masks))
     )
     best = [
         max(
             [
                 int((mine & mask).sum()) / int((mine | mask).sum())
                 for mine, label in zip(found_masks, found.labels, strict=True)
-                if agnostic or label == truth.labels[i]
+                if agnostic or label == annotation.labels[i]
             ],
             default=0.0,
         )
         for i, mask in enumerate(wanted_masks)
-        if not (truth.crowd[i] or (difficult_as_crowd and truth.difficult[i]))
+        if not (annotation.crowd[i] or (difficult_as_crowd and annotation.difficult[i]))
     ]
     metric = CocoAP(regions, agnostic, difficult_as_crowd=difficult_as_crowd)
-    metric.update("image", found, truth)
+    metric.update("image", found, annotation)
     values = metric.item_scores()["image"]
     assert (values["objects"], values["predictions"]) == (len(best), len(found))
     assert values["best_iou"] == (pytest.approx(sum(best) / len(best), abs=1e-12) if best else None)
@@ -66,8 +65,8 @@ def test_best_iou_is_the_mean_over_objects_of_the_best_matching_prediction(
 def two_images(first_id: int | None, second_id: int | None) -> float:
     """AP of two images with equal scores: the one named a holds a wrong detection, the one named b a right one."""
     metric = CocoAP("bbox")
-    metric.update("b", Detections(BOX, np.ones(1)), ObjectTruth(BOX, image_id=second_id))
-    metric.update("a", Detections(BOX + 9, np.ones(1)), ObjectTruth(np.zeros((0, 4)), image_id=first_id))
+    metric.update("b", Detections(BOX, np.ones(1)), ObjectAnnotation(BOX, image_id=second_id))
+    metric.update("a", Detections(BOX + 9, np.ones(1)), ObjectAnnotation(np.zeros((0, 4)), image_id=first_id))
     value = metric.compute()["AP"]
     assert value is not None
     return value
@@ -84,33 +83,33 @@ def test_equal_scores_within_an_image_count_by_class_and_then_as_given() -> None
     wrong_and_right = np.concatenate([BOX + 9, BOX])
     for labels, expected in (((0, 0), 0.5), ((1, 0), 1.0), ((0, 1), 0.5)):
         metric = CocoAP("bbox")
-        metric.update("a", Detections(wrong_and_right, np.ones(2), np.array(labels)), ObjectTruth(BOX))
+        metric.update("a", Detections(wrong_and_right, np.ones(2), np.array(labels)), ObjectAnnotation(BOX))
         assert metric.compute()["AP"] == pytest.approx(expected)
 
 
 def test_a_class_confused_counts_by_class_and_not_class_agnostic() -> None:
     for agnostic, expected in ((True, 1.0), (False, 0.0)):
         metric = CocoAP("bbox", agnostic)
-        metric.update("a", Detections(BOX, np.ones(1), np.array([1])), ObjectTruth(BOX, np.array([2])))
+        metric.update("a", Detections(BOX, np.ones(1), np.array([1])), ObjectAnnotation(BOX, np.array([2])))
         assert metric.compute()["AP"] == pytest.approx(expected)
         assert metric.item_scores()["a"]["best_iou"] == expected
 
 
 def test_where_no_object_was_annotated_there_is_no_number() -> None:
     found = Detections(np.array([[0.0, 0, 4, 4]]), np.ones(1))
-    assert evaluate(found, ObjectTruth(np.zeros((0, 4)))) == dict.fromkeys(KEYS)
+    assert evaluate(found, ObjectAnnotation(np.zeros((0, 4)))) == dict.fromkeys(KEYS)
     assert CocoAP("bbox").compute() == dict.fromkeys(KEYS)
 
 
 def test_the_only_annotation_is_matched_although_evaluators_lose_number_0() -> None:
     box = np.array([[0.0, 0, 4, 4]])
-    values = evaluate(Detections(box, np.ones(1)), ObjectTruth(box, image_id=0))
+    values = evaluate(Detections(box, np.ones(1)), ObjectAnnotation(box, image_id=0))
     assert (values["AP"], values["AR1"]) == (1, 1)
 
 
 def test_the_last_limit_of_detections_is_the_one_of_ap_and_an_objects_size_is_that_of_its_annotation() -> None:
     boxes = np.array([[10.0 * i, 0, 10.0 * i + 8, 8] for i in range(150)])
-    item = Detections(boxes, np.linspace(1, 0.1, 150)), ObjectTruth(boxes, areas=np.full(150, 5000.0))
+    item = Detections(boxes, np.linspace(1, 0.1, 150)), ObjectAnnotation(boxes, areas=np.full(150, 5000.0))
     more = evaluate(*item, max_detections=(1, 10, 300))
     assert list(more) == ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR300", "ARs", "ARm", "ARl"]
     assert [more[key] for key in ("AP", "AR1", "AR10", "AR300", "ARm")] == pytest.approx([1, 1 / 150, 1 / 15, 1, 1])
@@ -124,23 +123,23 @@ SQUARE = np.ones((1, 6, 8), dtype=bool)
 
 
 def test_masks_of_another_size_than_the_image_are_refused_with_both_sizes() -> None:
-    found, truth = Detections(BOX, np.ones(1), masks=rle_masks(SQUARE)), ObjectTruth(BOX, masks=rle_masks(SQUARE))
+    found, annotation = Detections(BOX, np.ones(1), masks=rle_masks(SQUARE)), ObjectAnnotation(BOX, masks=rle_masks(SQUARE))
     sizes = r"masks have 8x6 pixels, the image has 6x8; predictions must be in original pixels"
-    turned = ObjectTruth(BOX, image_size=(8, 6), masks=rle_masks(SQUARE.transpose(0, 2, 1)))
+    turned = ObjectAnnotation(BOX, image_size=(8, 6), masks=rle_masks(SQUARE.transpose(0, 2, 1)))
     for regions in ("segm", "boundary"):
         with pytest.raises(ValueError, match=f"photo.jpg: the prediction's {sizes}"):
             CocoAP(regions).update("photo.jpg", found, turned)
-    with pytest.raises(ValueError, match=f"photo.jpg: the truth's {sizes}"):
-        CocoAP().update("photo.jpg", Detections.none(), ObjectTruth(BOX, image_size=(8, 6), masks=truth.masks))
+    with pytest.raises(ValueError, match=f"photo.jpg: the annotation's {sizes}"):
+        CocoAP().update("photo.jpg", Detections.none(), ObjectAnnotation(BOX, image_size=(8, 6), masks=annotation.masks))
     CocoAP("bbox").update("photo.jpg", found, turned)
 
 
-@pytest.mark.parametrize("owner", ["prediction", "truth"])
+@pytest.mark.parametrize("owner", ["prediction", "annotation"])
 def test_boxes_alone_are_no_masks(owner: str) -> None:
     found = Detections(BOX, np.ones(1), masks=None if owner == "prediction" else rle_masks(SQUARE))
-    truth = ObjectTruth(BOX, image_size=(6, 8), masks=None if owner == "truth" else rle_masks(SQUARE))
+    annotation = ObjectAnnotation(BOX, image_size=(6, 8), masks=None if owner == "annotation" else rle_masks(SQUARE))
     with pytest.raises(ValueError, match=f"a: the {owner} has no masks; score boxes with evaluation.regions=bbox"):
-        CocoAP().update("a", found, truth)
+        CocoAP().update("a", found, annotation)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +158,8 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 def test_an_unknown_class_is_refused_where_classes_count() -> None:
-    truth = ObjectTruth(np.array([[0.0, 0, 4, 4]]))
+    annotation = ObjectAnnotation(np.array([[0.0, 0, 4, 4]]))
     unknown = Detections(np.array([[0.0, 0, 4, 4]]), np.ones(1), np.array([-1]))
-    CocoAP("bbox").update("a", unknown, truth)
-    with pytest.raises(ValueError, match="a: the prediction has a class that the data set does not know"):
-        CocoAP("bbox", class_agnostic=False).update("a", unknown, truth)
+    CocoAP("bbox").update("a", unknown, annotation)
+    with pytest.raises(ValueError, match="a: the prediction has a class that the dataset does not know"):
+        CocoAP("bbox", class_agnostic=False).update("a", unknown, annotation)

@@ -8,25 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from eigenseg.data.labels import read_grey_map
+from eigenseg.data.label_maps import read_gray_map
 from eigenseg.segment.metrics import TokenCutSaliency, ToolboxSaliency
 
 Maps = list[tuple[np.ndarray, np.ndarray]]
-# Few grey levels, so that ties with thresholds are frequent; 25 and 26 lie on both sides of 0.1.
-greys = st.sampled_from([0, 1, 2, 25, 26, 51, 127, 128, 200, 254, 255])
+# Few gray levels, so that ties with thresholds are frequent; 25 and 26 lie on both sides of 0.1.
+grays = st.sampled_from([0, 1, 2, 25, 26, 51, 127, 128, 200, 254, 255])
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4)).flatmap(
-    lambda size: st.tuples(*[arrays(np.uint8, size, elements=greys)] * 2)
+    lambda size: st.tuples(*[arrays(np.uint8, size, elements=grays)] * 2)
 )
 maps_lists = st.lists(pairs, min_size=1, max_size=4)
 
 
 def evaluate(metric: Any, images: Maps) -> dict[str, float | None]:
-    for i, (prediction, truth) in enumerate(images):
-        metric.update(f"{i:03d}", prediction, truth)
+    for i, (prediction, annotation) in enumerate(images):
+        metric.update(f"{i:03d}", prediction, annotation)
     values: dict[str, float | None] = metric.compute()
     return values
 
@@ -36,7 +35,7 @@ def sod(test_data: Path) -> Maps:
     folder = test_data / "saliency_sod"
     files = sorted((folder / "ground_truth").iterdir())
     assert len(files) == 300
-    return [(read_grey_map(folder / "dss" / file.name), read_grey_map(file)) for file in files]
+    return [(read_gray_map(folder / "dss" / file.name), read_gray_map(file)) for file in files]
 
 
 def test_the_toolbox_family_gives_the_published_values_of_dss_on_sod(sod: Maps) -> None:
@@ -50,7 +49,7 @@ def test_the_tokencut_family_gives_the_known_values_of_dss_on_sod(sod: Maps) -> 
 
 
 def test_maps_made_binary_first_have_another_maximal_f_and_the_same_iou(sod: Maps) -> None:
-    values = evaluate(TokenCutSaliency(), [((map_ > 127).astype(np.uint8) * 255, truth) for map_, truth in sod])
+    values = evaluate(TokenCutSaliency(), [((map_ > 127).astype(np.uint8) * 255, annotation) for map_, annotation in sod])
     assert values["max_f"] == pytest.approx(0.7903621, abs=1e-7)
     assert values["iou"] == pytest.approx(0.6111958, abs=1e-7)
 
@@ -65,18 +64,18 @@ def share(part: Any, whole: Any, otherwise: float = 0.0) -> float:
 
 def slow_toolbox(images: Maps) -> dict[str, float]:
     errors, adaptive, rows = [], [], []
-    for prediction, truth in images:
-        grey = prediction.astype(int)
+    for prediction, annotation in images:
+        gray = prediction.astype(int)
         # A map of one value cannot be stretched: it counts as all foreground in the MAE, or as none where it is 0.
-        wanted, low, peak = truth >= 25.5, int(grey.min()), int(grey.max())
-        soft = [Fraction(int(v) - low, peak - low) if peak > low else Fraction(int(v > 0)) for v in grey.ravel()]
-        errors.append(float(sum(abs(s - int(w)) for s, w in zip(soft, wanted.ravel(), strict=True)) / grey.size))
+        wanted, low, peak = annotation >= 25.5, int(gray.min()), int(gray.max())
+        soft = [Fraction(int(v) - low, peak - low) if peak > low else Fraction(int(v > 0)) for v in gray.ravel()]
+        errors.append(float(sum(abs(s - int(w)) for s, w in zip(soft, wanted.ravel(), strict=True)) / gray.size))
         # Map over its maximum against min(2 mean, 1), both multiplied by maximum and number of pixels.
-        chosen = grey * grey.size >= min(2 * int(grey.sum()), max(peak, 1) * grey.size)
+        chosen = gray * gray.size >= min(2 * int(gray.sum()), max(peak, 1) * gray.size)
         adaptive.append(f_of(share(chosen & wanted, chosen), share(chosen & wanted, wanted)))
         row = []
         for k in range(255, -1, -1):
-            taken = grey * 255 >= k * peak if peak else np.full(grey.shape, k == 0)
+            taken = gray * 255 >= k * peak if peak else np.full(gray.shape, k == 0)
             hits = taken & wanted
             row.append((share(hits, taken), share(hits, wanted), share(hits, taken | wanted)))
         rows.append(row)
@@ -92,8 +91,8 @@ def slow_toolbox(images: Maps) -> dict[str, float]:
 
 def slow_tokencut(images: Maps) -> dict[str, float | None]:
     curves, accuracies, ious = [], [], []
-    for prediction, truth in images:
-        wanted, half = truth > 0, prediction / 255 > 0.5
+    for prediction, annotation in images:
+        wanted, half = annotation > 0, prediction / 255 > 0.5
         accuracies.append(share(half == wanted, np.ones_like(wanted)))
         if (half | wanted).any():
             ious.append(share(half & wanted, half | wanted))
@@ -118,13 +117,13 @@ def test_the_tokencut_family_equals_a_slow_count_at_every_threshold(images: Maps
 @settings(deadline=None)
 @given(pairs)
 def test_the_value_that_ranks_images_is_the_iou_at_half(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    (prediction, truth), toolbox, tokencut = pair, ToolboxSaliency(), TokenCutSaliency()
-    toolbox.update("a", prediction, truth)
-    tokencut.update("a", prediction, truth)
-    peak, wanted = max(int(prediction.max()), 1), truth >= 25.5
+    (prediction, annotation), toolbox, tokencut = pair, ToolboxSaliency(), TokenCutSaliency()
+    toolbox.update("a", prediction, annotation)
+    tokencut.update("a", prediction, annotation)
+    peak, wanted = max(int(prediction.max()), 1), annotation >= 25.5
     taken = prediction.astype(int) * 255 // peak >= 128
     assert toolbox.item_scores()["a"]["iou"] == share(taken & wanted, taken | wanted)
-    taken, wanted = prediction >= 128, truth > 0
+    taken, wanted = prediction >= 128, annotation > 0
     precision, recall = share(taken & wanted, taken, 1.0), share(taken & wanted, wanted, 1.0)
     values = tokencut.item_scores()["a"]
     assert values["iou"] == (share(taken & wanted, taken | wanted) if (taken | wanted).any() else None)
@@ -137,7 +136,7 @@ HALF = np.repeat([[255], [255], [0], [0]], 3, axis=1).T.astype(np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("prediction", "truth", "toolbox", "tokencut"),
+    ("prediction", "annotation", "toolbox", "tokencut"),
     [
         # MAE, adaptive F, max F; then IoU, accuracy, max F. An empty map has threshold 0, and 0 >= 0: all is taken.
         (BLACK, HALF, (0.5, 0.65 / 1.15, 0.65 / 1.15), (0.0, 0.5, 0.0)),
@@ -149,12 +148,12 @@ HALF = np.repeat([[255], [255], [0], [0]], 3, axis=1).T.astype(np.uint8)
         (WHITE, HALF, (0.5, 0.65 / 1.15, 0.65 / 1.15), (0.5, 0.5, 0.65 / 1.15)),
     ],
 )
-def test_empty_and_full_maps_and_truths_have_defined_numbers(
-    prediction: np.ndarray, truth: np.ndarray, toolbox: tuple[float, ...], tokencut: tuple[float | None, ...]
+def test_empty_and_full_maps_and_annotations_have_defined_numbers(
+    prediction: np.ndarray, annotation: np.ndarray, toolbox: tuple[float, ...], tokencut: tuple[float | None, ...]
 ) -> None:
-    values = evaluate(ToolboxSaliency(), [(prediction, truth)])
+    values = evaluate(ToolboxSaliency(), [(prediction, annotation)])
     assert [values[key] for key in ("mae", "adaptive_f", "max_f")] == pytest.approx(toolbox, abs=1e-12)
-    values = evaluate(TokenCutSaliency(), [(prediction, truth)])
+    values = evaluate(TokenCutSaliency(), [(prediction, annotation)])
     assert [values[key] for key in ("iou", "accuracy", "max_f")] == pytest.approx(tokencut, abs=1e-12)
 
 
@@ -165,9 +164,9 @@ def test_an_image_without_any_foreground_is_left_out_of_the_mean_iou_only() -> N
 
 @pytest.mark.parametrize("metric", [ToolboxSaliency, TokenCutSaliency])
 def test_a_map_of_another_size_or_type_is_refused_with_what_came(metric: Any) -> None:
-    with pytest.raises(ValueError, match="a.png: the map has 4x3 pixels, the truth 3x4; predict in original pixels"):
+    with pytest.raises(ValueError, match="a.png: the map has 4x3 pixels, the annotation 3x4; predict in original pixels"):
         metric().update("a.png", BLACK, BLACK.T)
     with pytest.raises(ValueError, match=r"a.png: the prediction must be \(H, W\) uint8, got \(3, 4\) float64"):
         metric().update("a.png", BLACK / 255, BLACK)
-    with pytest.raises(ValueError, match=r"a.png: the truth must be \(H, W\) uint8, got \(3, 4, 1\) uint8"):
+    with pytest.raises(ValueError, match=r"a.png: the annotation must be \(H, W\) uint8, got \(3, 4, 1\) uint8"):
         metric().update("a.png", BLACK, BLACK[..., None])

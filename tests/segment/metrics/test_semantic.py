@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from eigenseg.segment.metrics import SemanticIoU
@@ -19,28 +18,31 @@ CLASSES = 3
 
 def images_with(clusters: int) -> st.SearchStrategy[Images]:
     """One or two pictures; all classes occur in the first."""
-    truth = arrays(np.uint8, (2, 6), elements=st.sampled_from([0, 1, 2, 255])).map(
+    annotation = arrays(np.uint8, (2, 6), elements=st.sampled_from([0, 1, 2, 255])).map(
         lambda values: np.concatenate([np.arange(CLASSES, dtype=np.uint8), values.ravel()]).reshape(3, 5)
     )
     prediction = arrays(np.int64, (3, 5), elements=st.integers(0, clusters - 1))
-    return st.lists(st.tuples(prediction, truth), min_size=1, max_size=2)
+    return st.lists(st.tuples(prediction, annotation), min_size=1, max_size=2)
 
 
 def evaluate(images: Images, matching: Any = "hungarian", classes: int = CLASSES) -> tuple[SemanticIoU, dict[str, Any]]:
     metric = SemanticIoU(classes, matching)
-    for i, (prediction, truth) in enumerate(images):
-        metric.update(str(i), prediction, truth)
+    for i, (prediction, annotation) in enumerate(images):
+        metric.update(str(i), prediction, annotation)
     return metric, metric.compute()
 
 
 def pooled(images: Images) -> tuple[np.ndarray, np.ndarray]:
     """Clusters and classes of all pixels that are not void."""
-    prediction, truth = (np.concatenate([image[i].ravel() for image in images]) for i in (0, 1))
-    return prediction[truth != 255], truth[truth != 255].astype(int)
+    prediction, annotation = (np.concatenate([image[i].ravel() for image in images]) for i in (0, 1))
+    return prediction[annotation != 255], annotation[annotation != 255].astype(int)
 
 
-def class_ious(named: np.ndarray, truth: np.ndarray) -> list[float]:
-    return [int(((named == c) & (truth == c)).sum()) / int(((named == c) | (truth == c)).sum()) for c in range(CLASSES)]
+def class_ious(named: np.ndarray, annotation: np.ndarray) -> list[float]:
+    return [
+        int(((named == c) & (annotation == c)).sum()) / int(((named == c) | (annotation == c)).sum())
+        for c in range(CLASSES)
+    ]
 
 
 @pytest.mark.parametrize("clusters", [2, 3, 5])
@@ -49,16 +51,17 @@ def class_ious(named: np.ndarray, truth: np.ndarray) -> list[float]:
 def test_hungarian_is_the_best_of_all_assignments(clusters: int, data: st.DataObject) -> None:
     images = data.draw(images_with(clusters))
     metric, values = evaluate(images)
-    prediction, truth = pooled(images)
+    prediction, annotation = pooled(images)
     # Every cluster takes a class of its own, or one of the places without a class.
     places = [*range(CLASSES), *[-1] * clusters]
     best = max(
-        sum(class_ious(np.array(chosen)[prediction], truth)) for chosen in set(itertools.permutations(places, clusters))
+        sum(class_ious(np.array(chosen)[prediction], annotation))
+        for chosen in set(itertools.permutations(places, clusters))
     )
     assert values["miou"] == pytest.approx(best / CLASSES, abs=1e-12)
     named = metric.assignment()[prediction]
-    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(named, truth), abs=1e-12)
-    assert values["pixel_accuracy"] == pytest.approx((named == truth).mean(), abs=1e-12)
+    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(named, annotation), abs=1e-12)
+    assert values["pixel_accuracy"] == pytest.approx((named == annotation).mean(), abs=1e-12)
     assert values["clusters"] == len(set(prediction.tolist()))
     given_classes = [c for c in metric.assignment().tolist() if c >= 0]
     assert len(set(given_classes)) == len(given_classes)
@@ -68,27 +71,27 @@ def test_hungarian_is_the_best_of_all_assignments(clusters: int, data: st.DataOb
 @given(images_with(5))
 def test_majority_gives_each_cluster_the_class_that_most_of_its_pixels_have(images: Images) -> None:
     _, values = evaluate(images, "majority")
-    prediction, truth = pooled(images)
+    prediction, annotation = pooled(images)
     # Of equally frequent classes the lower one.
-    common = {c: max(range(CLASSES), key=lambda k: ((truth[prediction == c] == k).sum(), -k)) for c in set(prediction)}
+    common = {c: max(range(CLASSES), key=lambda k: ((annotation[prediction == c] == k).sum(), -k)) for c in set(prediction)}
     named = np.array([common[cluster] for cluster in prediction])
-    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(named, truth), abs=1e-12)
-    assert values["miou"] == pytest.approx(np.mean(class_ious(named, truth)), abs=1e-12)
+    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(named, annotation), abs=1e-12)
+    assert values["miou"] == pytest.approx(np.mean(class_ious(named, annotation)), abs=1e-12)
 
 
 @settings(deadline=None, max_examples=40)
 @given(images_with(5))
 def test_identity_takes_numbers_as_they_are_and_numbers_beyond_the_classes_are_wrong(images: Images) -> None:
     _, values = evaluate(images, "identity")
-    prediction, truth = pooled(images)
-    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(prediction, truth), abs=1e-12)
-    assert values["pixel_accuracy"] == pytest.approx((prediction == truth).mean(), abs=1e-12)
+    prediction, annotation = pooled(images)
+    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(prediction, annotation), abs=1e-12)
+    assert values["pixel_accuracy"] == pytest.approx((prediction == annotation).mean(), abs=1e-12)
 
 
 @settings(deadline=None, max_examples=40)
 @given(images_with(4), st.permutations(range(4)), st.sampled_from(["hungarian", "majority"]))
 def test_the_names_of_clusters_do_not_matter(images: Images, names: list[int], matching: Any) -> None:
-    renamed = [(np.array(names)[prediction], truth) for prediction, truth in images]
+    renamed = [(np.array(names)[prediction], annotation) for prediction, annotation in images]
     assert evaluate(renamed, matching)[1]["miou"] == pytest.approx(evaluate(images, matching)[1]["miou"], abs=1e-12)
 
 
@@ -110,9 +113,9 @@ def test_an_items_miou_is_over_the_classes_in_its_picture() -> None:
 
 
 def test_pixels_that_are_void_count_for_nothing() -> None:
-    truth = np.array([[0, 1, 255, 255]])
+    annotation = np.array([[0, 1, 255, 255]])
     for rubbish in (0, 1, 7):
-        _, values = evaluate([(np.array([[0, 1, rubbish, rubbish]]), truth)], "identity", classes=2)
+        _, values = evaluate([(np.array([[0, 1, rubbish, rubbish]]), annotation)], "identity", classes=2)
         assert (values["miou"], values["pixel_accuracy"], values["clusters"]) == (1.0, 1.0, 2)
 
 
@@ -134,9 +137,9 @@ def test_clusters_beyond_the_number_of_classes_stay_unmatched_and_their_pixels_a
 
 def test_what_does_not_fit_is_refused_with_the_name_and_what_came() -> None:
     metric, flat = SemanticIoU(3), np.zeros((2, 3), dtype=int)
-    with pytest.raises(ValueError, match="a: the label map has 3x2 pixels, the truth 2x3; predict in original pixels"):
+    with pytest.raises(ValueError, match="a: the label map has 3x2 pixels, the annotation 2x3; predict in original pixels"):
         metric.update("a", flat, flat.T)
-    with pytest.raises(ValueError, match="a: the truth has class 3, evaluation.classes=3 allows fewer"):
+    with pytest.raises(ValueError, match="a: the annotation has class 3, evaluation.classes=3 allows fewer"):
         metric.update("a", flat, flat + 3)
     with pytest.raises(ValueError, match="a: clusters are numbered from 0, got -1"):
         metric.update("a", flat - 1, flat)

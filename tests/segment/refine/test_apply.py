@@ -48,7 +48,7 @@ def test_masks_boxes_and_soft_map_are_the_refined_ones_and_scores_and_extras_sta
     assert first.boxes.tolist() == [[1, 2, 4, 3]]
     assert first.scores.tolist() == [np.float32(0.9)]
     assert first.extras["seed"] == [1]
-    assert (first.metadata["kept"], first.metadata["refused"]) == ("yes", 2)
+    assert (first.metadata["kept"], first.metadata["rejected"]) == ("yes", 2)
     np.testing.assert_array_equal(first.metadata["saliency"], first.masks[0] * np.float32(0.75))
 
 
@@ -56,18 +56,18 @@ def test_a_picture_that_keeps_no_mask_has_a_reason() -> None:
     one = found()[1:]
     (left,) = refine_instances(Shifted(), [np.zeros((6, 8, 3), dtype=np.uint8)], [one[[1, 0]]], CPU)
     assert len(left) == 0
-    assert left.reason == "no object: refinement left none of the masks, they follow no edge of the picture"
-    assert left.metadata["refused"] == 2
+    assert left.reason == "no object: refinement left none of the masks, they follow no edge of the image"
+    assert left.metadata["rejected"] == 2
 
 
 class Kept:
     """Gives back fixed masks; refuses some."""
 
     def __init__(self, masks: np.ndarray, accepted: list[bool]) -> None:
-        self.masks, self.accepted = torch.from_numpy(masks), torch.tensor(accepted)
+        self.masks, self.kept = torch.from_numpy(masks), torch.tensor(accepted)
 
     def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
-        return [Refined(self.masks.float(), self.masks, torch.ones(len(self.masks)), self.accepted)]
+        return [Refined(self.masks.float(), self.masks, torch.ones(len(self.masks)), self.kept)]
 
 
 def test_parts_keep_their_owners_by_new_numbers_and_stay_within_them() -> None:

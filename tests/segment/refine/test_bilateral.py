@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eigenseg.segment.refine import BilateralSolver, bilateral_solve
+from eigenseg.discovery.grid import largest_component
+from eigenseg.segment.refine import BilateralParameters, BilateralSolver, CRFParameters, DenseCRF, bilateral_solve
 from eigenseg.segment.refine.bilateral import bistochastize
-from eigenseg.segment.refine.cleanup import fill_holes, largest_component, published_component
+from eigenseg.segment.refine.cleanup import fill_holes, published_component
 from eigenseg.segment.refine.grid import BilateralGrid
 
 CONVERGED = {"max_iterations": 3000, "tol": 1e-13}
 
 
 def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """A smooth coloured picture with noise: (H, W, 3) uint8."""
+    """A smooth colored picture with noise: (H, W, 3) uint8."""
     random = np.random.default_rng(seed)
     rows, columns = np.indices((height, width))
     waves = [128 + 80 * np.sin((rows * a + columns * b) / 12 + c) for a, b, c in random.uniform(-2, 2, (3, 3))]
@@ -67,7 +68,7 @@ def test_published_outputs_are_met_to_rounding(case: int, test_data: Path) -> No
     image = torch.from_numpy(golden[f"image_{int(golden[f'image_index_{case}'])}"])
     target = torch.from_numpy(golden[f"target_{case}"]).bool()[None]
     sigmas = tuple(golden[f"sigmas_{case}"].tolist())
-    (found,) = bilateral_solve([image], [target], *sigmas)
+    (found,) = bilateral_solve([image], [target], BilateralParameters(*sigmas))
     np.testing.assert_allclose(found.soft[0], golden[f"soft_{case}"], rtol=0, atol=1e-12)
     assert found.cells == golden[f"vertices_{case}"]
     assert found.iterations.tolist() == [golden[f"cg_iterations_{case}"]]
@@ -76,7 +77,7 @@ def test_published_outputs_are_met_to_rounding(case: int, test_data: Path) -> No
     np.testing.assert_allclose(n[:, 0], golden[f"bistochastic_n_{case}"], rtol=0, atol=1e-13)
     np.testing.assert_allclose(float(m.sum()), golden[f"bistochastic_m_sum_{case}"], rtol=1e-13)
     for compat in (None, "reference"):
-        (refined,) = BilateralSolver(*sigmas, compat=compat)([image], [target])  # type: ignore[arg-type]
+        (refined,) = BilateralSolver(BilateralParameters(*sigmas), compat=compat)([image], [target])  # type: ignore[arg-type]
         np.testing.assert_array_equal(refined.masks[0], golden[f"binary_{case}"])
 
 
@@ -86,14 +87,17 @@ def test_a_converged_solution_equals_dense_matrices(
     sigmas: tuple[float, float, float], lam: float, confidence: float
 ) -> None:
     image, target = picture(32, 32), blocks(32, 32)
-    (found,) = bilateral_solve([image], [target], *sigmas, lam, confidence, **CONVERGED)
+    (found,) = bilateral_solve([image], [target], BilateralParameters(*sigmas, lam, confidence, **CONVERGED))
     assert float(found.residual) < 1e-12
     np.testing.assert_allclose(found.soft, dense_solution(image, target, sigmas, lam, confidence), rtol=0, atol=1e-9)
 
 
 def test_more_iterations_come_closer_until_the_tolerance_stops_them() -> None:
     image, target = picture(48, 48), blocks(48, 48)
-    runs = [bilateral_solve([image], [target], max_iterations=count, tol=1e-6)[0] for count in (0, 5, 25, 1000)]
+    runs = [
+        bilateral_solve([image], [target], BilateralParameters(max_iterations=count, tol=1e-6))[0]
+        for count in (0, 5, 25, 1000)
+    ]
     residuals = [float(run.residual) for run in runs]
     assert residuals == sorted(residuals, reverse=True)
     assert [int(run.iterations) for run in runs[:3]] == [0, 5, 25]
@@ -101,7 +105,11 @@ def test_more_iterations_come_closer_until_the_tolerance_stops_them() -> None:
     assert (
         residuals[3]
         < 1e-6
-        <= float(bilateral_solve([image], [target], max_iterations=int(runs[3].iterations) - 1, tol=0.0)[0].residual)
+        <= float(
+            bilateral_solve([image], [target], BilateralParameters(max_iterations=int(runs[3].iterations) - 1, tol=0.0))[
+                0
+            ].residual
+        )
     )
 
 
@@ -115,7 +123,7 @@ def test_a_constant_target_stays_as_it_is(value: float) -> None:
 
 def test_a_converged_solution_stays_between_the_targets_extremes() -> None:
     target = blocks(40, 40).double() * 1.5 - 0.25
-    (found,) = bilateral_solve([picture(40, 40)], [target], **CONVERGED)
+    (found,) = bilateral_solve([picture(40, 40)], [target], BilateralParameters(**CONVERGED))
     assert -0.25 - 1e-9 <= float(found.soft.min()) < float(found.soft.max()) <= 1.25 + 1e-9
 
 
@@ -123,7 +131,8 @@ def test_scaling_shifting_and_swapping_the_target_does_so_to_the_output() -> Non
     # Start and steps are linear in the target, and a constant leaves no residual; the tolerance is off, as it is relative.
     image, target = picture(48, 40), blocks(48, 40).double()
     soft, scaled, swapped = (
-        bilateral_solve([image], [given], tol=0.0)[0].soft for given in (target, 3 * target - 7, 1 - target)
+        bilateral_solve([image], [given], BilateralParameters(tol=0.0))[0].soft
+        for given in (target, 3 * target - 7, 1 - target)
     )
     torch.testing.assert_close(scaled, 3 * soft - 7, rtol=0, atol=1e-10)
     torch.testing.assert_close(swapped, 1 - soft, rtol=0, atol=1e-11)
@@ -131,7 +140,9 @@ def test_scaling_shifting_and_swapping_the_target_does_so_to_the_output() -> Non
 
 def test_only_the_ratio_of_smoothness_and_confidence_counts() -> None:
     image, target = picture(48, 40), blocks(48, 40)
-    first, second = (bilateral_solve([image], [target], lam=64 * a, confidence=a)[0].soft for a in (1.0, 0.25))
+    first, second = (
+        bilateral_solve([image], [target], BilateralParameters(lam=64 * a, confidence=a))[0].soft for a in (1.0, 0.25)
+    )
     torch.testing.assert_close(first, second, rtol=0, atol=1e-11)
 
 
@@ -149,7 +160,7 @@ def test_doubled_pixels_on_doubled_cells_change_nothing() -> None:
     image, target = picture(40, 48), blocks(40, 48)
     soft = bilateral_solve([image], [target])[0].soft
     image, target = (side.repeat_interleave(2, a).repeat_interleave(2, a + 1) for a, side in ((0, image), (1, target)))
-    doubled = bilateral_solve([image], [target], sigma_spatial=32.0)[0].soft
+    doubled = bilateral_solve([image], [target], BilateralParameters(sigma_spatial=32.0))[0].soft
     torch.testing.assert_close(doubled[:, ::2, ::2], soft, rtol=0, atol=1e-11)
     assert torch.equal(doubled[:, 1::2, 1::2], doubled[:, ::2, ::2])
 
@@ -158,10 +169,10 @@ def test_a_batch_of_sizes_and_counts_equals_its_images_to_the_bit() -> None:
     images = [picture(40, 56, 1), picture(17, 23, 2), picture(64, 33, 3)]
     targets = [torch.cat([blocks(40, 56, s) for s in (4, 5)]), blocks(17, 23, 6)[:0], blocks(64, 33, 7)]
     for tol in (1e-2, 1e-5):  # images stop after different numbers of iterations
-        together = bilateral_solve(images, targets, tol=tol)
+        together = bilateral_solve(images, targets, BilateralParameters(tol=tol))
         for image, target, found in zip(images, targets, together, strict=True):
             for k in range(len(target)):
-                (alone,) = bilateral_solve([image], [target[k : k + 1]], tol=tol)
+                (alone,) = bilateral_solve([image], [target[k : k + 1]], BilateralParameters(tol=tol))
                 assert torch.equal(found.soft[k], alone.soft[0])
                 assert torch.equal(found.iterations[k], alone.iterations[0])
                 assert torch.equal(found.residual[k], alone.residual[0])
@@ -173,8 +184,11 @@ def test_a_batch_of_sizes_and_counts_equals_its_images_to_the_bit() -> None:
 def test_an_image_that_has_converged_rests_while_others_go_on() -> None:
     images = [picture(8, 8, 1), picture(64, 64, 2)]
     targets = [blocks(8, 8, 1).double() * 1e20, blocks(64, 64, 2).double()]  # on a scale where going on would overflow
-    together = bilateral_solve(images, targets, max_iterations=500, tol=1e-3)
-    alone = [bilateral_solve([a], [b], max_iterations=500, tol=1e-3)[0] for a, b in zip(images, targets, strict=True)]
+    together = bilateral_solve(images, targets, BilateralParameters(max_iterations=500, tol=1e-3))
+    alone = [
+        bilateral_solve([a], [b], BilateralParameters(max_iterations=500, tol=1e-3))[0]
+        for a, b in zip(images, targets, strict=True)
+    ]
     assert int(alone[0].iterations) + 15 < int(alone[1].iterations) < 500
     assert float(alone[0].residual) > 1e-6
     for first, second in zip(together, alone, strict=True):
@@ -196,16 +210,16 @@ def test_sides_beyond_the_published_hash_are_right_and_its_mode_refuses_them() -
     target = torch.zeros(1, 2, 256)
     target[0, 1, :2] = 1
     options = {"sigma_spatial": 1.0, **CONVERGED}
-    (found,) = bilateral_solve([image], [target], **options)  # type: ignore[arg-type]
+    (found,) = bilateral_solve([image], [target], BilateralParameters(**options))  # type: ignore[arg-type]
     np.testing.assert_allclose(found.soft, dense_solution(image, target, (1.0, 16.0, 8.0), 256, 0.999), rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="compat='reference' cannot number more than 254 cells along an axis"):
-        bilateral_solve([image[:, :255]], [target[:, :, :255]], sigma_spatial=1.0, compat="reference")
-    bilateral_solve([image[:, :254]], [target[:, :, :254]], sigma_spatial=1.0, compat="reference")
+        bilateral_solve([image[:, :255]], [target[:, :, :255]], BilateralParameters(sigma_spatial=1.0), compat="reference")
+    bilateral_solve([image[:, :254]], [target[:, :, :254]], BilateralParameters(sigma_spatial=1.0), compat="reference")
 
 
 def test_hard_masks_are_the_soft_map_above_half_filled_and_one_component() -> None:
     image, target = picture(96, 96, 3), torch.cat([blocks(96, 96, 5), ~blocks(96, 96, 5)])
-    (soft,) = bilateral_solve([image], [target], lam=1.0)
+    (soft,) = bilateral_solve([image], [target], BilateralParameters(lam=1.0))
     filled = fill_holes(soft.soft > 0.5)
     expected = {
         ("largest", None): largest_component(filled),
@@ -214,14 +228,14 @@ def test_hard_masks_are_the_soft_map_above_half_filled_and_one_component() -> No
     }
     assert len({tuple(mask.flatten().tolist()) for mask in expected.values()}) == 3
     for (keep, compat), masks in expected.items():
-        (found,) = BilateralSolver(lam=1.0, keep=keep, compat=compat, min_iou=0.3)([image], [target])  # type: ignore[arg-type]
+        (found,) = BilateralSolver(BilateralParameters(lam=1.0), keep=keep, compat=compat, min_iou=0.3)([image], [target])  # type: ignore[arg-type]
         assert torch.equal(found.masks, masks)
         assert torch.equal(found.soft, soft.soft)
         assert torch.equal(found.details["residual"], soft.residual)
         assert torch.equal(found.details["iterations"], soft.iterations)
         shared, joined = (masks & target).flatten(1).sum(1), (masks | target).flatten(1).sum(1)
-        assert torch.equal(found.agreement, shared.double() / joined)
-        assert torch.equal(found.accepted, found.agreement >= 0.3)
+        assert torch.equal(found.iou, shared.double() / joined)
+        assert torch.equal(found.kept, found.iou >= 0.3)
 
 
 @pytest.mark.parametrize(
@@ -234,18 +248,32 @@ def test_hard_masks_are_the_soft_map_above_half_filled_and_one_component() -> No
         ({"confidence": float("inf")}, "^confidence must be a positive number, got inf"),
         ({"max_iterations": -1}, "^max_iterations must be 0 or more, got -1"),
         ({"tol": 1.0}, r"^tol must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_parameters_out_of_range_are_rejected(option: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BilateralParameters(**option)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
         ({"compat": "published"}, "^compat must be null or 'reference', got 'published'"),
         ({"keep": "first"}, "^keep must be 'largest' or 'all', got 'first'"),
         ({"keep": "all", "compat": "reference"}, "^compat='reference' keeps one component"),
         ({"min_iou": 1.5}, r"^min_iou must be in \[0, 1\], got 1.5"),
     ],
 )
-def test_options_out_of_range_are_refused_when_the_solver_is_made(option: dict[str, object], message: str) -> None:
+def test_options_out_of_range_are_rejected_when_the_solver_is_made(option: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BilateralSolver(**option)  # type: ignore[arg-type]
-    if not {"keep", "min_iou"} & set(option):
-        with pytest.raises(ValueError, match=message):
-            bilateral_solve([picture(4, 4)], [blocks(4, 4)], **option)  # type: ignore[arg-type]
+
+
+def test_parameters_of_another_refiner_are_rejected() -> None:
+    with pytest.raises(TypeError, match="^parameters must be BilateralParameters, got CRFParameters"):
+        BilateralSolver(CRFParameters())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="^parameters must be CRFParameters, got dict"):
+        DenseCRF({"iterations": 5})  # type: ignore[arg-type]
 
 
 def test_targets_may_have_any_finite_range_but_must_be_finite() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from eigenseg.segment.refine.cells import occupied_cells
@@ -16,7 +15,7 @@ points = st.integers(1, 4).flatmap(
 
 
 @given(points, st.data())
-def test_cells_and_their_neighbours_are_those_of_a_dictionary(values, data) -> None:  # type: ignore[no-untyped-def]
+def test_cells_and_their_neighbors_are_those_of_a_dictionary(values, data) -> None:  # type: ignore[no-untyped-def]
     rows = [tuple(row) for row in values.tolist()]
     distinct = sorted(set(rows), key=lambda row: row[::-1])  # the first coordinate runs fastest
     place = {row: i for i, row in enumerate(distinct)}
@@ -25,7 +24,7 @@ def test_cells_and_their_neighbours_are_those_of_a_dictionary(values, data) -> N
     assert cells.counts.tolist() == [rows.count(row) for row in distinct]
     assert cells.order.tolist() == sorted(range(len(rows)), key=lambda i: place[rows[i]])
     step = data.draw(st.tuples(*[st.integers(-3, 3)] * values.shape[1]))
-    after, before = cells.neighbours(step)
+    after, before = cells.neighbors(step)
     for sign, found in ((1, after), (-1, before)):
         wanted = [tuple(a + sign * b for a, b in zip(row, step, strict=True)) for row in distinct]
         assert found.tolist() == [place.get(row, len(distinct)) for row in wanted]

@@ -12,9 +12,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from eigenseg.discovery.grid import largest_component
 from eigenseg.segment.refine import DEEP_SPECTRAL, MASKCUT, BilateralSolver, DenseCRF, Refiner
 from eigenseg.segment.refine.base import as_columns, chunks, compare, from_columns, hard
-from eigenseg.segment.refine.cleanup import fill_holes, largest_component, mask_iou, published_component
+from eigenseg.segment.refine.cleanup import fill_holes, mask_iou, published_component
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "postprocess"
 
@@ -74,7 +75,7 @@ def test_a_mask_is_accepted_from_the_least_agreement_on_and_soft_ones_begin_abov
     before, after = mask("##..").double() / 2 + mask("#...").double() / 4, mask("##..")
     assert torch.equal(hard(before), mask("#..."))
     assert torch.equal(hard(after), after)
-    assert [bool(compare(before, after, before, least).accepted) for least in (0.0, 0.5, 0.51)] == [True, True, False]
+    assert [bool(compare(before, after, before, least).kept) for least in (0.0, 0.5, 0.51)] == [True, True, False]
 
 
 def test_chunks_cover_all_images_in_order_and_stay_below_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +125,7 @@ def test_images_and_masks_must_be_as_many_and_on_one_device(refiner: Refiner) ->
 def test_an_image_may_have_no_mask_and_a_picture_one_pixel(refiner: Refiner) -> None:
     none, one = refiner([PICTURE, PICTURE[:1, :1]], [FLAT[:0], torch.ones(1, 1, 1)])
     assert none.soft.shape == none.masks.shape == (0, 4, 5)
-    assert none.accepted.shape == (0,)
+    assert none.kept.shape == (0,)
     assert one.soft.item() > 0.7
 
 
@@ -132,12 +133,11 @@ def test_every_yaml_is_built_with_its_values_and_names_the_published_set() -> No
     built = {path.stem: (OmegaConf.load(path), instantiate(OmegaConf.load(path))) for path in CONFIGS.glob("*.yaml")}
     assert set(built) == {"bilateral", "bilateral_fine", "crf_maskcut", "crf_deep_spectral"}
     for config, refiner in built.values():
-        parameters = getattr(refiner, "parameters", None)
-        for name, value in config.items():
-            if name != "_target_":
-                assert getattr(parameters if hasattr(parameters, name) else refiner, name) == value, name
+        for node, owner in ((config, refiner), (config.parameters, refiner.parameters)):
+            for name, value in node.items():
+                assert name in ("_target_", "parameters") or getattr(owner, name) == value, name
     assert vars(built["bilateral"][1]) == vars(BilateralSolver())
     assert vars(built["crf_maskcut"][1]) == vars(DenseCRF())
     assert built["crf_maskcut"][1].parameters == MASKCUT
     assert built["crf_deep_spectral"][1].parameters == DEEP_SPECTRAL
-    assert all(field.name in built["crf_maskcut"][0] for field in fields(MASKCUT))
+    assert all(field.name in built["crf_maskcut"][0].parameters for field in fields(MASKCUT))

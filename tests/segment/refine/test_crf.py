@@ -38,14 +38,14 @@ def brute_force(image: Tensor, energies: Array, parameters: CRFParameters) -> Ar
     """Mean field with every pair of pixels: energies (L, N) to marginals (L, N)."""
     height, width = image.shape[:2]
     y, x = np.indices((height, width)).reshape(2, -1)
-    colours = image.numpy().reshape(-1, 3).astype(float)
+    colors = image.numpy().reshape(-1, 3).astype(float)
     kernels: list[tuple[float, Array]] = []
     for weight, features in (
         (parameters.gaussian_weight, np.stack([x, y], axis=1) / parameters.gaussian_sxy),
         (
             parameters.bilateral_weight,
             np.concatenate(
-                [np.stack([x, y], axis=1) / parameters.bilateral_sxy, colours / parameters.bilateral_srgb], axis=1
+                [np.stack([x, y], axis=1) / parameters.bilateral_sxy, colors / parameters.bilateral_srgb], axis=1
             ),
         ),
     ):
@@ -189,7 +189,7 @@ def test_without_weights_or_iterations_the_unary_decides(parameters: CRFParamete
     )
 
 
-def test_the_terms_add_up_and_bind_pixels_of_one_colour_over_any_distance() -> None:
+def test_the_terms_add_up_and_bind_pixels_of_one_color_over_any_distance() -> None:
     image = torch.full((6, 40, 3), 30, dtype=torch.uint8)
     image[:, 20:] = 220
     energies = torch.zeros(1, 2, 6, 40, dtype=torch.float64)
@@ -252,12 +252,12 @@ def test_object_is_where_its_marginal_is_larger_and_maskcuts_rule_follows() -> N
         assert torch.equal(found.soft, marginals[:, 1])
         shared, joined = (expected & masks).flatten(1).sum(1), (expected | masks).flatten(1).sum(1)
         agreement = [a / b if b else 1.0 for a, b in zip(shared.tolist(), joined.tolist(), strict=True)]
-        assert found.agreement.tolist() == pytest.approx(agreement)
-        assert found.accepted.tolist() == [value >= 0.5 for value in agreement]
-        assert found.accepted.tolist() == [True, False, True]  # empty before and after: nothing to reject
+        assert found.iou.tolist() == pytest.approx(agreement)
+        assert found.kept.tolist() == [value >= 0.5 for value in agreement]
+        assert found.kept.tolist() == [True, False, True]  # empty before and after: nothing to reject
     (refined,) = DenseCRF(holes=False, min_iou=0.1)([image], [masks])
     assert torch.equal(refined.masks, labels)
-    assert refined.accepted.tolist() == [value >= 0.1 for value in agreement]
+    assert refined.kept.tolist() == [value >= 0.1 for value in agreement]
 
 
 def test_holes_are_filled_after_the_crf_only_if_asked() -> None:
@@ -273,10 +273,10 @@ def test_holes_are_filled_after_the_crf_only_if_asked() -> None:
 
 def test_a_coarse_mask_moves_to_the_edge_of_the_picture() -> None:
     image, coarse = scene(60, 80, 5)
-    truth = (image[..., 0].float() > image[..., 0].float().mean())[None]
+    annotation = (image[..., 0].float() > image[..., 0].float().mean())[None]
     for parameters in (MASKCUT, DEEP_SPECTRAL):
         (found,) = refine_crf([image], [coarse], parameters)
-        wrong, before = (int((mask ^ truth).sum()) for mask in (found.masks, coarse))
+        wrong, before = (int((mask ^ annotation).sum()) for mask in (found.masks, coarse))
         assert wrong < before / 4
 
 
@@ -292,11 +292,21 @@ def test_a_coarse_mask_moves_to_the_edge_of_the_picture() -> None:
         ({"unary": "hard"}, "^unary must be 'softmax' or 'probability', got 'hard'"),
         ({"floor": 0.0}, r"^floor must be in \(0, 0.5\), got 0.0; a probability of 0"),
         ({"floor": 0.5}, r"^floor must be in \(0, 0.5\), got 0.5"),
+    ],
+)
+def test_parameters_out_of_range_are_rejected(option: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CRFParameters(**option)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
         ({"min_iou": -0.1}, r"^min_iou must be in \[0, 1\], got -0.1"),
         ({"compat": "exact"}, "^compat must be null or 'reference', got 'exact'"),
     ],
 )
-def test_options_out_of_range_are_refused_when_the_refiner_is_made(option: dict[str, object], message: str) -> None:
+def test_options_out_of_range_are_rejected_when_the_refiner_is_made(option: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DenseCRF(**option)  # type: ignore[arg-type]
 

@@ -35,7 +35,7 @@ def test_the_bilateral_solver_equals_that_of_the_cpu() -> None:
         strict=True,
     ):
         assert torch.equal(second.masks.cpu(), first.masks)
-        assert second.accepted.is_cuda
+        assert second.kept.is_cuda
 
 
 @pytest.mark.parametrize("compat", [None, "reference"])

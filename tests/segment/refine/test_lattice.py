@@ -33,7 +33,7 @@ def normalized(matrix: Tensor) -> Tensor:
 @pytest.mark.parametrize("dims", [1, 2, 3, 5])
 def test_each_point_is_the_weighted_mean_of_the_corners_around_it(dims: int) -> None:
     points = 4 * torch.randn(200, dims, generator=torch.Generator().manual_seed(dims), dtype=torch.float64)
-    points[:20] = points[:20].round()  # whole numbers tie
+    points[:20] = points[:20].round()  # integers tie
     first, weights = enclosing_corners(points)
     corners = torch.cat([first, -first.sum(dim=2, keepdim=True)], dim=2)  # the coordinates sum to 0
     remainder = torch.arange(dims + 1)[:, None].expand(dims + 1, dims + 1)
@@ -42,7 +42,7 @@ def test_each_point_is_the_weighted_mean_of_the_corners_around_it(dims: int) -> 
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(200, dtype=torch.float64), rtol=0, atol=1e-12)
     scale = (dims + 1) * math.sqrt(2 / 3)  # of the paper, section 3.1: one filtering then has unit variance
     torch.testing.assert_close((weights[..., None] * corners).sum(dim=1), scale * points @ basis(dims), rtol=0, atol=1e-11)
-    # Corners of one simplex are neighbours: they differ by at most d in a coordinate.
+    # Corners of one simplex are neighbors: they differ by at most d in a coordinate.
     assert int((corners[:, :, None] - corners[:, None]).abs().max()) <= dims
 
 
@@ -99,7 +99,7 @@ def test_groups_do_not_see_each_other_and_come_out_as_alone_to_the_bit(dims: int
 
 
 @pytest.mark.parametrize("sigma", [0.7, 3.0, 40.0])
-def test_the_gaussian_of_images_is_the_normalised_sum_over_their_pixels(sigma: float) -> None:
+def test_the_gaussian_of_images_is_the_normalized_sum_over_their_pixels(sigma: float) -> None:
     sizes = [(9, 14), (1, 5), (12, 3)]
     values = torch.rand(sum(h * w for h, w in sizes), 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     found = GaussianKernel(sizes, sigma)(values)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from metric_samples import as_video
 
-from eigenseg.data.labels import read_label_map
+from eigenseg.data.label_maps import read_label_map
 from eigenseg.video.metrics import DavisScore, score_video
 from eigenseg.video.metrics.regions import pairwise_scores, regions_of_labels, regions_of_masks, tolerance
 from eigenseg.video.metrics.statistics import decay, nan_mean, recall
@@ -73,10 +73,10 @@ def test_the_numbers_of_all_sequences_are_the_official_ones(golden: dict[str, An
 
 
 def test_scores_of_all_pairs_are_the_official_ones(golden: dict[str, Any]) -> None:
-    truth, prediction = golden["gt_a_void_swap"], golden["pred_unsup_a_void_swap"]
-    radius = tolerance(truth.shape[1:])
-    for t in range(len(truth)):
-        found, wanted = (np.where(truth[t] == 255, 0, maps[t]).astype(np.int32) for maps in (prediction, truth))
+    annotation, prediction = golden["gt_a_void_swap"], golden["pred_unsup_a_void_swap"]
+    radius = tolerance(annotation.shape[1:])
+    for t in range(len(annotation)):
+        found, wanted = (np.where(annotation[t] == 255, 0, maps[t]).astype(np.int32) for maps in (prediction, annotation))
         jaccard, contour = pairwise_scores(regions_of_labels(found, 5, radius), regions_of_labels(wanted, 3, radius))
         np.testing.assert_allclose(jaccard, golden["a_pair_J"][:, :, t], rtol=0, atol=1e-12)
         np.testing.assert_allclose(contour, golden["a_pair_F"][:, :, t], rtol=0, atol=1e-12)
@@ -103,12 +103,12 @@ def test_the_oracle_on_overlapping_proposals_scores_as_the_published_per_frame_e
 
 
 def test_overlapping_proposals_matched_once_a_video_give_the_official_rows(golden: dict[str, Any]) -> None:
-    truth, proposals = golden["gt_a_void_swap"], overlapping(golden)
-    radius = tolerance(truth.shape[1:])
+    annotation, proposals = golden["gt_a_void_swap"], overlapping(golden)
+    radius = tolerance(annotation.shape[1:])
     for proposal, number in golden["video_a_match"].tolist():
         row = golden["video_a_match"][:, 1].tolist().index(number)
-        for t in range(len(truth)):
-            mine, other = proposals[proposal - 1, t] & (truth[t] != 255), truth[t] == number
+        for t in range(len(annotation)):
+            mine, other = proposals[proposal - 1, t] & (annotation[t] != 255), annotation[t] == number
             scores = pairwise_scores(regions_of_masks(mine[None], radius), regions_of_masks(other[None], radius))
             assert scores[0][0, 0] == pytest.approx(golden["video_a_J"][row, t], abs=1e-12)
             assert scores[1][0, 0] == pytest.approx(golden["video_a_F"][row, t], abs=1e-12)
@@ -120,7 +120,7 @@ def read_maps(folder: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def davis(test_data: Path) -> dict[tuple[str, str], np.ndarray]:
-    """Label maps of truths and of published results, by (kind, sequence)."""
+    """Label maps of annotations and of published results, by (kind, sequence)."""
     folders = {
         "binary": "Annotations/480p",
         "objects": "Annotations_unsupervised/480p",

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from metric_samples import as_video, clip, slow_contour, slow_jaccard
 
-from eigenseg.data.datasets import VideoTruth
+from eigenseg.data.datasets import VideoAnnotation
 from eigenseg.video.metrics import DavisScore, score_video
 from eigenseg.video.metrics.regions import tolerance
 
@@ -19,19 +18,19 @@ seeds = st.integers(0, 2**32 - 1)
 SIZE = (12, 16)
 
 
-def slow_pairs(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def slow_pairs(prediction: np.ndarray, annotation: np.ndarray) -> np.ndarray:
     """J and F of all proposals, as many as objects at least, with all objects in all frames: (2, P, O, T)."""
-    first = truth[0][truth[0] != 255]
+    first = annotation[0][annotation[0] != 255]
     objects, stacked = int(first.max(initial=0)), prediction.ndim == 4
     count = len(prediction) if stacked else int(prediction.max(initial=0))
     proposals = max(count, objects)
-    pairs = np.empty((2, proposals, objects, len(truth)))
+    pairs = np.empty((2, proposals, objects, len(annotation)))
     for p, o, t in np.ndindex(*pairs.shape[1:]):
-        known = truth[t] != 255
+        known = annotation[t] != 255
         mine = (prediction[p, t] if p < count else np.zeros(SIZE, dtype=bool)) if stacked else prediction[t] == p + 1
         pairs[:, p, o, t] = (
-            slow_jaccard(mine & known, truth[t] == o + 1),
-            slow_contour(mine & known, truth[t] == o + 1, tolerance(SIZE)),
+            slow_jaccard(mine & known, annotation[t] == o + 1),
+            slow_contour(mine & known, annotation[t] == o + 1, tolerance(SIZE)),
         )
     return pairs
 
@@ -43,20 +42,20 @@ def best_gain(gain: np.ndarray) -> float:
 
 
 def some_video(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A truth with void and objects that come and go, and proposals near and far that are missing now and then."""
-    truth = clip(rng, 4, SIZE, int(rng.integers(1, 4)), void=True)
+    """A annotation with void and objects that come and go, and proposals near and far that are missing now and then."""
+    annotation = clip(rng, 4, SIZE, int(rng.integers(1, 4)), void=True)
     names = np.array([0, *rng.permutation(4) + 1])
-    prediction = names[np.where(truth == 255, 0, truth)]
+    prediction = names[np.where(annotation == 255, 0, annotation)]
     prediction = np.where(rng.random(prediction.shape) < rng.choice([0.05, 0.5]), clip(rng, 4, SIZE, 4), prediction)
     prediction[rng.random(4) < 0.2] = 0
-    return prediction.astype(np.int32), truth
+    return prediction.astype(np.int32), annotation
 
 
 @settings(deadline=None, max_examples=25)
 @given(seeds)
 def test_unsupervised_matching_is_the_best_assignment_for_the_whole_video(seed: int) -> None:
-    prediction, truth = some_video(np.random.default_rng(seed))
-    scores, pairs = score_video(prediction, truth), slow_pairs(prediction, truth)
+    prediction, annotation = some_video(np.random.default_rng(seed))
+    scores, pairs = score_video(prediction, annotation), slow_pairs(prediction, annotation)
     check_rows(scores, pairs)
     assert (scores.proposals == scores.proposals[:, :1]).all()
     gain = pairs.mean(axis=(0, 3))
@@ -69,12 +68,12 @@ def test_unsupervised_matching_is_the_best_assignment_for_the_whole_video(seed: 
 @given(seeds, st.booleans())
 def test_oracle_matching_is_the_best_assignment_in_every_frame(seed: int, overlap: bool) -> None:
     rng = np.random.default_rng(seed)
-    prediction, truth = some_video(rng)
+    prediction, annotation = some_video(rng)
     if overlap:
         prediction = np.stack([clip(rng, 4, SIZE, 1) > 0 for _ in range(2)] + [prediction == 1, prediction > 1])
-    scores, pairs = score_video(prediction, truth, "oracle_per_frame"), slow_pairs(prediction, truth)
+    scores, pairs = score_video(prediction, annotation, "oracle_per_frame"), slow_pairs(prediction, annotation)
     check_rows(scores, pairs)
-    for t in range(len(truth)):
+    for t in range(len(annotation)):
         gain = pairs[:, :, :, t].sum(axis=0)
         reached = sum(gain[p, o] for o, p in enumerate(scores.proposals[:, t]))
         if len(scores.proposals):
@@ -104,15 +103,15 @@ def square_with_holes(side: int, step: int) -> np.ndarray:
 @pytest.mark.parametrize("mode", ["unsupervised", "oracle_per_frame"])
 @pytest.mark.parametrize("deciding", ["F", "J"])
 def test_matching_weighs_both_scores_alike_and_neither_decides_alone(mode: Any, deciding: str) -> None:
-    truth = square_with_holes(0, 100)
+    annotation = square_with_holes(0, 100)
     if deciding == "F":
         # The wrong one is the better one by J: a square that strays further than the tolerance.
-        wrong, right = np.roll(truth, 5, axis=(0, 1)), square_with_holes(36, 100)
+        wrong, right = np.roll(annotation, 5, axis=(0, 1)), square_with_holes(36, 100)
     else:
         # The wrong one is the better one by F: holes of single pixels have much boundary and little area.
         wrong, right = square_with_holes(44, 100), square_with_holes(1, 5)
     wrong_j, wrong_f, right_j, right_f = (
-        score for mask in (wrong, right) for score in (slow_jaccard(mask, truth), slow_contour(mask, truth, 2))
+        score for mask in (wrong, right) for score in (slow_jaccard(mask, annotation), slow_contour(mask, annotation, 2))
     )
     assert (wrong_j > right_j) if deciding == "F" else (wrong_f > right_f)
     assert right_j + right_f > wrong_j + wrong_f + 0.1
@@ -120,7 +119,7 @@ def test_matching_weighs_both_scores_alike_and_neither_decides_alone(mode: Any, 
         prediction = np.stack([wrong.astype(np.int32), 2 * right.astype(np.int32)] * 2)
     else:
         prediction = np.stack([np.stack([mask] * 4) for mask in (wrong, right)])
-    scores = score_video(prediction, np.stack([truth.astype(np.uint8)] * 4), mode)
+    scores = score_video(prediction, np.stack([annotation.astype(np.uint8)] * 4), mode)
     assert (scores.proposals == 1).all()
 
 
@@ -130,56 +129,56 @@ def two_squares(frames: int = 6, size: tuple[int, int] = (40, 60)) -> np.ndarray
     return maps
 
 
-def values_of(prediction: np.ndarray, truth: np.ndarray, mode: Any = "unsupervised", **options: Any) -> dict[str, Any]:
+def values_of(prediction: np.ndarray, annotation: np.ndarray, mode: Any = "unsupervised", **options: Any) -> dict[str, Any]:
     metric = DavisScore(mode, **options)
-    metric.update("clip", prediction, as_video(truth))
+    metric.update("clip", prediction, as_video(annotation))
     return metric.compute()
 
 
 def test_identities_shuffled_in_every_frame_cost_officially_and_nothing_per_frame() -> None:
-    truth = two_squares()
-    swapped = truth.copy()
-    swapped[::2] = np.array([0, 2, 1])[truth[::2]]
-    assert values_of(truth, truth)["J&F"] == values_of(swapped, truth, "oracle_per_frame")["J&F"] == 1
-    assert values_of(swapped, truth)["J&F"] == pytest.approx(0.5)
-    always = np.array([0, 2, 1])[truth]
-    assert values_of(always, truth)["J&F"] == 1
-    assert values_of(always, truth, "semi_supervised")["J&F"] == 0
-    assert values_of(always, truth, "davis2016")["J&F"] == 1
+    annotation = two_squares()
+    swapped = annotation.copy()
+    swapped[::2] = np.array([0, 2, 1])[annotation[::2]]
+    assert values_of(annotation, annotation)["J&F"] == values_of(swapped, annotation, "oracle_per_frame")["J&F"] == 1
+    assert values_of(swapped, annotation)["J&F"] == pytest.approx(0.5)
+    always = np.array([0, 2, 1])[annotation]
+    assert values_of(always, annotation)["J&F"] == 1
+    assert values_of(always, annotation, "semi_supervised")["J&F"] == 0
+    assert values_of(always, annotation, "davis2016")["J&F"] == 1
 
 
 def test_void_counts_neither_for_nor_against_but_semi_supervised_takes_it_for_background() -> None:
-    truth, prediction = np.zeros((3, 200, 200), dtype=np.uint8), np.zeros((3, 200, 200), dtype=np.uint8)
-    truth[:, 100:150, 100:150], truth[:, 50:100, 100:150], prediction[:, 50:150, 100:150] = 1, 255, 1
+    annotation, prediction = np.zeros((3, 200, 200), dtype=np.uint8), np.zeros((3, 200, 200), dtype=np.uint8)
+    annotation[:, 100:150, 100:150], annotation[:, 50:100, 100:150], prediction[:, 50:150, 100:150] = 1, 255, 1
     for mode in ("unsupervised", "oracle_per_frame"):
-        values = values_of(prediction, truth, mode)
+        values = values_of(prediction, annotation, mode)
         assert (values["J_mean"], values["F_mean"]) == (1, 1)
-    assert values_of(prediction, truth, "semi_supervised")["J_mean"] == 0.5
+    assert values_of(prediction, annotation, "semi_supervised")["J_mean"] == 0.5
 
 
 def test_objects_that_are_absent_from_the_first_frame_do_not_count() -> None:
-    truth = two_squares()
-    truth[0][truth[0] == 2] = 0
-    values = values_of(np.where(two_squares() == 1, 7, 0), truth)
+    annotation = two_squares()
+    annotation[0][annotation[0] == 2] = 0
+    values = values_of(np.where(two_squares() == 1, 7, 0), annotation)
     assert (values["objects"], values["J_mean"]) == (1, 1)
 
 
 @pytest.mark.parametrize("mode", ["semi_supervised", "unsupervised", "oracle_per_frame"])
 @pytest.mark.parametrize("later", [1, 2, 5])
-def test_a_truth_whose_first_frame_is_empty_has_no_objects_and_no_number(mode: Any, later: int) -> None:
-    truth = np.zeros((4, *SIZE), dtype=np.uint8)
+def test_a_annotation_whose_first_frame_is_empty_has_no_objects_and_no_number(mode: Any, later: int) -> None:
+    annotation = np.zeros((4, *SIZE), dtype=np.uint8)
     for number in range(1, later + 1):
-        truth[2, number] = number
-    prediction = np.zeros_like(truth) if mode == "semi_supervised" else truth
-    values = values_of(prediction, truth, mode)
+        annotation[2, number] = number
+    prediction = np.zeros_like(annotation) if mode == "semi_supervised" else annotation
+    values = values_of(prediction, annotation, mode)
     assert (values["objects"], values["videos"], values["J&F"], values["J_recall"]) == (0, 1, None, None)
 
 
 @pytest.mark.parametrize("mode", ["davis2016", "semi_supervised", "unsupervised", "oracle_per_frame"])
 def test_no_prediction_at_all_scores_0_where_there_is_an_object_and_1_where_there_is_none(mode: Any) -> None:
-    truth = two_squares(6)
-    truth[2:4] = 0
-    values = values_of(np.zeros_like(truth), truth, mode)
+    annotation = two_squares(6)
+    annotation[2:4] = 0
+    values = values_of(np.zeros_like(annotation), annotation, mode)
     # Of six frames two are empty, of the four that semi-supervised counts two.
     expected = 2 / 4 if mode == "semi_supervised" else 2 / 6
     assert (values["J_mean"], values["F_mean"]) == pytest.approx((expected, expected))
@@ -187,12 +186,12 @@ def test_no_prediction_at_all_scores_0_where_there_is_an_object_and_1_where_ther
 
 
 def test_extra_proposals_cost_nothing_and_a_missing_one_is_empty() -> None:
-    truth = two_squares()
-    extra = truth.copy()
+    annotation = two_squares()
+    extra = annotation.copy()
     extra[:, 36:39, 2:8] = 20
-    assert values_of(extra, truth)["J&F"] == 1
-    assert values_of(np.where(truth == 1, 1, 0), truth)["J&F"] == 0.5
-    assert values_of(np.where(truth == 1, 1, 0), truth, "semi_supervised")["J&F"] == 0.5
+    assert values_of(extra, annotation)["J&F"] == 1
+    assert values_of(np.where(annotation == 1, 1, 0), annotation)["J&F"] == 0.5
+    assert values_of(np.where(annotation == 1, 1, 0), annotation, "semi_supervised")["J&F"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -201,8 +200,8 @@ def test_extra_proposals_cost_nothing_and_a_missing_one_is_empty() -> None:
         (21, "unsupervised", "clip: it has 21 proposals .the highest number counts., at most 20 are allowed"),
         (255, "unsupervised", "clip: it has 255 proposals .the highest number counts., at most 20 are allowed"),
         (301, "oracle_per_frame", "clip: it has 301 proposals .the highest number counts., at most 300 are allowed"),
-        (3, "semi_supervised", "clip: it has number 3, but the first frame of the truth has 2 objects"),
-        (255, "semi_supervised", "clip: it has number 255, but the first frame of the truth has 2 objects"),
+        (3, "semi_supervised", "clip: it has number 3, but the first frame of the annotation has 2 objects"),
+        (255, "semi_supervised", "clip: it has number 255, but the first frame of the annotation has 2 objects"),
     ],
 )
 def test_numbers_that_the_mode_does_not_know_are_refused(highest: int, mode: Any, message: str) -> None:
@@ -225,7 +224,7 @@ def test_the_limits_are_20_and_300_and_can_be_set() -> None:
 @pytest.mark.parametrize("shape", [(5, 40, 60), (7, 40, 60), (6, 60, 40), (6, 40, 61)])
 def test_another_number_of_frames_or_size_is_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(
-        ValueError, match=r"clip: the prediction is \(T, H, W\) = \(.*\), the truth \(6, 40, 60\)"
+        ValueError, match=r"clip: the prediction is \(T, H, W\) = \(.*\), the annotation \(6, 40, 60\)"
     ) as caught:
         values_of(np.zeros(shape, dtype=np.uint8), two_squares())
     assert str(shape) in str(caught.value)
@@ -265,26 +264,26 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 def test_in_davis2016_an_object_that_appears_later_is_scored_from_the_first_frame() -> None:
-    truth = np.zeros((4, 6, 8), dtype=np.uint8)
-    truth[2:, 2:4, 2:5] = 255
-    scores = score_video((truth > 0).astype(np.int32), truth, "davis2016")
+    annotation = np.zeros((4, 6, 8), dtype=np.uint8)
+    annotation[2:, 2:4, 2:5] = 255
+    scores = score_video((annotation > 0).astype(np.int32), annotation, "davis2016")
     np.testing.assert_array_equal(scores.jaccard, np.ones((1, 4)))
 
 
 def test_a_video_of_two_frames_has_means_and_no_recall_in_davis2016() -> None:
-    truth = np.ones((2, 6, 8), dtype=np.uint8)
+    annotation = np.ones((2, 6, 8), dtype=np.uint8)
     metric = DavisScore("davis2016")
-    metric.update("short", truth.astype(np.int32), VideoTruth(("0", "1"), truth))
+    metric.update("short", annotation.astype(np.int32), VideoAnnotation(("0", "1"), annotation))
     values = metric.compute()
     assert (values["J_mean"], values["F_mean"], values["J&F"]) == (1.0, 1.0, 1.0)
     assert values["J_recall"] is values["F_decay"] is None
 
 
 def test_semi_supervised_numbers_count_in_scored_frames_only() -> None:
-    truth = np.ones((4, 6, 8), dtype=np.uint8)
-    prediction = truth.astype(np.int32)
+    annotation = np.ones((4, 6, 8), dtype=np.uint8)
+    prediction = annotation.astype(np.int32)
     prediction[0] = prediction[-1] = 9
-    np.testing.assert_array_equal(score_video(prediction, truth, "semi_supervised").jaccard, np.ones((1, 2)))
+    np.testing.assert_array_equal(score_video(prediction, annotation, "semi_supervised").jaccard, np.ones((1, 2)))
     prediction[1] = 9
-    with pytest.raises(ValueError, match="it has number 9, but the first frame of the truth has 1 objects"):
-        score_video(prediction, truth, "semi_supervised")
+    with pytest.raises(ValueError, match="it has number 9, but the first frame of the annotation has 1 objects"):
+        score_video(prediction, annotation, "semi_supervised")

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from eigenseg.data.datasets import VideoTruth
+from eigenseg.data.datasets import VideoAnnotation
 from eigenseg.video.metrics import ForegroundIoU
 
 labels = arrays(np.uint8, (3, 4, 5), elements=st.sampled_from([0, 0, 1, 2, 255]))
 
 
-def truth(maps: np.ndarray) -> VideoTruth:
-    return VideoTruth(tuple(str(i) for i in range(len(maps))), maps)
+def annotation(maps: np.ndarray) -> VideoAnnotation:
+    return VideoAnnotation(tuple(str(i) for i in range(len(maps))), maps)
 
 
 @given(labels, labels)
 def test_a_frames_iou_is_what_a_loop_over_its_pixels_counts(predicted: np.ndarray, annotated: np.ndarray) -> None:
     metric, ious = ForegroundIoU(), []
-    metric.update("v", predicted.astype(np.int32), truth(annotated))
+    metric.update("v", predicted.astype(np.int32), annotation(annotated))
     for mine, wanted in zip(predicted, annotated, strict=True):
         shared = union = 0
         for a, b in zip(mine.ravel().tolist(), wanted.ravel().tolist(), strict=True):
@@ -34,12 +33,12 @@ def test_a_frames_iou_is_what_a_loop_over_its_pixels_counts(predicted: np.ndarra
 
 def test_sequences_of_unequal_length_weigh_the_same_in_one_average_and_not_in_the_other() -> None:
     metric, full = ForegroundIoU(), np.ones((3, 2, 2), dtype=np.uint8)
-    metric.update("long", full.astype(np.int32), truth(full))
-    metric.update("short", np.zeros((1, 2, 2), dtype=np.int32), truth(full[:1]))
+    metric.update("long", full.astype(np.int32), annotation(full))
+    metric.update("short", np.zeros((1, 2, 2), dtype=np.int32), annotation(full[:1]))
     assert metric.compute() == {"sequence_iou": 0.5, "frame_iou": 0.75, "frames": 4, "videos": 2}
     assert metric.item_scores() == {"long": {"iou": 1.0}, "short": {"iou": 0.0}}
 
 
 def test_frames_that_do_not_fit_are_refused_by_the_videos_name() -> None:
-    with pytest.raises(ValueError, match=r"dog: the prediction is \(T, H, W\) = \(2, 2, 2\), the truth \(1, 2, 2\)"):
-        ForegroundIoU().update("dog", np.zeros((2, 2, 2), dtype=np.int32), truth(np.ones((1, 2, 2), dtype=np.uint8)))
+    with pytest.raises(ValueError, match=r"dog: the prediction is \(T, H, W\) = \(2, 2, 2\), the annotation \(1, 2, 2\)"):
+        ForegroundIoU().update("dog", np.zeros((2, 2, 2), dtype=np.int32), annotation(np.ones((1, 2, 2), dtype=np.uint8)))

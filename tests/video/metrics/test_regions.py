@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from metric_samples import BoolArray, slow_boundary, slow_contour, slow_jaccard
 
@@ -37,7 +36,7 @@ def scores(mine: BoolArray, other: BoolArray, bound_th: float = 0.008) -> tuple[
 
 
 @given(masks)
-def test_a_boundary_pixel_differs_from_a_right_or_lower_neighbour(mask: BoolArray) -> None:
+def test_a_boundary_pixel_differs_from_a_right_or_lower_neighbor(mask: BoolArray) -> None:
     np.testing.assert_array_equal(boundary_of(mask), slow_boundary(mask), strict=True)
 
 

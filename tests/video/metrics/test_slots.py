@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from metric_samples import as_video, rle_masks
 from sklearn.metrics import adjusted_rand_score
 
-from eigenseg.data.datasets.base import ObjectTruth
+from eigenseg.data.datasets.base import ObjectAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.video.metrics import ImageSlotScores, SlotScores
 from eigenseg.video.metrics.slots import adjusted_rand_index, contingency, score_counts
@@ -27,10 +26,10 @@ def pairs_of(shape: tuple[int, ...], void: bool = True) -> st.SearchStrategy[Sam
     return st.tuples(arrays(np.uint8, shape, elements=st.integers(0, 4)), arrays(np.uint8, shape, elements=numbers))
 
 
-def slow_scores(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, float, float] | None:
+def slow_scores(prediction: np.ndarray, annotation: np.ndarray) -> tuple[float, float, float] | None:
     """ARI, mBO and mIoU of one sample, None without an object."""
-    known = (truth != 255).ravel()
-    mine, wanted = prediction.ravel()[known], truth.ravel()[known]
+    known = (annotation != 255).ravel()
+    mine, wanted = prediction.ravel()[known], annotation.ravel()[known]
     numbers = sorted(set(wanted.tolist()) - {0})
     if not numbers:
         return None
@@ -48,8 +47,8 @@ def slow_scores(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, float
 
 def evaluate(*videos: Sample) -> dict[str, Any]:
     metric = SlotScores()
-    for i, (prediction, truth) in enumerate(videos):
-        metric.update(str(i), prediction, as_video(truth))
+    for i, (prediction, annotation) in enumerate(videos):
+        metric.update(str(i), prediction, as_video(annotation))
     return metric.compute()
 
 
@@ -87,12 +86,12 @@ def test_ari_with_the_background_as_a_class_is_the_published_one(golden: dict[st
 
 
 def test_tube_ious_are_the_published_ones(golden: dict[str, Any]) -> None:
-    for prediction, truth, expected in zip(
+    for prediction, annotation, expected in zip(
         golden["pred_labels"], golden["true_labels"], golden["pairwise_tube_iou"], strict=True
     ):
         for number in range(1, 4):
-            if (truth == number).any():
-                scores = score_counts(contingency(prediction, truth == number))
+            if (annotation == number).any():
+                scores = score_counts(contingency(prediction, annotation == number))
                 assert scores.mbo == pytest.approx(expected[number - 1].max(), abs=1e-12)
 
 
@@ -122,10 +121,10 @@ def test_one_segment_for_one_object_has_ari_1_and_for_two_objects_0() -> None:
 @settings(deadline=None)
 @given(pairs_of((3, 2, 5)))
 def test_tubes_and_frames_equal_a_slow_count(sample: Sample) -> None:
-    prediction, truth = sample
+    prediction, annotation = sample
     values = evaluate(sample)
-    tube = slow_scores(prediction, truth)
-    frames = [scores for scores in map(slow_scores, prediction, truth) if scores is not None]
+    tube = slow_scores(prediction, annotation)
+    frames = [scores for scores in map(slow_scores, prediction, annotation) if scores is not None]
     for i, name in enumerate(OFFICIAL):
         assert values[f"video_{name}"] == (None if tube is None else pytest.approx(tube[i], abs=1e-12))
         mean = np.mean([scores[i] for scores in frames]) if frames else None
@@ -135,15 +134,15 @@ def test_tubes_and_frames_equal_a_slow_count(sample: Sample) -> None:
 @settings(deadline=None)
 @given(pairs_of((2, 2, 5)), st.integers(0, 4))
 def test_what_is_predicted_on_void_does_not_matter(sample: Sample, rubbish: int) -> None:
-    prediction, truth = sample
-    assert evaluate((np.where(truth == 255, rubbish, prediction), truth)) == evaluate(sample)
+    prediction, annotation = sample
+    assert evaluate((np.where(annotation == 255, rubbish, prediction), annotation)) == evaluate(sample)
 
 
 @settings(deadline=None)
 @given(pairs_of((2, 2, 5)), st.integers(0, 4))
 def test_fg_ari_does_not_see_the_background(sample: Sample, rubbish: int) -> None:
-    prediction, truth = sample
-    changed = evaluate((np.where(truth == 0, rubbish, prediction), truth))
+    prediction, annotation = sample
+    changed = evaluate((np.where(annotation == 0, rubbish, prediction), annotation))
     assert [changed[f"{p}_fg_ari"] for p in ("video", "image")] == [
         evaluate(sample)[f"{p}_fg_ari"] for p in ("video", "image")
     ]
@@ -157,11 +156,11 @@ def test_the_names_of_segments_do_not_matter(sample: Sample, names: list[int]) -
 
 
 def test_a_change_of_identity_lowers_the_numbers_of_tubes_and_not_of_frames() -> None:
-    truth = np.zeros((4, 6, 8), dtype=np.uint8)
-    truth[:, :, :3], truth[:, :, 5:] = 1, 2
-    swapped = truth.copy()
-    swapped[2:] = np.array([0, 2, 1])[truth[2:]]
-    right, wrong = evaluate((truth, truth)), evaluate((swapped, truth))
+    annotation = np.zeros((4, 6, 8), dtype=np.uint8)
+    annotation[:, :, :3], annotation[:, :, 5:] = 1, 2
+    swapped = annotation.copy()
+    swapped[2:] = np.array([0, 2, 1])[annotation[2:]]
+    right, wrong = evaluate((annotation, annotation)), evaluate((swapped, annotation))
     assert all(right[f"{prefix}_{name}"] == 1 for prefix in ("video", "image") for name in OFFICIAL)
     assert all(wrong[f"image_{name}"] == 1 for name in OFFICIAL)
     # Half of every tube is lost: IoU 1/3, and the four quarters of the pairs agree no better than by chance.
@@ -170,26 +169,26 @@ def test_a_change_of_identity_lowers_the_numbers_of_tubes_and_not_of_frames() ->
 
 
 def test_a_segment_may_serve_two_objects_in_mbo_and_one_in_miou() -> None:
-    truth = np.array([[[1, 1, 2, 2, 2, 2]]], dtype=np.uint8)
-    values = evaluate((np.zeros_like(truth), truth))
+    annotation = np.array([[[1, 1, 2, 2, 2, 2]]], dtype=np.uint8)
+    values = evaluate((np.zeros_like(annotation), annotation))
     assert values["video_mbo"] == pytest.approx((2 / 6 + 4 / 6) / 2)
     assert values["video_miou"] == pytest.approx(4 / 6 / 2)
 
 
 def test_videos_and_frames_without_an_object_are_left_out() -> None:
-    truth = np.array([[[1, 1, 2, 2]], [[0, 0, 0, 0]]], dtype=np.uint8)
-    empty = np.full_like(truth, 255)
+    annotation = np.array([[[1, 1, 2, 2]], [[0, 0, 0, 0]]], dtype=np.uint8)
+    empty = np.full_like(annotation, 255)
     empty[0] = 0
-    values = evaluate((truth, truth), (truth, empty))
+    values = evaluate((annotation, annotation), (annotation, empty))
     assert values == {f"{p}_{name}": 1.0 for p in ("video", "image") for name in OFFICIAL} | {"videos": 2}
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    truth = np.zeros((2, 3, 4), dtype=np.uint8)
-    with pytest.raises(ValueError, match=r"v: the prediction is \(T, H, W\) = \(2, 4, 3\), the truth \(2, 3, 4\)"):
-        SlotScores().update("v", truth.transpose(0, 2, 1), as_video(truth))
+    annotation = np.zeros((2, 3, 4), dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"v: the prediction is \(T, H, W\) = \(2, 4, 3\), the annotation \(2, 3, 4\)"):
+        SlotScores().update("v", annotation.transpose(0, 2, 1), as_video(annotation))
     with pytest.raises(ValueError, match="segments are numbered from 0, got -1"):
-        SlotScores().update("v", truth.astype(int) - 1, as_video(truth))
+        SlotScores().update("v", annotation.astype(int) - 1, as_video(annotation))
 
 
 def image_scores(found: np.ndarray, scores: list[float], wanted: np.ndarray, crowd: list[bool] | None = None) -> Any:
@@ -199,7 +198,7 @@ def image_scores(found: np.ndarray, scores: list[float], wanted: np.ndarray, cro
     metric.update(
         "image",
         Detections(np.zeros((len(found), 4)), np.array(scores), masks=rle_masks(found)),
-        ObjectTruth(boxes, image_size=size, masks=rle_masks(wanted), crowd=flags),
+        ObjectAnnotation(boxes, image_size=size, masks=rle_masks(wanted), crowd=flags),
     )
     values = metric.compute()
     assert metric.item_scores()["image"] == {key: value for key, value in values.items() if key != "images"}
@@ -216,15 +215,15 @@ def image_scores(found: np.ndarray, scores: list[float], wanted: np.ndarray, cro
 def test_masks_of_an_image_score_as_the_label_map_with_the_surest_on_top(
     found: np.ndarray, wanted: np.ndarray, scores: list[int], crowd: list[bool]
 ) -> None:
-    prediction, truth = np.zeros((3, 5), dtype=np.uint8), np.zeros((3, 5), dtype=np.uint8)
+    prediction, annotation = np.zeros((3, 5), dtype=np.uint8), np.zeros((3, 5), dtype=np.uint8)
     for pixel in np.ndindex(3, 5):
         # The highest score, of equal ones the first.
         covering = [i for i in range(3) if found[i][pixel]]
         prediction[pixel] = max(covering, key=lambda i: (scores[i], -i), default=-1) + 1
         owners = [i for i in range(3) if wanted[i][pixel]]
         left_out = len([i for i in owners if not crowd[i]]) > 1 or any(crowd[i] for i in owners)
-        truth[pixel] = 255 if left_out else owners[0] + 1 if owners else 0
-    expected = slow_scores(prediction, truth)
+        annotation[pixel] = 255 if left_out else owners[0] + 1 if owners else 0
+    expected = slow_scores(prediction, annotation)
     ours = image_scores(found, [float(score) for score in scores], wanted, crowd)
     assert ours == ((None, None, None) if expected is None else pytest.approx(expected, abs=1e-12))
 
@@ -232,14 +231,14 @@ def test_masks_of_an_image_score_as_the_label_map_with_the_surest_on_top(
 def test_images_are_scored_by_masks_of_their_own_size() -> None:
     square = rle_masks(np.ones((1, 4, 5), dtype=bool))
     boxes, one = np.zeros((1, 4)), np.ones(1)
-    truth = ObjectTruth(boxes, image_size=(4, 5), masks=square)
+    annotation = ObjectAnnotation(boxes, image_size=(4, 5), masks=square)
     for found, wanted in (
-        (Detections(boxes, one), truth),
-        (Detections(boxes, one, masks=square), ObjectTruth(boxes, image_size=(4, 5))),
-        (Detections(boxes, one, masks=square), ObjectTruth(boxes, masks=square)),
+        (Detections(boxes, one), annotation),
+        (Detections(boxes, one, masks=square), ObjectAnnotation(boxes, image_size=(4, 5))),
+        (Detections(boxes, one, masks=square), ObjectAnnotation(boxes, masks=square)),
     ):
         with pytest.raises(ValueError, match="a: segments are scored by masks, and there are only boxes"):
             ImageSlotScores().update("a", found, wanted)
     turned = Detections(boxes, one, masks=rle_masks(np.ones((1, 5, 4), dtype=bool)))
     with pytest.raises(ValueError, match=r"a: masks of \(5, 4\) pixels for an image of \(4, 5\)"):
-        ImageSlotScores().update("a", turned, truth)
+        ImageSlotScores().update("a", turned, annotation)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from eigenseg.video.metrics.statistics import decay, nan_mean, recall
@@ -36,7 +35,7 @@ def test_a_score_that_falls_from_1_to_0_has_the_known_numbers() -> None:
 
 @given(series)
 def test_decay_is_the_first_quarter_less_the_last_with_borders_in_both(values: np.ndarray) -> None:
-    # Ends of the quarters, halves rounded up, in whole numbers: round(1 + (n - 1) i / 4) - 1.
+    # Ends of the quarters, halves rounded up, in integers: round(1 + (n - 1) i / 4) - 1.
     frames = len(values)
     ends = [((frames - 1) * i + 2) // 4 for i in range(5)]
     first, last = values[: ends[1] + 1].tolist(), values[ends[3] :].tolist()
@@ -45,7 +44,7 @@ def test_decay_is_the_first_quarter_less_the_last_with_borders_in_both(values: n
 
 def test_300_frames_have_a_decay_although_eight_bits_would_wrap() -> None:
     falling = np.linspace(1, 0, 300)
-    # Frames 1 to 76 and 225 to 300; neighbours differ by 1/299.
+    # Frames 1 to 76 and 225 to 300; neighbors differ by 1/299.
     assert decay(falling) == pytest.approx(224 / 299, abs=1e-12)
 
 

@@ -1,0 +1,142 @@
+"""Pictures for the eye: tinted masks with contours, boxes and scores, and an eigenvector as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from eigenseg.data.geometry import Geometry
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import Instances
+from eigenseg.data.rle import BoolArray
+
+# Bright, far apart on the color circle, and not the greens and browns that photographs are made of.
+PALETTE = np.array(
+    [
+        (255, 59, 107), (0, 184, 255), (255, 196, 0), (157, 78, 255), (0, 224, 160),
+        (255, 122, 26), (64, 99, 255), (233, 74, 230), (140, 224, 20), (0, 150, 150),
+    ],
+    dtype=np.uint8,
+)  # fmt: skip
+_TINT = 0.42  # strong enough to see on snow, weak enough to see the object
+
+
+def draw_overlay(image: ImageArray, instances: Instances) -> ImageArray:
+    """Draw instances over their picture, the highest score on top.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        instances: of this image.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array.
+    """
+    order = instances.bottom_up()
+    captions = [f"{score:.2f}" for score in instances.scores]
+    return draw_regions(image, instances.masks, instances.boxes, order, captions, nothing="no object")
+
+
+def draw_regions(
+    image: ImageArray,
+    masks: Sequence[BoolArray] | BoolArray | None,
+    boxes: NDArray[np.floating],
+    order: Sequence[int] | None = None,
+    captions: Sequence[str] | None = None,
+    nothing: str | None = None,
+) -> ImageArray:
+    """Draw masks and boxes over a picture, each in a color of its own.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        masks: n masks (H, W) bool, or None.
+        boxes: (n, 4) xyxy in pixels; none are drawn if empty.
+        order: indices in painting order, the last one on top; as given if absent.
+        captions: a text for each box.
+        nothing: what is written where there is neither a mask nor a box.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array.
+    """
+    canvas = image.copy()
+    count = len(boxes) if masks is None else len(masks)
+    order = range(count) if order is None else order
+    line = max(1, round(min(image.shape[:2]) / 220))
+    halo = line + 2 if line > 1 else 0  # on a small picture a white rim would hide more than it helps
+    for i in order if masks is not None else ():
+        tint = PALETTE[i % len(PALETTE)]
+        assert masks is not None
+        mask = np.asarray(masks[i])
+        canvas[mask] = (canvas[mask] * (1 - _TINT) + tint * _TINT).astype(np.uint8)
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        if halo:
+            cv2.drawContours(canvas, contours, -1, (255, 255, 255), halo, cv2.LINE_AA)
+        cv2.drawContours(canvas, contours, -1, tint.tolist(), line, cv2.LINE_AA)
+    picture = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=max(11, round(min(image.shape[:2]) / 24)))
+    for i in order if len(boxes) else ():
+        color = tuple(PALETTE[i % len(PALETTE)].tolist())
+        _draw_box(pen, boxes[i].tolist(), captions[i] if captions else "", color, font, line)
+    if not count and nothing:
+        _draw_note(pen, nothing, font)
+    return np.array(picture)
+
+
+def draw_heatmap(image: ImageArray, instances: Instances) -> ImageArray:
+    """The eigenvector of the first instance over the grayed picture; the gray picture alone where there is none.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        instances: with ``extras["eigenvector"]`` (gh, gw) and ``metadata["geometry"]``.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    gray = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    geometry, vectors = instances.metadata.get("geometry"), instances.extras.get("eigenvector", ())
+    if not isinstance(geometry, Geometry) or not len(vectors):
+        return gray
+    vector = np.asarray(vectors[0], dtype=np.float32)
+    low, high = vector.min(), vector.max()
+    values = geometry.maps_to_image(torch.from_numpy(vector)).numpy()
+    levels = ((values - low) / max(high - low, np.finfo(np.float32).tiny) * 255).clip(0, 255).astype(np.uint8)
+    colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    blended: ImageArray = cv2.addWeighted(colors, 0.75, gray, 0.25, 0)
+    return blended
+
+
+def _draw_box(
+    pen: ImageDraw.ImageDraw,
+    box: list[float],
+    text: str,
+    color: tuple[int, ...],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    line: int,
+) -> None:
+    x0, y0, x1, y1 = (round(side) for side in box)
+    pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=color, width=line)
+    if not text:
+        return
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    width, height = right - left + 8, bottom - top + 6
+    # Above the box where there is room, else inside its corner.
+    y = y0 - height if y0 >= height else y0
+    pen.rectangle((x0, y, x0 + width, y + height), fill=color)
+    pen.text((x0 + 4 - left, y + 3 - top), text, fill=_readable_on(color), font=font)
+
+
+def _draw_note(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> None:
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    pen.rectangle((0, 0, right - left + 12, bottom - top + 10), fill=(32, 32, 32))
+    pen.text((6 - left, 5 - top), text, fill=(255, 255, 255), font=font)
+
+
+def _readable_on(color: tuple[int, ...]) -> tuple[int, int, int]:
+    # Rec. 601 luma; black letters on light tints, white on dark ones.
+    luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    return (0, 0, 0) if luma > 140 else (255, 255, 255)

@@ -1,0 +1,41 @@
+"""Checks of what a backbone returned, shared by the methods that read CLS attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from eigenseg.data.geometry import Size
+
+
+def check_attention(attention: Any, grid: Size) -> None:
+    """Reject what is not a batch of CLS attention.
+
+    Args:
+        attention: (B, heads, N) floating.
+        grid: (gh, gw) with gh * gw = N.
+
+    Raises:
+        TypeError: if it is no tensor.
+        ValueError: if its shape or dtype is wrong, or it does not fit the grid.
+    """
+    if not isinstance(attention, Tensor):
+        raise TypeError(f"attention must be a torch tensor (B, heads, N), got {type(attention).__name__}")
+    if attention.ndim != 3 or not attention.is_floating_point() or not attention.numel():
+        raise ValueError(
+            f"attention must be (B, heads, N) floating and not empty, got {tuple(attention.shape)} {attention.dtype}"
+        )
+    if grid[0] * grid[1] != attention.shape[2]:
+        raise ValueError(f"grid {grid[0]}x{grid[1]} holds {grid[0] * grid[1]} patches, got {attention.shape[2]}")
+
+
+def require_attention(attention: Tensor | None, method: str) -> Tensor:
+    """The attention of a ``FeatureGrid``, which a method cannot do without.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if attention is None:
+        raise ValueError(f"{method} needs FeatureGrid.attention; ask the backbone for it (attention=True)")
+    return attention

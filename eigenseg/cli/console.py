@@ -1,0 +1,46 @@
+"""What commands show while they run and when they are done: progress bars, tables, numbers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+def is_watched() -> bool:
+    """Whether somebody sees standard error."""
+    return Console(stderr=True).is_terminal
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, only where somebody sees it; yields what advances it by a number."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not (total and is_watched())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def print_table(table: Table, *lines: str) -> None:
+    """A table and lines of text below it, on standard output."""
+    # A pipe has no width; without this rich would cut lines at 80.
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for line in lines:
+        console.print(line)
+
+
+def format_number(value: float | None) -> str:
+    """Counts as they are, other numbers with four decimals, a dash where there is none.
+
+    Example:
+        >>> format_number(7), format_number(0.61539), format_number(None)
+        ('7', '0.6154', '-')
+    """
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

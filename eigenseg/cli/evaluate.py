@@ -1,0 +1,180 @@
+"""``eigenseg evaluate``: a method, or predictions in files, against a dataset.
+
+Data flow: dataset -> pictures -> ``predictions/`` (as ``extract`` writes them) -> scores of single items, in worker
+processes -> numbers -> table, ``metrics.json``, ``report.html``. Predictions given by path enter in the middle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from eigenseg.cli.console import format_number, print_table, progress_bar
+from eigenseg.cli.extract import dataset_images, predict_into, report_failures
+from eigenseg.config.build import build_dataset, build_metric
+from eigenseg.config.compose import choices, given_settings, job_folder, plain
+from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.files import make_folder, write_json
+from eigenseg.data.metric import Metric
+from eigenseg.data.predictions.base import Predictions, check_overlap
+from eigenseg.data.predictions.maps import VideoPredictions
+from eigenseg.data.predictions.open import check_missing, open_predictions
+from eigenseg.data.scoring import check_kind, check_processes, score_dataset
+from eigenseg.report.page import write_report
+from eigenseg.runtime import limit_threads, versions
+
+# Label maps are what videos and saliency maps are read back from; the report draws what somebody looks at.
+_PICTURES = {"labels": True, "overlays": False, "heatmap": False, "masks": False}
+
+
+def run_evaluate(config: Any) -> dict[str, Any]:
+    """Evaluate as configured (``EvaluateConfig``).
+
+    Returns:
+        What ``metrics.json`` holds: ``metrics`` (the numbers), ``items`` (those of every item), ``protocol``, ``config``
+        and more; also ``output`` and ``failures``.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: if the configuration is wrong or predictions do not fit.
+        OutputError: if results cannot be written.
+    """
+    settings = plain(config)
+    dataset, metric = build_dataset(config), build_metric(config)
+    check_kind(dataset, metric)
+    check_missing(settings["missing"])
+    check_processes(settings["runtime"]["processes"])
+    limit_threads(settings["runtime"]["threads"])
+    indices = _choose_items(dataset, settings["limit"])
+    root = Path(job_folder(settings["output"]["dir"]) or os.path.join("outputs", "evaluate"))
+    place, failures, missing = settings["predictions"], 0, settings["missing"]
+    if place is None:
+        make_folder(root)
+        sources, origin = dataset_images(dataset, indices), settings["dataset"]
+        summary, folder = predict_into(root / "predictions", config, sources, origin, _pictures_for(dataset))
+        report_failures(folder, sources)
+        # A picture that failed is recorded and named; in the numbers it is one in which nothing was found.
+        place, failures, missing = folder.root, summary.failures, "empty"
+    predictions = open_predictions(place, dataset, missing)
+    lacking = check_overlap(predictions, dataset, indices)
+    with progress_bar("scoring", len(indices)) as advance:
+        scored = score_dataset(dataset, predictions, metric, indices, settings["runtime"]["processes"], advance)
+    notes = [
+        *_notes(len(indices), len(dataset.items), lacking, failures),
+        *_warnings(predictions, dataset, indices, missing),
+    ]
+    result = _describe(settings, dataset, scored, len(indices), notes)
+    if all(values[scored.item_score] is None for values in result["items"].values()):
+        result["notes"].append(
+            "no item has an object in its annotation, so there is nothing to score; are these the right annotations?"
+        )
+    write_json(root / "metrics.json", result)
+    if settings["output"]["report"]:
+        write_report(root / "report.html", result, dataset, predictions)
+    _print(result, root, settings["output"]["report"])
+    return {**result, "output": str(root), "failures": failures}
+
+
+def _pictures_for(dataset: Dataset) -> dict[str, bool]:
+    # Scores of soft maps are not those of their outlines.
+    return {**_PICTURES, "saliency": dataset.kind == "saliency"}
+
+
+def _choose_items(dataset: Dataset, limit: int | None) -> Sequence[int]:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    count = len(dataset.items)
+    if not count:
+        raise ValueError(f"{dataset.title} has no items")
+    return range(min(limit or count, count))
+
+
+def _describe(
+    settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count: int, notes: list[str]
+) -> dict[str, Any]:
+    names = choices()
+    chosen = [f"{group}={names[group]}" for group in ("method", "backbone", "solver", "postprocess") if group in names]
+    source = f"predictions {settings['predictions']}" if settings["predictions"] else "computed: " + ", ".join(chosen)
+    return {
+        "dataset": dataset.title,
+        "scored": f"{count} {'video' if dataset.kind == 'video' else 'image'}{'s' * (count != 1)}",
+        "protocol": metric.protocol,
+        "tag": metric.tag,
+        "source": source,
+        "main": metric.main,
+        "item_score": metric.item_score,
+        "metrics": metric.compute(),
+        "paper": _paper(settings["expected"], names),
+        "notes": notes,
+        "choices": names,
+        "overrides": given_settings(),
+        "config": dict(settings),
+        "versions": versions(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "items": metric.item_scores(),
+    }
+
+
+def _paper(expected: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, Any] | None:
+    """The published numbers of this backbone, where the experiment carries them."""
+    method, backbone = names.get("method"), names.get("backbone")
+    if not expected or backbone not in expected.get("values", {}):
+        return None
+    values = expected["values"][backbone]
+    return {
+        "values": dict(values),
+        "method": f"{method} with {backbone}",
+        "source": expected["source"],
+        "verified": bool(expected.get("verified", False)),
+    }
+
+
+def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
+    notes = []
+    if scored < items:
+        notes.append(f"the first {scored} of {items} items only")
+    if failures:
+        notes.append(f"{failures} pictures could not be processed and count as nothing found")
+    elif lacking:
+        notes.append(f"{lacking} of {scored} items have no prediction and count as nothing found")
+    return notes
+
+
+def _warnings(predictions: Predictions, dataset: Dataset, indices: Sequence[int], missing: str) -> list[str]:
+    """What a person might not expect: predictions that are nobody's, frames that count as empty."""
+    notes, strangers = [], predictions.unmatched(dataset.items)
+    if strangers:
+        notes.append(f"{len(strangers)} predictions belong to no item and were left out, such as {strangers[0]}")
+    if missing == "empty" and isinstance(predictions, VideoPredictions):
+        absent = sum(len(predictions.absent_frames(dataset.annotation(i))) for i in indices)
+        if absent:
+            notes.append(f"{absent} frames have no prediction and count as nothing found")
+    return notes
+
+
+def _print(result: Mapping[str, Any], root: Path, report: bool) -> None:
+    """The numbers as a table, and where the rest is."""
+    paper = result["paper"]
+    table = Table(
+        title=f"{result['dataset']}, {result['scored']}\n{result['protocol']}", title_justify="left", title_style=""
+    )
+    for column in ("measure", "protocol"):
+        table.add_column(column)
+    table.add_column("value", justify="right")
+    if paper:
+        table.add_column("paper", justify="right")
+    for name, value in result["metrics"].items():
+        row = [name, result["tag"], format_number(value)]
+        table.add_row(
+            *row, *([str(paper["values"].get(name, ""))] if paper else []), style="bold" if name == result["main"] else ""
+        )
+    lines = []
+    if paper:
+        remembered = "" if paper["verified"] else " (remembered, not verified)"
+        lines.append(f"paper: {paper['method']}, {paper['source']}{remembered}")
+    lines += [f"note: {note}" for note in result["notes"]]
+    print_table(table, *lines, f"{root / 'metrics.json'}" + (f", look at {root / 'report.html'}" if report else ""))

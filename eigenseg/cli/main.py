@@ -1,0 +1,104 @@
+"""The command line: ``eigenseg extract``, ``evaluate``, ``collect``, ``export``, ``train``.
+
+Exit codes: 0 all done, 1 some images failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from eigenseg._version import __version__
+
+USAGE = """\
+eigenseg: objects in images, found without labels
+
+  eigenseg extract input=photos/ output.dir=out backbone=color_texture    masks for a file, folder, glob or .txt list
+  eigenseg evaluate dataset=voc2007 dataset.root=VOC2007                  a method, or predictions=..., against a dataset
+  eigenseg collect multirun/                                              the results of a sweep as one table and a plot
+  eigenseg export out/ labels.json                                        a result folder as labels for training a detector
+  eigenseg extract --help, eigenseg evaluate --help                       all methods, datasets and settings
+  eigenseg train                                                          not in this version
+  eigenseg --version
+
+Exit codes: 0 all done, 1 some images failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
+"""
+NOT_YET = {
+    "train": "eigenseg train is not in this version: there is no trainable method yet",
+}
+# Commands with a Hydra configuration, and those with plain arguments; each is run_<command> of its own file.
+_CONFIGURED, _PLAIN = ("extract", "evaluate"), ("collect", "export")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if command in ("", "-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if command else 2
+    if command == "--version":
+        print(f"eigenseg {__version__}")
+        return 0
+    if "--version" in rest:
+        return main(["--version"])
+    if command in NOT_YET:
+        return _fail(NOT_YET[command])
+    if command not in (*_CONFIGURED, *_PLAIN):
+        return _fail(f"unknown command {command!r}; known: {', '.join((*_CONFIGURED, *_PLAIN, *NOT_YET))}")
+    jobs = _Jobs(command)
+    try:
+        with jobs.reporting():
+            if command in _CONFIGURED:
+                from eigenseg.cli.hydra_app import run_hydra
+
+                run_hydra(command, jobs.run, rest)
+            else:
+                _load(command)(rest)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # Hydra's own options, --help and wrong ones among them
+        return stop.code if isinstance(stop.code, int) else 2
+    return jobs.exit_code
+
+
+class _Jobs:
+    """Jobs of one command line, several in a sweep; a failed one is reported and the next one starts."""
+
+    def __init__(self, command: str) -> None:
+        self.command, self.exit_code = command, 0
+        self.verbose = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+    def run(self, config: Any) -> None:
+        """Run the command with a composed configuration."""
+        with self.reporting():
+            # Only now, so that --help and a wrong setting do not wait for torch.
+            if _load(self.command)(config)["failures"]:
+                self.exit_code = max(self.exit_code, 1)
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Print errors that are meant for users as one sentence; ``HYDRA_FULL_ERROR=1`` keeps their tracebacks."""
+        try:
+            yield
+        except (ValueError, TypeError, OSError) as error:
+            if self.verbose:
+                raise
+            self.exit_code = _fail(str(error))
+
+
+def _load(command: str) -> Any:
+    return getattr(importlib.import_module(f"eigenseg.cli.{command}"), f"run_{command}")
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""From a composed configuration to the objects that it names."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from eigenseg.config.trust import TRUSTED, check_targets
+from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.metric import Metric
+from eigenseg.data.preprocess import Preprocess
+from eigenseg.discovery.backbones.base import Backbone
+from eigenseg.discovery.method import Method
+from eigenseg.segment.refine.base import Refiner
+
+
+class PredictorParts(TypedDict):
+    """Arguments of ``Predictor``."""
+
+    backbone: Backbone
+    method: Method
+    preprocess: Preprocess
+    device: str
+    refiner: Refiner | None
+
+
+def build_parts(config: DictConfig) -> PredictorParts:
+    """Build what a ``Predictor`` is made of.
+
+    Raises:
+        ValueError: if a ``_target_`` is not trusted, or a constructor refuses its arguments.
+        FileNotFoundError: if weights are missing.
+    """
+    allowed = (*TRUSTED, *config.allow_targets)
+    for group in ("backbone", "method", "postprocess"):
+        if config[group] is not None:
+            check_targets(OmegaConf.to_container(config[group], resolve=True), allowed, group)
+    # The method first: its mistakes cost nothing, the backbone's weights may take a minute.
+    method, refiner = build(config.method), None if config.postprocess is None else build(config.postprocess)
+    return PredictorParts(
+        backbone=build(config.backbone),
+        method=method,
+        preprocess=Preprocess(**OmegaConf.to_container(config.preprocess)),  # type: ignore[arg-type]
+        device=config.runtime.device,
+        refiner=refiner,
+    )
+
+
+def build_dataset(config: DictConfig) -> Dataset:
+    """Build the dataset; its files are looked for.
+
+    Raises:
+        ValueError: if there is none, or one of its settings is missing.
+        FileNotFoundError: if a file is missing.
+    """
+    if config.dataset is None:
+        raise ValueError("dataset is missing; choose one, such as dataset=voc2007 dataset.root=VOCdevkit/VOC2007")
+    check_targets(OmegaConf.to_container(config.dataset), (*TRUSTED, *config.allow_targets), "dataset")
+    missing = sorted(OmegaConf.missing_keys(config.dataset))
+    if missing:
+        module = get_object(config.dataset._target_).__module__
+        raise ValueError(
+            f"{missing[0]} is missing; say where it lies, {missing[0]}=PATH "
+            f"(the layout, and where to get the data: python -m pydoc {module})"
+        )
+    dataset: Dataset = build(config.dataset)
+    return dataset
+
+
+def build_metric(config: DictConfig) -> Metric:
+    """Build what scores the predictions.
+
+    Raises:
+        ValueError: if there is none, or its constructor refuses a setting.
+    """
+    if config.evaluation is None:
+        raise ValueError("evaluation is missing, and the dataset names none; choose one, such as evaluation=corloc")
+    check_targets(OmegaConf.to_container(config.evaluation), (*TRUSTED, *config.allow_targets), "evaluation")
+    metric: Metric = build(config.evaluation)
+    return metric
+
+
+def build(node: Any) -> Any:
+    """Instantiate a leaf; a constructor's own error comes out as it was raised."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, (ValueError, FileNotFoundError)):
+            raise cause from None
+        raise ValueError(" ".join(str(error).split())) from error

@@ -1,0 +1,141 @@
+"""Configurations as they are composed from yamls and overrides, and what can be read off them.
+
+Only ``eigenseg.config`` and ``eigenseg.cli`` know Hydra; everything below takes plain arguments. This file loads no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from eigenseg.config import schema
+
+CONFIG_MODULE = "eigenseg.configs"
+schema.register()
+
+
+def compose(
+    method: str | os.PathLike[str] | None = None,
+    backbone: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    config_dir: str | os.PathLike[str] | None = None,
+    command: str = "extract",
+) -> DictConfig:
+    """Compose the configuration of a command outside a Hydra application, or inside another one without disturbing it.
+
+    Args:
+        method, backbone: a name, or the path of a yaml; None: what an experiment among the overrides says, else tokencut
+            and dino_vits16.
+        overrides: Hydra overrides.
+        config_dir: a folder that is searched besides the shipped one.
+        command: whose: extract or evaluate.
+
+    Raises:
+        FileNotFoundError: if a yaml or the folder is missing.
+        ValueError: if a name or an override is unknown.
+    """
+    with contextlib.ExitStack() as stack:
+        places = []
+        if isinstance(overrides, str):
+            raise TypeError(f"overrides must be a list of strings, got the string {overrides!r}")
+        if config_dir is not None:
+            if not Path(config_dir).is_dir():
+                raise FileNotFoundError(f"config_dir: no such folder {os.fspath(config_dir)}")
+            places.append(Path(config_dir).resolve())
+        names = {}
+        for group, choice in (("method", method), ("backbone", backbone)):
+            if choice is None:
+                continue
+            names[group] = str(choice)
+            if str(choice).endswith((".yaml", ".yml")):
+                place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                names[group] = _place_yaml(Path(choice), place / group)
+                places.append(place)
+        search = ",".join(f"'file://{place}'" for place in places)
+        chosen = [f"{group}='{name}'" for group, name in names.items()]
+        stack.enter_context(_own_hydra())
+        with readable_errors(command):
+            return hydra_compose(command, overrides=[f"hydra.searchpath=[{search}]", *chosen, *overrides])
+
+
+def choices() -> dict[str, str]:
+    """Names of the yamls that were chosen on the command line (backbone, method, dataset...); empty outside of Hydra."""
+    if not HydraConfig.initialized():
+        return {}
+    return {group: str(name) for group, name in HydraConfig.get().runtime.choices.items() if name and "/" not in group}
+
+
+def given_settings() -> list[str]:
+    """The settings of the command line as they were typed; empty outside of Hydra."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """All settings as dicts, lists and numbers, interpolations resolved; a missing one is None."""
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    return {name: None if value == MISSING else value for name, value in settings.items()}
+
+
+def job_folder(wanted: str | None) -> str | None:
+    """Where this job writes: as wanted, or, in a sweep, a folder of its own inside of that or of Hydra's sweep folder."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        sweep = HydraConfig.get().sweep
+        return os.path.join(wanted or sweep.dir, sweep.subdir)
+    return wanted
+
+
+@contextlib.contextmanager
+def readable_errors(command: str = "extract") -> Iterator[None]:
+    """Hydra's errors become one sentence of a ValueError; a wrong choice lists the right ones."""
+    try:
+        yield
+    except MissingConfigException as error:
+        wanted, options = error.missing_cfg_file or "", error.options or []
+        group, _, name = wanted.rpartition("/")
+        if group and options:
+            raise ValueError(f"unknown {group} {name!r}; known: {', '.join(sorted(options))}") from None
+        raise ValueError(" ".join(str(error).split())) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        unknown = re.match(r"Could not override '(.+?)'\.", str(error))
+        if unknown:
+            raise ValueError(f"unknown setting {unknown[1]!r}; eigenseg {command} --help lists all of them") from None
+        cause = error.__cause__
+        detail = f" {cause}" if isinstance(cause, OmegaConfBaseException) else ""
+        if isinstance(cause, ValidationError):  # its first line says what was wrong with the value
+            merging = str(error).partition("merging override ")[2] or str(error)
+            raise ValueError(f"{merging}: {str(cause).splitlines()[0]}") from None
+        raise ValueError(" ".join(f"{error}{detail}".split())) from None
+
+
+def _place_yaml(path: Path, group: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"no such configuration: {path}")
+    group.mkdir()
+    shutil.copy(path, group / f"{path.stem}.yaml")
+    return path.stem
+
+
+@contextlib.contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Initialize Hydra for us and give an application its own back."""
+    application = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = application

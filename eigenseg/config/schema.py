@@ -1,0 +1,98 @@
+"""What the roots of the configuration tree hold: names, types and defaults of every setting that is not a class's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+# Settings that are paths. The command line takes them as they are typed, whatever Hydra's grammar makes of their
+# characters, and the folder names of a sweep leave them out. Locations say where things lie: equal data there give equal
+# results. What files hold decides the results.
+LOCATIONS = ("input", "output.dir", "dataset.root", "dataset.images", "dataset.masks", "hydra.sweep.dir")
+FILES = ("predictions", "backbone.weights", "method.head", "dataset.annotations", "dataset.image_list")
+PATHS = (*LOCATIONS, *FILES)
+
+
+@dataclass
+class PreprocessConfig:
+    """Fields of ``eigenseg.data.Preprocess``; null means as the backbone and the method have it."""
+
+    mode: str | None = None  # pad, round, square, crop
+    resize: int | None = None  # shorter side in pixels, 0: native
+    max_tokens: int | None = None
+
+
+@dataclass
+class RuntimeConfig:
+    """Where and how fast."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    batch_size: int = 8  # images computed together
+    workers: int = 2  # threads that decode images
+    threads: int | None = None  # CPU threads of torch and BLAS; null: as many as cores
+    processes: int | None = None  # that score; null: as many as there are cores and work
+
+
+@dataclass
+class OutputConfig:
+    """What extract writes where."""
+
+    dir: str | None = None  # null: outputs/extract, in a sweep the job's own folder
+    labels: bool = True  # labels/<name>.png
+    overlays: bool = True  # overlays/<name>.jpg
+    heatmap: bool = False  # the eigenvector beside the overlay
+    masks: bool = False  # masks/<name>/000.png
+    saliency: bool = False  # saliency/<name>.png, soft where the method has a soft map
+
+
+@dataclass
+class EvaluateOutputConfig:
+    """What evaluate writes where."""
+
+    dir: str | None = None  # null: outputs/evaluate, in a sweep the job's own folder
+    report: bool = True  # report.html
+
+
+@dataclass
+class CommandConfig:
+    """What every command that runs a method has: the method, what it is made of, and where it runs."""
+
+    backbone: Any = MISSING
+    method: Any = MISSING
+    solver: Any = MISSING
+    postprocess: Any = None  # refines the masks; null leaves them on the patches
+    dataset: Any = None
+    evaluation: Any = None  # the metric; null: the one that the dataset's yaml names
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    resume: bool = True  # continue in an output folder of the same settings
+    allow_targets: list[str] = field(default_factory=list)  # further packages that a yaml's _target_ may come from
+    expected: Any = None  # an experiment's published numbers
+
+
+@dataclass
+class ExtractConfig(CommandConfig):
+    """Root of ``eigenseg extract``; ``evaluation`` is ignored."""
+
+    input: str = MISSING  # file, folder, glob pattern or .txt list; without it the dataset's images are read
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+
+@dataclass
+class EvaluateConfig(CommandConfig):
+    """Root of ``eigenseg evaluate``."""
+
+    predictions: str | None = None  # file or folder to score; null runs the method
+    missing: str = "error"  # or empty: an item without a prediction counts as empty
+    limit: int | None = None  # items, from the first one
+    output: EvaluateOutputConfig = field(default_factory=EvaluateOutputConfig)
+
+
+def register() -> None:
+    """Make the roots known to Hydra under the names that the yamls call them."""
+    store = ConfigStore.instance()
+    store.store(name="eigenseg_extract", node=ExtractConfig)
+    store.store(name="eigenseg_evaluate", node=EvaluateConfig)

@@ -1,0 +1,66 @@
+"""The machine a command runs on: its device, its threads, the versions of what is installed, and its log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from eigenseg._version import __version__
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "opencv-python-headless", "pillow", "hydra-core")
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a name into a device that exists.
+
+    Args:
+        name: ``"auto"`` (CUDA if there is one, else CPU; logged), or anything ``torch.device`` knows.
+
+    Raises:
+        ValueError: if the name is unknown or the machine has no such device.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
+    """
+    if name == "auto":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        logger.info("device %s (runtime.device=auto)", device)
+        return device
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # the meta device, for one, holds no values
+    except (RuntimeError, AssertionError, NotImplementedError):
+        cuda = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        raise ValueError(f"runtime.device={name} is not available here ({cuda}); use auto, cpu or cuda") from None
+    return device
+
+
+def limit_threads(threads: int | None) -> None:
+    """Restrict torch and BLAS to a number of CPU threads; ``None`` leaves them.
+
+    Raises:
+        ValueError: if the number is not positive.
+    """
+    if threads is None:
+        return
+    if threads < 1:
+        raise ValueError(f"runtime.threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def versions() -> dict[str, str]:
+    """Versions of eigenseg, Python and the packages that results depend on."""
+    installed = {"eigenseg": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # another build of OpenCV, for instance, does as well
+            installed[name] = version(name)
+    return installed

@@ -1,0 +1,5 @@
+"""Deep Spectral Methods (Melas-Kyriazi et al., CVPR 2022): an object, regions, and names for regions of a dataset."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

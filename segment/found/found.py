@@ -1,0 +1,215 @@
+"""FOUND: objects as what is not background (Siméoni et al., CVPR 2023).
+
+Data flow: CLS attention and keys -> background (``found_background.py``) -> the rest is the object (mode "background");
+or keys -> a trained 1x1 convolution (``found_head.py``) -> saliency above one half (mode "head"). Then components.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenseg.data.checks import check_choice
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import DENSE_BYTES, Instances
+from eigenseg.data.preprocess import Preprocess
+from eigenseg.data.rle import RleMasks, encode_masks
+from eigenseg.discovery.checks import require_attention
+from eigenseg.discovery.grid import component_sizes, label_components, mask_boxes
+from eigenseg.discovery.method import PADDING, Padding, valid_tokens
+from eigenseg.discovery.reasons import too_few_reason
+from eigenseg.discovery.spectral.checks import valid_or_all
+from eigenseg.discovery.spectral.result import peak_index
+from eigenseg.segment.found.background import TIE, background, check_background_parameters
+from eigenseg.segment.found.head import FoundHead, load_head, random_head
+
+logger = logging.getLogger(__name__)
+
+_NOWHERE = -30.0  # logit of a patch that takes no part: a saliency of 1e-13
+
+
+class FOUND:
+    """FOUND as a method: features of a batch in, one ``Instances`` per image out, in original pixels.
+
+    ``mode="background"`` needs no training: the object is what ``background`` leaves. ``mode="head"`` asks a trained
+    ``FoundHead`` for a logit a patch, object where the saliency sigmoid(logit) exceeds one half.
+
+    ``metadata["saliency"]`` is a NumPy (H, W) float32 map in [0, 1], also where no object is found: the sigmoid of the
+    bilinearly upsampled logits, or, without a head, the upsampled distance from the background, linear in the cosine c on
+    either side of the threshold t: 0 at c = 1, one half at c = t, 1 at c = -1. An instance's score is its mean over the
+    mask. Extras: ``seed_point`` (x, y of the most salient pixel in the mask). With ``mode="background"``
+    ``metadata["reference"]`` is the token index of the patch that stands for the background. An image whose patches are all
+    alike has no object.
+
+    Args:
+        mode: see above.
+        head: file or ``FoundHead`` for ``mode="head"``, or ``"random"``, for tests and studies.
+        outputs: ``"single"`` is the largest 4-connected component, ``"multi"`` all of them, the largest first.
+        level: where components are: ``"patch"``, published for boxes (CorLoc), or ``"pixel"``, published for saliency: the
+            upsampled map is cut at one half.
+        threshold, epsilon, weighted: as in ``background``.
+        padding: ``"keep"`` lets patches that hold padding take part, as published; ``"drop"`` takes them out.
+
+    Raises:
+        FileNotFoundError: if the head's file is missing.
+        ValueError: if a parameter is out of range, or there is no head where one is needed.
+    """
+
+    preprocess = Preprocess(mode="pad")
+    needs_attention = True
+
+    def __init__(
+        self,
+        mode: Literal["background", "head"] = "background",
+        head: str | os.PathLike[str] | FoundHead | None = None,
+        outputs: Literal["single", "multi"] = "single",
+        level: Literal["patch", "pixel"] = "patch",
+        threshold: float = 0.3,
+        epsilon: float = 1e-10,
+        weighted: bool = True,
+        padding: Padding = "keep",
+    ) -> None:
+        check_choice("mode", mode, ("background", "head"))
+        check_choice("outputs", outputs, ("single", "multi"))
+        check_choice("level", level, ("patch", "pixel"))
+        check_choice("padding", padding, PADDING)
+        check_background_parameters(threshold, epsilon)
+        if mode == "head" and head is None:
+            raise ValueError(
+                "mode='head' needs a trained head, method.head=found.pth (decoder.weight and decoder.bias); "
+                "mode='background' needs none"
+            )
+        if mode == "background" and head is not None:
+            raise ValueError(f"head={head!r} is used with mode='head' only, got mode='background'")
+        self.mode, self.head, self.outputs, self.level, self.padding = mode, head, outputs, level, padding
+        self.threshold, self.epsilon, self.weighted = threshold, epsilon, weighted
+        self.needs_attention = mode == "background"  # a head looks at keys alone
+        self._head: FoundHead | None = None
+        if isinstance(head, FoundHead):
+            self._head = head
+        elif head == "random":
+            logger.warning("FOUND has a random head (seed 0): its objects mean nothing")
+        elif head is not None:
+            self._head = load_head(head)
+
+    @torch.no_grad()
+    def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
+        """Find the objects of every image of a batch.
+
+        Raises:
+            ValueError: if the features are no keys, of another width than the head's, or carry no attention.
+        """
+        if features.kind != "key":
+            raise ValueError(f"FOUND works on keys, backbone.facet=key; got {features.kind!r}")
+        if not len(features):
+            return []
+        valid = valid_or_all(valid_tokens(features, self.padding), features.tokens)
+        maps = self._by_head(features, valid) if self.mode == "head" else self._by_background(features, valid)
+        return [self._instances(maps, features.geometries[i], i) for i in range(len(features))]
+
+    def _by_background(self, features: FeatureGrid, valid: Tensor) -> _Maps:
+        attention = require_attention(features.attention, "FOUND")
+        settings = (self.threshold, self.epsilon, self.weighted, valid)
+        rest = background(attention, features.tokens, features.grid, *settings)
+        cosine, threshold = rest.similarity, self.threshold
+        near, far = 0.5 * (1 - cosine) / (1 - threshold), 1 - 0.5 * (cosine + 1) / (threshold + 1 or 1)
+        soft = torch.where(cosine > threshold, near, far).clamp(0, 1)
+        soft = torch.where(rest.usable & rest.distinct[:, None], soft, 0.0).view_as(rest.mask)
+        return _Maps(soft, False, ~rest.mask, rest.distinct, rest.usable, rest.non_finite, rest.reference)
+
+    def _by_head(self, features: FeatureGrid, valid: Tensor) -> _Maps:
+        tokens = features.tokens
+        head = self._head or random_head(tokens.shape[2])
+        if head.width != tokens.shape[2]:
+            raise ValueError(f"head is for keys of width {head.width}, the backbone's have {tokens.shape[2]}")
+        finite = torch.isfinite(tokens.float().norm(dim=2))
+        usable = valid & finite
+        logits = head.to(tokens.device)(torch.where(usable[:, :, None], tokens, 0.0).double())
+        highest, lowest = (torch.where(usable, sign * logits, -torch.inf).amax(dim=1) * sign for sign in (1, -1))
+        distinct = highest - lowest > TIE * torch.maximum(highest.abs(), lowest.abs())
+        logits = torch.where(usable, logits, _NOWHERE).view(len(tokens), *features.grid)
+        objects = (logits > 0) & distinct[:, None, None]
+        return _Maps(logits, True, objects, distinct, usable, (valid & ~finite).sum(dim=1), None)
+
+    def _instances(self, maps: _Maps, geometry: Geometry, i: int) -> Instances:
+        soft = geometry.maps_to_image(maps.soft[i])
+        soft = soft.sigmoid() if maps.logits else soft
+        seen = geometry.masks_to_image(torch.ones_like(maps.objects[i]))  # what a crop cut away has no saliency
+        saliency = torch.where(seen & maps.distinct[i], soft, 0.0).float()
+        metadata = {
+            "geometry": geometry,
+            "saliency": saliency.cpu().numpy(),
+            "non_finite_tokens": int(maps.non_finite[i]),
+        }
+        if maps.reference is not None and maps.distinct[i]:
+            metadata["reference"] = int(maps.reference[i])
+        objects = saliency > 0.5 if self.level == "pixel" else maps.objects[i]
+        labels, by_size = _components(objects)
+        chosen = by_size[:1] if self.outputs == "single" else by_size
+        compact = len(chosen) * saliency.numel() > DENSE_BYTES
+        masks: list[Any] = []
+        boxes, scores, points = [], [], []
+        for label in chosen:
+            component = labels == label
+            mask, box = component, mask_boxes(component[None]).float()
+            if self.level == "patch":
+                mask, box = geometry.masks_to_image(component), geometry.boxes_to_image(box)
+            if not mask.any():
+                continue  # it lies in the padding
+            inside = torch.where(mask, saliency, 0.0)
+            row, column = divmod(int(peak_index(inside.flatten())), mask.shape[1])
+            hard = mask.cpu().numpy()
+            masks.append(encode_masks(hard[None])[0] if compact else hard)
+            boxes.append(box[0].cpu().numpy())
+            scores.append(min(1.0, float(inside.double().sum() / mask.sum())))
+            points.append([column + 0.5, row + 0.5])
+        if not masks:
+            reason = _why_nothing(maps, i, bool(objects.any()))
+            return Instances.empty(geometry.image_size, f"no object: {reason}", **metadata)
+        return Instances(
+            masks=RleMasks(tuple(masks), geometry.image_size) if compact else np.stack(masks),
+            scores=np.array(scores, dtype=np.float32),
+            boxes=np.stack(boxes),
+            image_size=geometry.image_size,
+            extras={"seed_point": points},
+            metadata=metadata,
+        )
+
+
+class _Maps(NamedTuple):
+    """What either mode says of a batch."""
+
+    soft: Tensor  # (B, gh, gw) float64, logits or saliency
+    logits: bool  # which of them
+    objects: Tensor  # (B, gh, gw) bool
+    distinct: Tensor  # (B,) bool, whether there is something to tell apart
+    usable: Tensor  # (B, N) bool
+    non_finite: Tensor  # (B,) int64
+    reference: Tensor | None  # (B,) int64, of the background
+
+
+def _components(objects: Tensor) -> tuple[Tensor, list[int]]:
+    """Labels (H, W) of a mask's components, and which there are, the largest first, equal ones in the picture's order."""
+    labels, _ = label_components(objects[None])
+    sizes = component_sizes(labels)[0, 1:]
+    return labels[0], (sizes.argsort(descending=True, stable=True) + 1).tolist()
+
+
+def _why_nothing(maps: _Maps, i: int, outside: bool) -> str:
+    usable, non_finite = int(maps.usable[i].sum()), int(maps.non_finite[i])
+    too_few = too_few_reason(maps.usable.shape[1], usable, non_finite, "be told apart")
+    if too_few is not None:
+        return too_few
+    if not maps.distinct[i]:
+        return "all patches get the same logit" if maps.logits else "no patch is attended less than others"
+    if outside:
+        return "the object lies in the padding"
+    return "no saliency exceeds one half" if maps.logits else "everything resembles the background"

@@ -1,0 +1,80 @@
+"""FOUND's head: one 1x1 convolution from a patch's key to its saliency (Siméoni et al., CVPR 2023)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eigenseg.data.checkpoints import read_checkpoint
+
+
+class FoundHead(nn.Module):
+    """One 1x1 convolution, d -> 1 with a bias: a saliency logit for every patch's key.
+
+    Its state dict, which is also what ``load_head`` reads, holds ``decoder.weight`` (1, d, 1, 1) and ``decoder.bias`` (1,).
+
+    Args:
+        width: d, the width of the keys; 384 for ViT-S.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.decoder = nn.Conv2d(width, 1, kernel_size=1)
+
+    @property
+    def width(self) -> int:
+        """d."""
+        return self.decoder.in_channels
+
+    def forward(self, keys: Tensor) -> Tensor:
+        """Logits (B, N) of keys (B, N, d), in the keys' precision."""
+        weight, bias = self.decoder.weight.flatten(1), self.decoder.bias
+        assert bias is not None
+        # A convolution of one pixel is a product; unlike cuDNN's it takes no part in TensorFloat-32 settings of its own.
+        return F.linear(keys, weight.to(keys), bias.to(keys))[..., 0]
+
+
+def load_head(source: str | os.PathLike[str] | Mapping[str, Any]) -> FoundHead:
+    """Fill a head from a ``.pth``/``.pt``/``.safetensors`` file or a state dict; names as in ``FoundHead``.
+
+    ``weight`` and ``bias`` alone, the convolution's own state dict, will do too. Nothing else may be there.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds anything else.
+    """
+    if isinstance(source, Mapping):
+        content, origin = dict(source), "the state dict"
+    else:
+        path = Path(source).expanduser()
+        content, origin = read_checkpoint(path, "head", ("'random'",)), str(path)
+    tensors = {str(name).removeprefix("decoder."): value for name, value in content.items()}
+    if set(tensors) != {"weight", "bias"} or len(content) != 2:
+        names = ", ".join(sorted(map(str, content))[:4])
+        raise ValueError(
+            f"head: {origin} must hold decoder.weight and decoder.bias and nothing else, got {names or 'nothing'}"
+        )
+    weight, bias = tensors["weight"], tensors["bias"]
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point() or not torch.isfinite(value).all():
+            raise ValueError(f"head: {origin} must hold a tensor of finite numbers as decoder.{name}")
+    if weight.ndim != 4 or weight.shape[0] != 1 or weight.shape[2:] != (1, 1) or not weight.numel() or bias.shape != (1,):
+        shapes = f"{list(weight.shape)} and {list(bias.shape)}"
+        raise ValueError(f"head: {origin} must hold a weight [1, d, 1, 1] and a bias [1], got {shapes}")
+    with torch.random.fork_rng(devices=[]):  # what the constructor draws is thrown away
+        head = FoundHead(weight.shape[1])
+    head.load_state_dict({"decoder.weight": weight, "decoder.bias": bias}, strict=True)
+    return head.eval().requires_grad_(False)
+
+
+def random_head(width: int, seed: int = 0) -> FoundHead:
+    """A head without training, for tests and studies; torch's own generators are left alone."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(1, width, 1, 1, generator=generator) / width**0.5
+    return load_head({"decoder.weight": weight, "decoder.bias": torch.zeros(1)})

@@ -1,0 +1,2 @@
+from .maskcut import MaskCut as MaskCut
+from .rounds import StopRule as StopRule

@@ -1,0 +1,209 @@
+"""MaskCut: several objects an image by repeated normalized cuts (Wang et al., CutLER, CVPR 2023, section 3.2).
+
+Data flow, a round: graphs without the objects so far -> second eigenvectors of all images at once, from the last round's
+Ritz block -> side, seed and component of each (``rounds.py``) -> kept masks leave the graph, finished images leave the
+batch. ``reference.py`` holds the published loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from eigenseg.data.checks import check_choice
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry, Size
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import Instances
+from eigenseg.data.preprocess import Preprocess
+from eigenseg.discovery.grid import check_grid
+from eigenseg.discovery.method import PADDING, Padding, in_chunks, seed_points, token_instances, valid_tokens
+from eigenseg.discovery.reasons import single_tokens
+from eigenseg.discovery.spectral import (
+    NcutSolver,
+    build_affinity,
+    check_features,
+    check_graph_parameters,
+    check_solver,
+    graphs_at_once,
+    solve_ncut,
+)
+from eigenseg.segment.maskcut.reference import maskcut_reference
+from eigenseg.segment.maskcut.rounds import Round, StopRule, cut_round, solve_warm, why_ended
+
+
+@dataclass(frozen=True)
+class CutRounds:
+    """All objects of one image, in the order they were found, and why there are no more."""
+
+    rounds: tuple[Round, ...]
+    reason: str
+
+
+def maskcut(
+    tokens: Tensor,
+    grid: Size,
+    tau: float = 0.15,
+    eps: float = 1e-5,
+    stop: StopRule | None = None,
+    valid: Tensor | None = None,
+    solver: NcutSolver = solve_ncut,
+) -> list[CutRounds]:
+    """Find objects one after the other; what was found leaves the graph.
+
+    Each round solves (D - W) x = lambda D x of the tokens that are left (W as in TokenCut), fixes the sign so that the
+    largest magnitude is positive, thresholds at the mean, takes the other side if this one holds three of the image's
+    corners, and keeps the component around the largest entry. An image stops by itself, see ``StopRule``.
+
+    Args:
+        tokens: (B, N, D) floating.
+        grid: (gh, gw) with gh * gw = N.
+        tau, eps: as in ``tokencut``. Published: 0.15 and 1e-5.
+        stop: when an image is finished.
+        valid: (B, N) bool, False takes a token out of the graph from the beginning; None keeps all.
+        solver: computes the eigenvectors.
+
+    Raises:
+        TypeError: if the tokens are no tensor.
+        ValueError: if shapes or parameters are out of range, or there are fewer than 2 tokens.
+    """
+    check_features(tokens)
+    check_grid(tokens, grid, at_least=2)
+    stop = stop or StopRule()
+    finite = torch.isfinite(tokens.float().norm(dim=2))  # a token without features can be on no side
+    graphs = build_affinity(tokens, tau=tau, eps=eps, valid=finite if valid is None else finite & valid)
+    rounds_of: list[list[Round]] = [[] for _ in range(len(tokens))]
+    reasons = [f"{stop.max_masks} objects were found, as many as max_masks allows"] * len(tokens)
+    images, ritz = list(range(len(tokens))), None
+    for index in range(stop.max_masks):
+        enough = (graphs.valid.sum(dim=1) >= 2).tolist()
+        for i, many in zip(images, enough, strict=True):
+            reasons[i] = reasons[i] if many else "fewer than two tokens are left"
+        kept = [j for j, many in enumerate(enough) if many]
+        images, graphs, ritz = [images[j] for j in kept], graphs.select(kept), None if ritz is None else ritz[kept]
+        if not images:
+            break
+        ncut = solve_warm(solver, graphs, ritz)
+        rounds = cut_round(graphs, ncut, grid, index)
+        ended = [why_ended(current, rounds_of[i], stop) for i, current in zip(images, rounds, strict=True)]
+        kept = [j for j, why in enumerate(ended) if why is None]
+        for i, current, why in zip(images, rounds, ended, strict=True):
+            if why is None:
+                rounds_of[i].append(current)
+            else:
+                reasons[i] = why
+        if not kept:
+            break
+        masks = torch.stack([rounds[j].mask.flatten() for j in kept])
+        images, graphs = [images[j] for j in kept], graphs.select(kept).exclude(masks)
+        ritz = None if ncut.ritz_block is None else ncut.ritz_block[kept]
+    return [CutRounds(tuple(rounds), why) for rounds, why in zip(rounds_of, reasons, strict=True)]
+
+
+class MaskCut:
+    """Several objects an image by repeated normalized cuts (CutLER, CVPR 2023, section 3.2), in original pixels.
+
+    Each instance's score says how clean its cut was, not whether it is an object, see ``score``. Extras: ``eigenvector``
+    (gh, gw) float32, ``eigenvalue``, ``gap``, ``cut_value``, ``seed`` (token index), ``seed_point`` (x, y in pixels),
+    ``round``, ``status``. Metadata: ``stopped``, why the search ended, and ``reason`` where there is no object.
+
+    Args:
+        tau, eps, solver: as in ``maskcut``.
+        max_masks, min_area, max_overlap, max_eigenvalue: as in ``StopRule``.
+        score: ``"cut"``: max(0, 1 - NCut) of the side that the object was taken from, in the graph of its round;
+            ``"round"``: 1 for the first object of an image, 1/2 for the second, 1/3...
+        padding: ``"keep"`` leaves tokens that hold padding in the graph, ``"drop"`` takes them out.
+        compat: ``"reference"`` runs the published loop (``maskcut_reference``) for ``max_masks`` rounds and returns the
+            masks that are not empty; 1 - lambda_2 stands for 1 - NCut in their scores; ``max_eigenvalue`` and ``padding``
+            have no part in it. None: the rules above.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+    """
+
+    preprocess = Preprocess(mode="square", resize=480)
+    needs_attention = False
+
+    def __init__(
+        self,
+        tau: float = 0.15,
+        eps: float = 1e-5,
+        max_masks: int = 10,
+        min_area: float = 0.01,
+        max_overlap: float = 0.5,
+        max_eigenvalue: float = 0.7,
+        score: Literal["cut", "round"] = "cut",
+        padding: Padding = "keep",
+        compat: Literal["reference"] | None = None,
+        solver: NcutSolver = solve_ncut,
+    ) -> None:
+        check_graph_parameters(tau, eps)
+        self.stop = StopRule(max_masks, min_area, max_overlap, max_eigenvalue)
+        check_choice("score", score, ("cut", "round"))
+        check_choice("padding", padding, PADDING)
+        check_choice("compat", compat, (None, "reference"))
+        check_solver(solver)
+        self.tau, self.eps, self.padding, self.compat, self.solver = tau, eps, padding, compat, solver
+        self.max_masks, self.min_area, self.score = max_masks, min_area, score
+        self.max_overlap, self.max_eigenvalue = max_overlap, max_eigenvalue
+
+    def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
+        """Find the objects of every image of a batch."""
+        tokens = features.tokens.shape[1]
+        if tokens < 2:
+            return single_tokens(features.geometries)
+        cut = self._cut_as_published if self.compat else self._cut
+        parts = in_chunks(features, images, graphs_at_once(tokens))
+        return [instances for part, _ in parts for instances in cut(part)]
+
+    def _cut(self, features: FeatureGrid) -> list[Instances]:
+        valid = valid_tokens(features, self.padding)
+        images = maskcut(features.tokens, features.grid, self.tau, self.eps, self.stop, valid, self.solver)
+        return [self._instances(cuts, geometry) for cuts, geometry in zip(images, features.geometries, strict=True)]
+
+    def _cut_as_published(self, features: FeatureGrid) -> list[Instances]:
+        reference = maskcut_reference(
+            features.tokens,
+            features.grid,
+            self.tau,
+            self.eps,
+            rounds=self.max_masks,
+            max_overlap=self.max_overlap,
+            min_area=self.min_area,
+            solver=self.solver,
+        )
+        stopped = f"all {self.max_masks} rounds were made"
+        results = []
+        for masks, values, geometry in zip(
+            reference.masks, reference.eigenvalues.tolist(), features.geometries, strict=True
+        ):
+            rounds = masks.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+            extras = {"round": rounds, "eigenvalue": [values[i] for i in rounds]}
+            scores = self._scores(rounds, extras["eigenvalue"])
+            results.append(token_instances(masks[rounds], scores, geometry, stopped, extras, {"stopped": stopped}))
+        return results
+
+    def _scores(self, rounds: list[int], cuts: list[float]) -> list[float]:
+        if self.score == "round":
+            return [1 / (index + 1) for index in rounds]
+        return [max(0.0, 1 - cut) for cut in cuts]
+
+    def _instances(self, cuts: CutRounds, geometry: Geometry) -> Instances:
+        rounds = cuts.rounds
+        masks = torch.stack([cut.mask for cut in rounds]) if rounds else torch.zeros(0, *geometry.grid, dtype=torch.bool)
+        extras: dict[str, list[Any]] = {
+            "eigenvector": [cut.vector.float().cpu().numpy() for cut in rounds],
+            "eigenvalue": [cut.eigenvalue for cut in rounds],
+            "gap": [cut.gap for cut in rounds],
+            "cut_value": [cut.cut_value for cut in rounds],
+            "seed": [cut.seed for cut in rounds],
+            "seed_point": seed_points(geometry, [cut.seed for cut in rounds]),
+            "round": [cut.index for cut in rounds],
+            "status": [cut.status.value for cut in rounds],
+        }
+        scores = self._scores(extras["round"], extras["cut_value"])
+        return token_instances(masks, scores, geometry, cuts.reason, extras, {"stopped": cuts.reason})

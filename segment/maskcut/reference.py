@@ -1,0 +1,110 @@
+"""MaskCut's published loop, kept for comparison: painted tokens stay in the graph, and the eigenvector's sign matters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eigenseg.data.geometry import Size
+from eigenseg.discovery.grid import check_grid, component_of, corners_inside
+from eigenseg.discovery.spectral import NcutSolver, build_affinity, check_features, peak_index, solve_ncut
+from eigenseg.segment.maskcut.rounds import CORNERS, solve_warm
+
+
+class ReferenceMasks(NamedTuple):
+    """What the published loop returns, in tokens.
+
+    Args:
+        masks: (B, R, gh, gw) bool, each without the pixels of earlier ones; all False where a round's mask was rejected.
+        eigenvalues: (B, R) float64, lambda_2 of every round's graph.
+        sign_matters: (B, R) bool, whether the other sign of that round's eigenvector gives another component.
+    """
+
+    masks: Tensor
+    eigenvalues: Tensor
+    sign_matters: Tensor
+
+
+def maskcut_reference(
+    tokens: Tensor,
+    grid: Size,
+    tau: float = 0.15,
+    eps: float = 1e-5,
+    rounds: int = 3,
+    signs: Tensor | None = None,
+    max_overlap: float = 0.5,
+    min_area: float = 0.01,
+    solver: NcutSolver = solve_ncut,
+) -> ReferenceMasks:
+    """Run the published loop on a batch.
+
+    It differs from ``maskcut`` in what its authors' code does and its text does not say: tokens that were found are painted
+    (their edges are cut, they stay in the graph and in the mean, and fall on the object's side by construction); the corner
+    rule looks at the raw sign of the eigenvector; only the mask of the round just before is compared; a rejected mask
+    counts as empty, so that the same mask comes back and is accepted one round later; all rounds are always made.
+
+    Args:
+        tokens: (B, N, D) floating.
+        grid: (gh, gw).
+        tau, eps: as in ``maskcut``.
+        rounds: R.
+        signs: (R, B) of 1 and -1, the sign of the eigenvectors that an eigensolver returned, relative to ours (the largest
+            magnitude positive); None: ours.
+        max_overlap: IoU with the mask of the round before above which a mask is rejected.
+        min_area: fraction of the grid up to which a mask is rejected, but in the first round.
+        solver: computes the eigenvectors.
+
+    Raises:
+        TypeError: if the tokens are no tensor.
+        ValueError: if shapes or parameters are out of range.
+    """
+    check_features(tokens)
+    check_grid(tokens, grid, at_least=2)
+    batch, count = tokens.shape[:2]
+    signs = torch.ones(rounds, batch, device=tokens.device) if signs is None else signs
+    if signs.shape != (rounds, batch) or not bool((signs.abs() == 1).all()):
+        raise ValueError(f"signs must be ({rounds}, {batch}) of 1 and -1, got {tuple(signs.shape)}")
+    graphs = build_affinity(tokens, tau=tau, eps=eps)
+    painted = torch.zeros(batch, count, dtype=torch.bool, device=tokens.device)
+    previous = torch.zeros(batch, *grid, dtype=torch.bool, device=tokens.device)
+    union, masks, values, matters = previous.clone(), [], [], []
+    ritz: Tensor | None = None
+    for index in range(rounds):
+        painted |= previous.flatten(1)
+        ncut = solve_warm(solver, graphs.mask(painted), ritz)
+        ritz = ncut.ritz_block
+        vectors = ncut.eigenvectors[:, :, 0] * signs[index][:, None].to(tokens.device)
+        found, other = raw_component(vectors, grid), raw_component(-vectors, grid)
+        if index:
+            shared = (found & previous).flatten(1).sum(dim=1)
+            overlap = shared / (found | previous).flatten(1).sum(dim=1)
+            rejected = (overlap > max_overlap) | (found.flatten(1).double().mean(dim=1) <= min_area)
+            found = found & ~rejected[:, None, None]
+        masks.append(found & ~union)
+        values.append(ncut.eigenvalues[:, 0])
+        matters.append((raw_component(vectors, grid) != other).flatten(1).any(dim=1))
+        union, previous = union | found, found
+    return ReferenceMasks(torch.stack(masks, dim=1), torch.stack(values, dim=1), torch.stack(matters, dim=1))
+
+
+def raw_component(vectors: Tensor, grid: Size) -> Tensor:
+    """The published rule on an eigenvector as it came: its answer may change with the sign.
+
+    P = x > mean(x); P is complemented, and x negated, where it holds three corners or lacks the entry of largest magnitude;
+    the component around the largest entry is kept.
+
+    Args:
+        vectors: (B, N) float64.
+        grid: (gh, gw).
+
+    Returns:
+        (B, gh, gw) bool.
+    """
+    side = vectors > vectors.mean(dim=1, keepdim=True)
+    peak = side.gather(1, peak_index(vectors)[:, None])[:, 0]
+    reverse = (corners_inside(side.view(-1, *grid)) >= CORNERS) | ~peak
+    side, oriented = side ^ reverse[:, None], torch.where(reverse[:, None], -vectors, vectors)
+    seed = peak_index(oriented.clamp(min=0))
+    return component_of(side.view(-1, *grid), seed)

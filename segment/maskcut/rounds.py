@@ -1,0 +1,150 @@
+"""One round of MaskCut: which side of a cut is the object, and whether an image is finished after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from eigenseg.data.checks import check_integer
+from eigenseg.data.geometry import Size
+from eigenseg.discovery.grid import component_of, corners_inside
+from eigenseg.discovery.reasons import NOT_CONVERGED
+from eigenseg.discovery.spectral import Affinity, NcutResult, NcutSolver, Status, normalized_cut, orient, peak_index
+
+# The published rule: a side that holds three of the four corners is the background.
+CORNERS = 3
+
+
+class Side(NamedTuple):
+    """The object's side of a cut."""
+
+    foreground: Tensor  # (B, gh, gw) bool
+    seed: Tensor  # (B,) int64, row-major
+    reversed: Tensor  # (B,) bool, whether the eigenvector was turned round
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round found in one image.
+
+    Args:
+        mask: (gh, gw) bool, the seed's component.
+        seed: token index.
+        eigenvalue: lambda_2 of the graph that was cut.
+        gap: lambda_3 - lambda_2.
+        cut_value: NCut of the whole side in that graph, in [0, 2].
+        vector: (gh, gw) float64, the eigenvector, object positive; 0 outside of the graph.
+        status: of the solver.
+        index: number of the round, from 0.
+    """
+
+    mask: Tensor
+    seed: int
+    eigenvalue: float
+    gap: float
+    cut_value: float
+    vector: Tensor
+    status: Status
+    index: int
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When an image is finished.
+
+    Args:
+        max_masks: as many objects as this were found. Published: 3, always.
+        min_area: a component of at most this fraction of the grid ends the search. Published: 0.01.
+        max_overlap: so does one whose IoU with any earlier mask is larger. Published: 0.5. Masks that leave the graph
+            cannot overlap; the rule matters where they stay.
+        max_eigenvalue: so does a graph whose lambda_2 is larger: what is left has no clean cut. On 80 COCO images 0.7 loses
+            no recall with random ViT-S/8 features and a twentieth with color and texture, for a quarter fewer masks.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    max_masks: int = 10
+    min_area: float = 0.01
+    max_overlap: float = 0.5
+    max_eigenvalue: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_integer("max_masks", self.max_masks, at_least=1)
+        for name in ("min_area", "max_overlap", "max_eigenvalue"):
+            value: Any = getattr(self, name)
+            if not (isinstance(value, (int, float)) and 0 <= value <= 1):
+                raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
+
+
+def object_side(vectors: Tensor, grid: Size, valid: Tensor | None = None) -> Side:
+    """MaskCut's side of a cut: that of the largest magnitude, unless it holds three of the image's four corners.
+
+    The published rule looks at the raw sign that the eigensolver happened to return, on which its answer depends; here the
+    sign is fixed first (the largest magnitude is positive), so that it does not. After a reversal the seed is the largest
+    entry of the reversed vector. Tokens exactly at the mean are background.
+
+    Args:
+        vectors: (B, N) float64, one eigenvector an image, any sign.
+        grid: (gh, gw).
+        valid: (B, N) bool; the others take no part in mean, corners and seed.
+    """
+    valid = torch.ones_like(vectors, dtype=torch.bool) if valid is None else valid
+    oriented = orient(torch.where(valid, vectors, 0.0))
+    reverse = corners_inside(_above_mean(oriented, valid).view(-1, *grid)) >= CORNERS
+    oriented = torch.where(reverse[:, None], -oriented, oriented)
+    foreground = _above_mean(oriented, valid)
+    # The seed is the largest entry, not the largest magnitude: after a reversal they differ.
+    seed = peak_index(torch.where(valid, oriented, -torch.inf).clamp(min=0))
+    return Side(foreground.view(-1, *grid), seed, reverse)
+
+
+def solve_warm(solver: NcutSolver, graphs: Affinity, ritz: Tensor | None) -> NcutResult:
+    """Solve, from the last round's block where the solver returned one."""
+    if ritz is None:
+        return solver(graphs, k=1)
+    warm: Any = solver  # whoever returns a block takes it back
+    result: NcutResult = warm(graphs, k=1, start=ritz)
+    return result
+
+
+def cut_round(graphs: Affinity, ncut: NcutResult, grid: Size, index: int) -> list[Round]:
+    """Cut every graph of a batch once; ``index`` is the number of the round."""
+    vectors = ncut.eigenvectors[:, :, 0]
+    side = object_side(vectors, grid, graphs.valid)
+    masks = component_of(side.foreground, side.seed)
+    values = normalized_cut(graphs, side.foreground.flatten(1)).tolist()
+    oriented = orient(vectors)
+    shown = torch.where(side.reversed[:, None], -oriented, oriented).view(-1, *grid)
+    seeds, eigenvalues, gaps = side.seed.tolist(), ncut.eigenvalues[:, 0].tolist(), ncut.gap.tolist()
+    return [
+        Round(masks[j], seeds[j], eigenvalues[j], gaps[j], values[j], shown[j], ncut.status[j], index)
+        for j in range(len(ncut))
+    ]
+
+
+def why_ended(current: Round, before: Sequence[Round], stop: StopRule) -> str | None:
+    """Why the search ends with this round, whose mask is rejected, in a sentence; None if it goes on."""
+    if current.status is Status.FAILED:
+        return NOT_CONVERGED
+    if current.status is Status.TRIVIAL or not current.mask.any():
+        return "the tokens that are left look alike, their graph has no cut"
+    if current.eigenvalue > stop.max_eigenvalue:
+        return f"the cleanest cut of what is left has lambda_2 = {current.eigenvalue:.3f}, above {stop.max_eigenvalue}"
+    area = float(current.mask.double().mean())
+    if area <= stop.min_area:
+        return f"the next component covers {area:.2%} of the grid, not more than min_area"
+    for earlier in before:
+        overlap = float((current.mask & earlier.mask).sum() / (current.mask | earlier.mask).sum())
+        if overlap > stop.max_overlap:
+            return f"the next component repeats object {earlier.index} (IoU {overlap:.2f})"
+    return None
+
+
+def _above_mean(vectors: Tensor, valid: Tensor) -> Tensor:
+    mean = vectors.sum(dim=1, keepdim=True) / valid.sum(dim=1, keepdim=True).clamp(min=1)
+    return (vectors > mean) & valid

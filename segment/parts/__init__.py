@@ -1,0 +1,5 @@
+"""Parts of objects: ``hierarchy.py`` is the method, ``merging.py`` the clustering beneath."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,1 @@
+from .hierarchy import Part as Part, PartHierarchy as PartHierarchy

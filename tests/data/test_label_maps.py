@@ -1,0 +1,72 @@
+"""Annotations that are pictures come back with the values that were stored, and anything else is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from tiny_files import save
+
+from eigenseg.data.label_maps import read_gray_map, read_label_map
+
+values: NDArray[np.uint8] = np.array([[0, 1, 2], [7, 254, 255]], dtype=np.uint8)
+
+
+@pytest.mark.parametrize("palette", [True, False])
+def test_a_label_map_gives_indices_and_not_colors(tmp_path: Path, palette: bool) -> None:
+    labels = read_label_map(save(tmp_path / "a.png", values, palette=palette))
+    np.testing.assert_array_equal(labels, values.astype(np.int32), strict=True)
+
+
+def test_labels_of_sixteen_bits_and_of_one_bit_are_read(tmp_path: Path) -> None:
+    many = np.array([[0, 255, 256], [1000, 40000, 65535]], dtype=np.uint16)
+    Image.fromarray(many).save(tmp_path / "many.png")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "many.png"), many.astype(np.int32), strict=True)
+    Image.fromarray(values > 3).save(tmp_path / "bits.png")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "bits.png"), np.where(values > 3, 255, 0).astype(np.int32))
+
+
+def test_a_gray_map_gives_what_the_eye_sees(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_gray_map(save(tmp_path / "gray.png", values)), values, strict=True)
+    Image.fromarray(values > 3).save(tmp_path / "bits.png")
+    np.testing.assert_array_equal(
+        read_gray_map(tmp_path / "bits.png"), np.where(values > 3, 255, 0).astype(np.uint8), strict=True
+    )
+    color = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [80, 80, 80]]], dtype=np.uint8)
+    luma = np.round(color @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    np.testing.assert_array_equal(read_gray_map(save(tmp_path / "color.png", color)), luma, strict=True)
+    Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).save(tmp_path / "palette.png")
+    picture = Image.open(tmp_path / "palette.png")
+    picture.putpalette([10, 10, 10, 200, 200, 200])
+    picture.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_gray_map(tmp_path / "palette.png"), [[10, 200]])
+
+
+def test_a_map_that_was_read_may_be_written_into(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", values)
+    for read in (read_label_map, read_gray_map):
+        read(path)[0, 0] = 5
+    np.testing.assert_array_equal(read_label_map(path), values)
+
+
+def test_what_is_no_map_is_refused(tmp_path: Path) -> None:
+    color = save(tmp_path / "color.png", np.zeros((2, 2, 3)))
+    with pytest.raises(ValueError, match=r"color\.png has mode RGB; a label map has one channel"):
+        read_label_map(color)
+    Image.fromarray(np.zeros((2, 2), dtype=np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep\.png has mode I;16; a gray map has 8 bits"):
+        read_gray_map(tmp_path / "deep.png")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(
+        save(tmp_path / "big.png", np.arange(10000).reshape(100, 100) % 251).read_bytes()[:400]
+    )
+    for read in (read_label_map, read_gray_map):
+        with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.png"):
+            read(tmp_path / "none.png")
+        with pytest.raises(ValueError, match=r"text\.png is not a picture that Pillow can read"):
+            read(tmp_path / "text.png")
+        with pytest.raises(ValueError, match=r"cut\.png cannot be decoded, it is truncated or damaged"):
+            read(tmp_path / "cut.png")

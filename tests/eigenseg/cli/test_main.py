@@ -1,0 +1,351 @@
+"""The command line writes what the API finds, says in one sentence what is wrong, and loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from eigenseg import Predictor, __version__
+from eigenseg.cli.main import main
+from eigenseg.data import find_images
+from eigenseg.data.files import exclusive
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Five pictures of a bright disc in various formats and places."""
+    folder = tmp_path / "photos"
+    for i, name in enumerate(["a.png", "b.jpg", "sub/a.png", "sub/c (1).jpg", "sub/deep/d.webp"]):
+        rows, columns = np.indices((90, 120))
+        disc = (rows - 45) ** 2 + (columns - 40 - 8 * i) ** 2 < 20**2
+        noise = np.random.default_rng(i).integers(0, 30, (90, 120, 3))
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((np.where(disc[..., None], (210, 60, 30), (20, 60, 120)) + noise).astype(np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """``eigenseg`` in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return command
+
+
+def extract(run: Run, source: object, *more: str) -> tuple[int, str, str]:
+    return run("extract", f"input={source}", "backbone=color_texture", "preprocess.resize=90", "output.dir=out", *more)
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """All files but those that hold times."""
+    names = (path for path in folder.rglob("*") if path.is_file() and path.name not in ("manifest.jsonl", "run.json"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in names}
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+
+
+def test_every_picture_gets_masks_labels_overlay_and_record(run: Run, photos: Path, tmp_path: Path) -> None:
+    code, out, _ = extract(run, photos)
+    assert code == 0
+    assert "5 images, 5 instances" in out
+    assert f"look at {Path('out', 'overlays')}" in out
+    names = ["a.png", "b.jpg", "sub/a.png", "sub/c (1).jpg", "sub/deep/d.webp"]
+    coco = COCO(str(tmp_path / "out" / "instances.json"))
+    assert [image["file_name"] for image in coco.dataset["images"]] == names
+    predictor = Predictor.from_config(
+        "tokencut", backbone="color_texture", device="cpu", overrides=["preprocess.resize=90"]
+    )
+    for image in coco.dataset["images"]:
+        found = predictor(photos / image["file_name"])
+        (annotation,) = coco.loadAnns(coco.getAnnIds(image["id"]))
+        np.testing.assert_array_equal(coco.annToMask(annotation), found.masks[0])
+        assert annotation["score"] == pytest.approx(float(found.scores[0]))
+        label_map = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{image['file_name']}.png"))
+        np.testing.assert_array_equal(label_map, found.label_map())
+        assert Image.open(tmp_path / "out" / "overlays" / f"{image['file_name']}.jpg").size == (120, 90)
+    assert [(r["image"], r["status"], r["instances"]) for r in records(tmp_path / "out")] == [(n, "done", 1) for n in names]
+
+
+def test_run_json_says_what_was_run(run: Run, photos: Path, tmp_path: Path) -> None:
+    extract(run, photos, "method.tau=0.25")
+    content = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert content["config"]["method"]["tau"] == 0.25
+    assert content["identity"]["preprocess"] == {"mode": "round", "resize": 90, "max_tokens": 16384}
+    assert content["identity"]["weights"] == {"source": "none"}
+    assert content["versions"]["eigenseg"] == __version__
+
+
+def test_optional_outputs_are_written_on_request(run: Run, photos: Path, tmp_path: Path) -> None:
+    options = ["output.masks=true", "output.heatmap=true", "output.labels=false"]
+    assert extract(run, photos / "a.png", *options)[0] == 0
+    assert not (tmp_path / "out" / "labels").exists()
+    assert Image.open(tmp_path / "out" / "overlays" / "a.png.jpg").size == (240, 90)
+    mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png" / "000.png"))
+    coco = COCO(str(tmp_path / "out" / "instances.json"))
+    np.testing.assert_array_equal(mask == 255, coco.annToMask(coco.loadAnns([1])[0]))
+
+
+def test_a_second_run_does_nothing_and_says_so(run: Run, photos: Path, tmp_path: Path) -> None:
+    extract(run, photos)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    code, out, _ = extract(run, photos)
+    assert code == 0
+    assert "0 images, 0 instances" in out
+    assert "5 already done" in out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_other_settings_in_the_same_folder_are_refused_and_resume_false_replaces(run: Run, photos: Path) -> None:
+    extract(run, photos)
+    code, _, err = extract(run, photos, "method.tau=0.3")
+    assert code == 2
+    assert "error: out holds results of another run; different: method.tau (0.2 before, 0.3 now)" in err
+    assert extract(run, photos, "method.tau=0.3", "resume=false")[0] == 0
+
+
+def test_broken_pictures_are_named_and_the_others_come_out(run: Run, photos: Path, tmp_path: Path) -> None:
+    whole = (photos / "b.jpg").read_bytes()
+    (photos / "empty.jpg").write_bytes(b"")
+    (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "text.png").write_text("not a picture")
+    Image.new("RGB", (8000, 6000), (9, 200, 30)).save(photos / "huge.png", compress_level=1)
+    Image.new("RGB", (1, 1)).save(photos / "dot.png")
+    Image.new("RGB", (50, 60), (7, 7, 7)).save(photos / "flat.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8)).save(photos / "small.png")
+    code, out, err = extract(run, photos, "preprocess.resize=0", "preprocess.mode=pad")
+    assert code == 1
+    assert "8 images, 5 instances" in out
+    assert "4 failed" in out
+    found = {record["image"]: record for record in records(tmp_path / "out")}
+    assert "is empty (0 bytes)" in found["empty.jpg"]["error"]
+    assert "cannot be decoded, it is truncated or damaged" in found["cut.jpg"]["error"]
+    assert "is not a picture that Pillow can read" in found["text.png"]["error"]
+    assert "750x1000 = 750000 tokens, more than max_tokens=16384" in found["huge.png"]["error"]
+    assert "shrink it with a smaller preprocess.resize" in found["huge.png"]["error"]
+    for name in ("empty.jpg", "cut.jpg", "text.png", "huge.png"):
+        assert f"failed: {name}: {found[name]['error']}" in err
+        assert not (tmp_path / "out" / "labels" / f"{name}.png").exists()
+    assert found["dot.png"]["reason"] == found["flat.png"]["reason"] == "no object: the picture has a single color"
+    assert found["small.png"]["reason"].endswith("enlarge it with preprocess.resize")
+    assert len(json.loads((tmp_path / "out" / "instances.json").read_text())["images"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "input is missing; say what to read: input=photos/"),
+        (["input=nowhere"], "no such file or folder: nowhere"),
+        (["input=void"], "folder void holds no picture"),
+        (["input=void/*.jpg"], "pattern void/*.jpg matches no picture"),
+        (["input=.", "method=magic"], "unknown method 'magic'; known: "),
+        (["input=.", "backbone=magic"], "unknown backbone 'magic'; known: color_texture, dino_vitb16,"),
+        (["input=.", "methods=tokencut"], "unknown setting 'methods'"),
+        (["input=photos", "backbone=color_texture", "method.tau=high"], "tau must be a number in [0, 1), got 'high'"),
+        (["input=photos", "backbone=color_texture", "runtime.device=cuda:77"], "runtime.device=cuda:77 is not available"),
+        (["input=photos", "backbone=color_texture", "runtime.threads=0"], "runtime.threads must be at least 1, got 0"),
+        (["input=photos", "backbone=color_texture", "preprocess.mode=zoom"], "preprocess.mode must be one of pad, round"),
+        (["input=photos", "backbone.weights=gone.pth"], "backbone.weights: no such file gone.pth"),
+        (["photos"], "'photos' is no setting; write key=value, such as input=photos"),
+        (["--input=photos"], "unknown option --input=photos; settings are written without dashes"),
+        (["input=photos", "backbone=color_texture", "output.dir=photos/../photos"], "output.dir is the input folder"),
+        (
+            ["input=photos", "backbone=color_texture", "runtime.batch_size=0"],
+            "batch_size and workers must be integers",
+        ),
+        (
+            ["input=photos", "preprocess.resize=big"],
+            "preprocess.resize=big: Value 'big' of type 'str' could not be converted",
+        ),
+        (["input=photos", "backbone=color_texture", "runtime.device=meta"], "runtime.device=meta is not available here"),
+        (["input=photos", "backbone=color_texture", "output.dir=photos/a.png"], "a file of that name is in the way"),
+        (["input=photos", "backbone=color_texture", "output.dir=photos/a.png/x"], "a part of the path is a file"),
+    ],
+)
+def test_wrong_arguments_give_one_sentence_and_write_nothing(
+    run: Run, photos: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "void").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run("extract", *arguments)
+    assert code == 2
+    (line,) = [line for line in err.splitlines() if not line.startswith("device ")]
+    assert line.startswith("error: ")
+    assert message in line
+    assert out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("code", "why"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the file system is read-only")]
+)
+def test_a_disk_that_takes_no_more_stops_the_run_and_loses_nothing(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, why: str
+) -> None:
+    extract(run, photos)
+    undisturbed = written(tmp_path / "out")
+    subprocess.run(["rm", "-r", tmp_path / "out"], check=True)
+    replace, calls = os.replace, []
+
+    def full(source: str, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 6:
+            raise OSError(code, os.strerror(code))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    exit_code, _, err = extract(run, photos)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert exit_code == 2
+    assert f"error: cannot write {Path('out')}" in err
+    assert f"{why}; choose another output.dir" in err
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    done = len(records(tmp_path / "out"))
+    assert 0 < done < 5
+    assert f"{done} already done" in extract(run, photos)[1]
+    assert written(tmp_path / "out") == undisturbed
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eigenseg.pipeline.ResultFolder.finish", interrupt)
+    code, _, err = extract(run, photos)
+    assert code == 130
+    assert "stopped; what was finished is kept, and the same command goes on from there" in err
+    assert len(records(tmp_path / "out")) == 5
+
+
+def test_a_sweep_gives_every_job_its_own_folder_and_one_wrong_job_does_not_stop_it(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    code, _, err = run(
+        "extract", "-m", f"input={photos}/a.png", "backbone=color_texture", "method.tau=0.1,7,0.2", "hydra.sweep.dir=sweep"
+    )
+    assert code == 2
+    assert err.count("error: tau must be a number in [0, 1), got 7") == 1
+    folders = {
+        folder.name: json.loads((folder / "run.json").read_text())["config"]["method"]["tau"]
+        for folder in (tmp_path / "sweep").glob("*/")
+        if (folder / "run.json").exists()
+    }
+    assert folders == {"0_backbone=color_texture,method.tau=0.1": 0.1, "2_backbone=color_texture,method.tau=0.2": 0.2}
+
+
+def test_a_sweep_into_one_folder_is_continued_by_the_same_command(run: Run, photos: Path, tmp_path: Path) -> None:
+    command = ["extract", "-m", f"input={photos}/a.png", "backbone=color_texture", "method.tau=0.1,0.2", "output.dir=taus"]
+    assert run(*command)[0] == 0
+    assert len(list((tmp_path / "taus").glob("*/instances.json"))) == 2
+    assert run(*command)[1].count("1 already done") == 2
+
+
+def test_options_and_overrides_may_come_in_any_order(run: Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "conf" / "method" / "mine.yaml").write_text("_target_: eigenseg.discovery.TokenCut\ntau: 0.33\n")
+    assert extract(run, photos / "a.png", "--config-dir", "conf", "method=mine")[0] == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["config"]["method"]["tau"] == 0.33
+
+
+@pytest.mark.parametrize(
+    "name", ["c (1).jpg", "ü日本.jpg", "a@b%+;|.jpg", "x,y.jpg", "it's.jpg", "${x}.jpg", "a=b.jpg", "1e3"]
+)
+def test_a_path_is_taken_as_it_is_typed(run: Run, photos: Path, tmp_path: Path, name: str) -> None:
+    (photos / "a.png").rename(photos / name)
+    code, out, err = run("extract", f"input=photos/{name}", "backbone=color_texture", f"output.dir=out of {name}")
+    assert (code, err.count("error")) == (0, 0)
+    assert "1 images, 1 instances" in out
+    assert (tmp_path / f"out of {name}" / "labels" / f"{name}.png").is_file()
+
+
+def test_a_tilde_is_the_home_folder(run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("extract", "input=~/photos/a.png", "backbone=color_texture", "output.dir=~/o")[0] == 0
+    assert (tmp_path / "o" / "instances.json").is_file()
+
+
+def test_results_inside_the_input_folder_are_not_read_again(run: Run, photos: Path) -> None:
+    for _ in range(2):
+        code, out, _ = extract(run, photos, f"output.dir={photos}/out")
+    assert code == 0
+    assert "0 images, 0 instances, 0 failed, 5 already done" in out
+
+
+def test_a_run_into_a_folder_that_another_one_holds_is_refused(run: Run, photos: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "out"):
+        code, _, err = extract(run, photos)
+    assert code == 2
+    assert "error: another run is writing to out" in err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_command_of_a_later_version_says_that_it_is_not_there(run: Run) -> None:
+    code, _, err = run("train", "method=tokencut")
+    assert code == 2
+    assert "error: eigenseg train is not in this version" in err
+
+
+def test_help_version_and_unknown_commands(run: Run) -> None:
+    assert run()[0] == 2
+    assert "eigenseg extract input=photos/" in run("--help")[1]
+    assert run("--version")[:2] == run("extract", "--version")[:2] == (0, f"eigenseg {__version__}\n")
+    assert "unknown command 'extrakt'; known: extract, evaluate, collect, export, train" in run("extrakt")[2]
+
+
+def test_help_of_extract_lists_the_choices(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["extract", "--help"]) == 0
+    out = capfd.readouterr().out
+    assert "backbone: color_texture, dino_vitb16" in out
+    assert "maskcut, maskcut_parts, maskcut_reference" in out
+
+
+def test_the_script_of_the_checkout_is_the_command(photos: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parents[3] / "extract.py"
+    arguments = [f"input={photos}/a.png", "backbone=color_texture", "output.dir=here"]
+    done = subprocess.run([sys.executable, script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "1 images, 1 instances" in done.stdout
+    assert (tmp_path / "here" / "overlays" / "a.png.jpg").is_file()
+
+
+def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "eigenseg", "extract", *arguments], cwd=folder)
+
+
+@pytest.mark.slow
+def test_killed_midway_and_rerun_equals_an_undisturbed_run(test_data: Path, tmp_path: Path) -> None:
+    arguments = [f"input={test_data / 'photos'}", "backbone=color_texture", "runtime.batch_size=2", "output.masks=true"]
+    assert start([*arguments, "output.dir=whole"], tmp_path).wait() == 0
+    process, manifest = start([*arguments, "output.dir=out"], tmp_path), tmp_path / "out" / "manifest.jsonl"
+    while not (manifest.exists() and manifest.read_bytes().count(b"\n") >= 5):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert 5 <= len(records(tmp_path / "out")) < len(find_images(test_data / "photos")) == 24
+    assert not (tmp_path / "out" / "instances.json").exists()
+    assert start([*arguments, "output.dir=out"], tmp_path).wait() == 0
+    assert written(tmp_path / "out") == written(tmp_path / "whole")
