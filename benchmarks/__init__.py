@@ -1,1 +1,1 @@
-"""Speed, side by side: every ratio from one run, every time beside the evidence that its result is right."""
+"""Speed comparisons: ratios come from a single run, and every time is reported with evidence of a correct result."""

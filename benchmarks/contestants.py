@@ -1,4 +1,4 @@
-"""Who is timed: this toolkit, the published call, and what a library offers for the same eigenvectors."""
+"""The solvers that are timed: this toolkit, the published call, and library routines for the same eigenvectors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ EPS = 1e-5
 
 @dataclass(frozen=True)
 class Answer:
-    """What a contestant found; evidence it does not give is None."""
+    """Result of a contestant; evidence that it does not provide is None."""
 
-    bits: np.ndarray  # (n, N) bool, which side of the mean
+    bits: np.ndarray  # (n, N) bool, whether a token lies above the mean
     residual: float  # largest |M y - mu y|
     passes: list[int] | None = None
     unproven: int | None = None
@@ -29,7 +29,7 @@ class Answer:
 
 
 class Contestant(Protocol):
-    """``build`` makes the graphs, ``solve`` their second eigenvectors; both are timed, ``answer`` is not."""
+    """``build`` makes the graphs, ``solve`` computes their second eigenvectors; both are timed, ``answer`` is not."""
 
     def build(self, features: Tensor) -> Any: ...
 
@@ -44,7 +44,7 @@ class Eigenseg:
 
     def build(self, features: Tensor) -> Any:
         graphs = build_affinity(features, tau=TAU, eps=EPS, storage=self.storage)
-        assert graphs.degrees.min() > 0  # computed when first asked for, and kept: part of the build
+        assert graphs.degrees.min() > 0  # computed on first access and cached: part of the build
         return graphs
 
     def solve(self, graphs: Any) -> NcutResult:
@@ -62,7 +62,7 @@ class Eigenseg:
 
 
 class Published:
-    """The published call: float64 Laplacian and degrees as dense matrices, generalized, one image at a time."""
+    """The published call: generalized eigenproblem of dense float64 matrices D - W and D, one image at a time."""
 
     def build(self, features: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
         graphs = []
@@ -86,7 +86,7 @@ class Published:
 
 
 class Standard:
-    """A library's symmetric solver on a ready-made dense float64 M = D^-1/2 W D^-1/2."""
+    """A library's symmetric eigensolver on a precomputed dense float64 M = D^-1/2 W D^-1/2."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -117,10 +117,10 @@ class Standard:
             start = torch.randn(len(matrix), 3, generator=torch.Generator().manual_seed(0), dtype=matrix.dtype)
             values, vectors = torch.lobpcg(matrix, k=3, X=start.to(matrix), niter=200, tol=1e-10, largest=True)
             return float(values[1]), vectors[:, 1]
-        # The trivial pair, the wanted one and the next for its gap; or, as loosely as people ask for it, without the next.
-        wanted, tol = (3, 0.0) if self.name == "arpack" else (2, 1e-8)
+        # The trivial pair, the second one, and the third for its gap; or, with a common loose tolerance, without the third.
+        k, tol = (3, 0.0) if self.name == "arpack" else (2, 1e-8)
         start = np.random.default_rng(0).standard_normal(len(matrix))
-        values, vectors = eigsh(matrix.numpy(), k=wanted, which="LA", tol=tol, v0=start)
+        values, vectors = eigsh(matrix.numpy(), k=k, which="LA", tol=tol, v0=start)
         order = np.argsort(values)
         return float(values[order[-2]]), torch.from_numpy(vectors[:, order[-2]])
 

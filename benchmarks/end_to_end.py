@@ -1,9 +1,9 @@
-"""Images to masks: ``python -m benchmarks.end_to_end`` times TokenCut, and rounds of cut and mask as MaskCut makes them.
+"""Images to masks: ``python -m benchmarks.end_to_end`` times TokenCut and MaskCut's rounds of cutting and masking.
 
-A ViT with random weights stands in for DINO: its tokens cost what DINO's cost, and their mean is taken off because nearly
-all pairs would exceed tau otherwise. What the masks show means nothing. The published way is timed beside it: the same
-tokens, one image at a time, float64 matrices, SciPy's generalized subset solver. Ratios are medians over rounds; both ways
-run in this process, each after a pause and an untimed call.
+A ViT with random weights stands in for DINO: its tokens cost as much as DINO's, and their mean is subtracted because nearly
+all pairs would exceed tau otherwise. The masks are meaningless. The published implementation is timed on the same tokens:
+one image at a time, float64 matrices, SciPy's generalized subset solver. Ratios are medians over rounds; both run in this
+process, each after a pause and an untimed call.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SIDE = 480
 BACKBONES = {"ViT-S/16": "vit_small_patch16_224.dino", "ViT-S/8": "vit_small_patch8_224.dino"}
 
 
-class Found(NamedTuple):
-    """Masks of every round, and what they cost besides time."""
+class CutRounds(NamedTuple):
+    """Masks of every round, with the solver's passes and statuses."""
 
     masks: Tensor  # (rounds, B, gh, gw) bool
     passes: list[list[int]]
@@ -42,18 +42,18 @@ class Found(NamedTuple):
 
 
 def main() -> int:
-    """Time both backbones on both tasks."""
+    """Time both backbones on all tasks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", help="folder of photographs instead of scikit-learn's two")
+    parser.add_argument("--photos", help="folder of photographs; scikit-learn's two by default")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="repetitions")
-    parser.add_argument("--name", help="of the file in results/; default end_to_end-<device>")
+    parser.add_argument("--name", help="name of the file in results/; default: end_to_end-<device>")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=150)
-    shown = Table(title=f"milliseconds an image, {SIDE} x {SIDE} pixels, batch {options.batch}")
+    shown = Table(title=f"milliseconds per image, {SIDE} x {SIDE} pixels, batch {options.batch}")
     for column in (
         "",
         "features",
@@ -62,7 +62,7 @@ def main() -> int:
         "cut ratio",
         "ratio with features",
         "different tokens",
-        "passes a round",
+        "passes per round",
     ):
         shown.add_column(column, justify="left" if not column else "right")
     rows = []
@@ -98,9 +98,9 @@ def measure(name: str, architecture: str, options: argparse.Namespace) -> list[d
     for task, rounds, warm in tasks:
         ours, theirs = [], []
         for _ in range(options.rounds):
-            found, seconds = clocked(partial(cut_rounds, tokens, grid, rounds, warm), device)
+            result, seconds = clocked(partial(cut_rounds, tokens, grid, rounds, warm), device)
             ours.append(seconds / options.batch)
-            # The published way needs seconds an image; one image stands for the batch.
+            # The published call takes seconds per image, so one image stands for the batch.
             masks, seconds = clocked(partial(published_rounds, tokens[:1].cpu(), grid, rounds), torch.device("cpu"))
             theirs.append(seconds)
         rows.append(
@@ -113,16 +113,16 @@ def measure(name: str, architecture: str, options: argparse.Namespace) -> list[d
                 "published_ms": 1e3 * min(theirs),
                 "ratio": median_ratio(theirs, ours),
                 "ratio_with_features": median_ratio([s + features for s in theirs], [s + features for s in ours]),
-                "different_tokens": int((found.masks[:, 0].cpu() != masks[:, 0]).sum()),
-                "passes": found.passes,
-                "statuses": found.statuses,
+                "different_tokens": int((result.masks[:, 0].cpu() != masks[:, 0]).sum()),
+                "passes": result.passes,
+                "statuses": result.statuses,
             }
         )
     return rows
 
 
 def clocked(action: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
-    """Result and seconds of a call after a pause and, where it is short, an untimed one."""
+    """Result and seconds of a call, after a pause and, if the call is short, an untimed one."""
     time.sleep(PAUSE)
     for _ in range(2):
         start = time.perf_counter()
@@ -135,8 +135,8 @@ def clocked(action: Callable[[], Any], device: torch.device) -> tuple[Any, float
     return result, seconds
 
 
-def cut_rounds(tokens: Tensor, grid: tuple[int, int], rounds: int, warm: bool) -> Found:
-    """Cut, mask what was found, cut again; the graph is built once."""
+def cut_rounds(tokens: Tensor, grid: tuple[int, int], rounds: int, warm: bool) -> CutRounds:
+    """Cut, mask the object, cut again; the graph is built once."""
     affinity, block = build_affinity(tokens, TAU, EPS), None
     masks, passes, statuses = [], [], []
     for _ in range(rounds):
@@ -146,11 +146,11 @@ def cut_rounds(tokens: Tensor, grid: tuple[int, int], rounds: int, warm: bool) -
         affinity, block = affinity.mask(masks[-1].flatten(1)), result.ritz_block
         passes.append(result.passes.tolist())
         statuses.append([status.value for status in result.status])
-    return Found(torch.stack(masks), passes, statuses)
+    return CutRounds(torch.stack(masks), passes, statuses)
 
 
 def published_rounds(tokens: Tensor, grid: tuple[int, int], rounds: int) -> Tensor:
-    """The same masks by zeroed features, a new graph and a dense float64 solve in every round."""
+    """The same masks from zeroed features, a new graph and a dense float64 solve in every round."""
     solver, masks = Published(), []
     features = tokens.clone()
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Features whose graphs are timed: photographs, noisy fields, and fields with many isolated tokens."""
+"""Features of the timed graphs: photographs, noisy fields, and fields with many isolated tokens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TAU = 0.2
 
 
 def make_features(family: str, batch: int, tokens: int, folder: str | None = None) -> Tensor:
-    """Features (batch, tokens, D) of a family; the same for equal arguments.
+    """Features (batch, tokens, D) of a family, deterministic.
 
     Args:
-        family: ``"photo"``: color and texture of crops of photographs, lifted to 384 dimensions at random. ``"noisy"``:
+        family: ``"photo"``: color and texture of crops of photographs, randomly projected to 384 dimensions. ``"noisy"``:
             a smooth random field under Gaussian noise. ``"heavy"``: under heavy-tailed noise, which isolates many tokens.
-        batch: images.
+        batch: number of images.
         tokens: a square number.
-        folder: of photographs; None: scikit-learn's two.
+        folder: of photographs; None for scikit-learn's two.
     """
     if family == "photo":
         return torch.cat([_lift(_photo_tokens(image, tokens)) for image in photo_crops(batch, folder)])
@@ -36,12 +36,12 @@ def make_features(family: str, batch: int, tokens: int, folder: str | None = Non
     noise = torch.randn(batch, tokens, 384, generator=generator)
     if family == "noisy":
         return field + 2 * noise
-    # Pareto's law with exponent 1/1.4: most tokens are quiet, some drown.
+    # Pareto distribution with exponent 1/1.4: most tokens have little noise, some only noise.
     return field + 2 * noise / torch.rand(batch, tokens, 1, generator=generator).clamp(min=1e-3).pow(1.4)
 
 
 def photo_crops(count: int, folder: str | None = None) -> list[np.ndarray]:
-    """Square crops (s, s, 3) uint8 of photographs, cut at random places."""
+    """Square crops (s, s, 3) uint8 of photographs at random positions."""
     photos = [read_image(source.path) for source in find_images(Path(folder))] if folder else load_sample_images().images
     random, crops = np.random.default_rng(0), []
     for i in range(count):
@@ -59,6 +59,6 @@ def _photo_tokens(image: np.ndarray, tokens: int) -> Tensor:
 
 
 def _lift(tokens: Tensor) -> Tensor:
-    """To the width of a ViT-S, which the cost of a graph depends on; cosines stay nearly what they were."""
+    """Project to the width of a ViT-S, which determines the cost of a graph; cosines are nearly preserved."""
     generator = torch.Generator().manual_seed(0)
     return tokens @ torch.randn(tokens.shape[2], 384, generator=generator) / tokens.shape[2] ** 0.5

@@ -1,7 +1,7 @@
-"""Contestants in processes of their own, timed in turn; what was measured and where, as JSON.
+"""Timing of contestants in separate processes, one after the other; results and environment as JSON.
 
-SciPy's BLAS threads keep spinning after a call and slow down whatever follows in the same process three-fold. So every
-contestant lives in a process, waits between its turns, and makes untimed calls before the timed ones.
+SciPy's BLAS threads keep spinning after a call and slow down the next one in the same process by a factor of three. So
+every contestant has its own process, pauses between its turns, and makes untimed calls before the timed ones.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from benchmarks.contestants import CONTESTANTS, Answer
 from benchmarks.graphs import make_features
 
 RESULTS = Path(__file__).parent / "results"
-PAUSE = 0.5  # seconds in which the last contestant's threads go to sleep
+PAUSE = 0.5  # seconds until the last contestant's threads sleep
 _WINDOW = 0.3  # seconds until threads are awake and the clock speed has settled
-_SHORT = 1.0  # seconds a call may take to be made once more without a clock
+_SHORT = 1.0  # seconds; a longer call needs no warm-up
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is solved: a family of graphs, tokens an image, images a batch, and on what."""
+    """A problem: family of graphs, tokens per image, images per batch, device and threads."""
 
     family: str
     tokens: int
@@ -45,12 +45,12 @@ class Cell:
 
 
 class Worker:
-    """A contestant in a process of its own.
+    """A contestant in its own process.
 
     Args:
-        name: of the contestant.
-        cell: what it gets.
-        images: of the batch it solves; slow ones need not solve all, times are per image.
+        name: name of the contestant.
+        cell: the problem.
+        images: number of images of the batch to solve; a slow contestant need not solve all, times are per image.
     """
 
     def __init__(self, name: str, cell: Cell, images: int) -> None:
@@ -60,7 +60,7 @@ class Worker:
         self._process.start()
 
     def __call__(self, request: str) -> Any:
-        """``build``, ``solve`` or ``whole``: seconds an image; ``answer``: what was found; ``memory``: peak MB an image."""
+        """``build``, ``solve``, ``whole``: seconds per image; ``answer``: an ``Answer``; ``memory``: peak MB per image."""
         self._pipe.send(request)
         reply = self._pipe.recv()
         if isinstance(reply, BaseException):
@@ -77,7 +77,7 @@ def _serve(pipe: Connection, name: str, cell: Cell, images: int) -> None:
     contestant, device = CONTESTANTS[name], torch.device(cell.device)
     features = make_features(cell.family, cell.batch, cell.tokens, cell.folder)[:images].to(device)
     warm = contestant.build(make_features("noisy", 1, 400).to(device))
-    contestant.solve(warm)  # code and threads are loaded before memory is looked at
+    contestant.solve(warm)  # load code and start threads before memory is measured
     before = _peak_memory(device, reset=True)
     graphs = contestant.build(features)
     requests: dict[str, Callable[[], Any]] = {
@@ -100,7 +100,7 @@ def _serve(pipe: Connection, name: str, cell: Cell, images: int) -> None:
 
 
 def _seconds(action: Callable[[], Any], device: torch.device) -> float:
-    """Median of the calls that fit into a third of a second, after as long a time of untimed ones; at least one call."""
+    """Median over the calls that fit into the window, after a window of untimed ones; at least one call."""
     for _ in range(2):
         seconds, begin = [], time.perf_counter()
         while not seconds or time.perf_counter() - begin < _WINDOW:
@@ -120,7 +120,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def _peak_memory(device: torch.device, reset: bool = False) -> float:
-    """Most memory held since the last reset, in MB; on a CPU resident memory, as Linux counts it."""
+    """Peak memory since the last reset, in MB; on a CPU, Linux's peak resident memory."""
     if device.type == "cuda":
         if reset:
             torch.cuda.reset_peak_memory_stats()
@@ -132,14 +132,14 @@ def _peak_memory(device: torch.device, reset: bool = False) -> float:
 
 
 def wrong_bits(answer: Answer, reference: Answer) -> int:
-    """Tokens on another side than the reference's; the sign of an eigenvector is arbitrary."""
+    """Number of tokens on the other side than in the reference; the sign of an eigenvector is arbitrary."""
     count = min(len(answer.bits), len(reference.bits))
     ours, theirs = answer.bits[:count], reference.bits[:count]
     return int(np.minimum((ours != theirs).sum(axis=1), (ours == theirs).sum(axis=1)).sum())
 
 
 def median_ratio(slow: list[float], fast: list[float]) -> float:
-    """Median over rounds of the ratio within each round."""
+    """Median over rounds of the ratio within a round."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 

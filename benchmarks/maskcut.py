@@ -1,10 +1,9 @@
-"""MaskCut without backbone and CRF: ``python -m benchmarks.maskcut`` counts the CPU time of three rounds, one thread.
+"""MaskCut without backbone and CRF: ``python -m benchmarks.maskcut`` measures the CPU time of three rounds, one thread.
 
-Beside ours, batched and warm, stands a loop built on the published solver call: features of found tokens set to 0, a new
-graph in every round, ``scipy.linalg.eigh(D - W, D, subset_by_index=[1, 2])`` in float64, one image at a time. Both apply
-the published rules (corners, component, rejection) to eigenvectors of one sign, so their masks must be equal; the default
-takes found tokens out of the graph and is timed as well. Processor seconds, not wall clock: other programs on the machine
-do not add to them.
+Ours, batched and warm-started, is compared with a loop around the published solver call: features of masked tokens set to
+0, a new graph in every round, ``scipy.linalg.eigh(D - W, D, subset_by_index=[1, 2])`` in float64, one image at a time. Both
+apply the published rules (corners, component, rejection) to eigenvectors of one sign, so their masks must be equal. The
+default, which removes masked tokens from the graph, is timed too. CPU time excludes other programs on the machine.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, nargs="+", default=[900, 3600])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--families", nargs="+", default=["photo", "noisy"], choices=FAMILIES)
-    parser.add_argument("--photos", help="folder of photographs instead of scikit-learn's two")
+    parser.add_argument("--photos", help="folder of photographs; scikit-learn's two by default")
     parser.add_argument("--rounds", type=int, default=2, help="repetitions")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -47,7 +46,7 @@ def main() -> int:
         for tokens in options.tokens:
             for family in options.families:
                 rows.append(measure(family, tokens, options))
-    table = Table(title="CPU milliseconds an image, three rounds, one thread")
+    table = Table(title="CPU milliseconds per image, three rounds, one thread")
     columns = ("", "default", "published rules", "published call", "call / default", "call / rules", "different tokens")
     for column in columns:
         table.add_column(column, justify="right" if column else "left")
@@ -61,22 +60,22 @@ def main() -> int:
 
 
 def measure(family: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Time the three ways on one family, in turn."""
+    """Time the three implementations on one family, in turn."""
     features, side = make_features(family, options.batch, tokens, options.photos), int(tokens**0.5)
     grid, stop = (side, side), StopRule(max_masks=ROUNDS, max_eigenvalue=1)
-    ways: dict[str, tuple[Callable[[], Any], int]] = {
+    actions: dict[str, tuple[Callable[[], Any], int]] = {
         "default": (lambda: maskcut(features, grid, TAU, EPS, stop), options.batch),
         "rules": (lambda: maskcut_reference(features, grid, TAU, EPS, ROUNDS), options.batch),
-        # The published way needs seconds an image; one image stands for the batch.
+        # The published call takes seconds per image, so one image stands for the batch.
         "published": (lambda: published(features[0], grid), 1),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
     answers: dict[str, Any] = {}
     for _ in range(options.rounds):
-        for name, (action, images) in ways.items():
+        for name, (action, images) in actions.items():
             time.sleep(PAUSE)
             if name != "published":
-                action()  # code and memory are warm before the clock runs
+                action()  # warm-up
             start = time.process_time()
             answers[name] = action()
             seconds[name].append((time.process_time() - start) / images)
@@ -91,7 +90,7 @@ def measure(family: str, tokens: int, options: argparse.Namespace) -> dict[str, 
 
 
 def published(features: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Masks of one image, (3, gh, gw) bool, by full float64 matrices and the generalized solver in every round."""
+    """Masks of one image, (3, gh, gw) bool, from dense float64 matrices and the generalized solver in every round."""
     painted = torch.zeros(len(features), dtype=torch.bool)
     previous = union = torch.zeros(grid, dtype=torch.bool)
     masks = []
@@ -101,13 +100,13 @@ def published(features: Tensor, grid: tuple[int, int]) -> Tensor:
         weights = np.where(unit @ unit.T > TAU, 1.0, EPS)
         degrees = np.diag(weights.sum(axis=1))
         vectors = linalg.eigh(degrees - weights, degrees, subset_by_index=[1, 2])[1][:, 0]
-        found = raw_component(orient(torch.from_numpy(vectors)[None]), grid)[0]
+        mask = raw_component(orient(torch.from_numpy(vectors)[None]), grid)[0]
         if index:
-            overlap = (found & previous).sum() / (found | previous).sum()
-            if overlap > 0.5 or found.double().mean() <= 0.01:
-                found = torch.zeros_like(found)
-        masks.append(found & ~union)
-        union, previous = union | found, found
+            overlap = (mask & previous).sum() / (mask | previous).sum()
+            if overlap > 0.5 or mask.double().mean() <= 0.01:
+                mask = torch.zeros_like(mask)
+        masks.append(mask & ~union)
+        union, previous = union | mask, mask
     return torch.stack(masks)
 
 

@@ -1,8 +1,8 @@
-"""Metrics beside the direct way of computing them: ``python -m benchmarks.metrics [--davis FOLDER --results FOLDER]``.
+"""Metrics compared with direct implementations: ``python -m benchmarks.metrics [--davis FOLDER --results FOLDER]``.
 
-``DAVIS`` scores proposals against objects in the official unsupervised mode; the direct way extracts and dilates both
-boundaries anew for every pair, on whole frames. ``saliency`` computes one image's F curve; the direct way thresholds the
-map 255 times. Both ways run in this process on one thread, in turn; ratios are medians over rounds, and the numbers agree.
+``DAVIS`` scores proposals against objects in the official unsupervised mode; the direct version extracts and dilates both
+boundaries again for every pair, on whole frames. ``saliency`` computes one image's F curve; the direct version thresholds
+the map 255 times. Both run in this process on one thread, in turn; ratios are medians over rounds, results are compared.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Clip = tuple[NDArray[Any], NDArray[np.uint8]]  # prediction and annotation, (T, 
 def main() -> int:
     """Time both metrics."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--davis", help="root of DAVIS 2017 with Annotations_unsupervised; generated clips if not given")
-    parser.add_argument("--results", help="label maps <video>/<frame>.png of a method, with --davis")
+    parser.add_argument("--davis", help="root of DAVIS 2017 with Annotations_unsupervised; a generated clip by default")
+    parser.add_argument("--results", help="folder of predicted label maps <video>/<frame>.png; needs --davis")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -50,9 +50,9 @@ def main() -> int:
         )
         for name, (prediction, annotation) in clips.items()
     ]
-    picture, mask = make_map()
+    saliency, mask = make_map()
     rows.append(
-        compare("saliency, 400 x 300", options.rounds, lambda: curve(picture, mask), lambda: direct_curve(picture, mask))
+        compare("saliency, 400 x 300", options.rounds, lambda: curve(saliency, mask), lambda: direct_curve(saliency, mask))
     )
     table = Table(title="seconds, one thread")
     for column in ("", "ours", "direct", "direct / ours", "largest difference"):
@@ -72,8 +72,8 @@ def main() -> int:
 
 
 def compare(task: str, rounds: int, fast: Callable[[], NDArray[Any]], slow: Callable[[], NDArray[Any]]) -> dict[str, Any]:
-    """Time two ways of computing the same array, in turn."""
-    fast()  # code is loaded before the clock runs
+    """Time two implementations of the same array, in turn."""
+    fast()  # warm-up
     seconds: dict[str, list[float]] = {"ours": [], "direct": []}
     answers = {}
     for _ in range(rounds):
@@ -97,15 +97,15 @@ def ours(prediction: NDArray[Any], annotation: NDArray[np.uint8]) -> NDArray[np.
 
 
 def direct(prediction: NDArray[Any], annotation: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The same for videos of one object, pair by pair on whole frames; the object takes its best proposal."""
+    """The same for videos of one object, pair by pair on whole frames; the object is matched to its best proposal."""
     objects, frames = int(annotation[0][annotation[0] != 255].max(initial=0)), len(annotation)
     proposals, element = max(int(prediction.max()), objects), disc(tolerance((annotation.shape[1], annotation.shape[2])))
     pairs = np.empty((2, proposals, objects, frames))
     for t in range(frames):
-        known = annotation[t] != 255
+        valid = annotation[t] != 255
         for i in range(proposals):
             for j in range(objects):
-                pairs[:, i, j, t] = direct_pair((prediction[t] == i + 1) & known, (annotation[t] == j + 1) & known, element)
+                pairs[:, i, j, t] = direct_pair((prediction[t] == i + 1) & valid, (annotation[t] == j + 1) & valid, element)
     assert objects == 1
     return pairs[:, [int(pairs.mean(axis=(0, 3))[:, 0].argmax())], 0]
 
@@ -123,23 +123,24 @@ def direct_pair(mine: NDArray[np.bool_], other: NDArray[np.bool_], element: NDAr
     return jaccard, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def curve(picture: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+def curve(saliency: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
     """F over thresholds: (255,)."""
-    return TokenCutSaliency().score(picture, mask).curves["f"]
+    return TokenCutSaliency().score(saliency, mask).curves["f"]
 
 
-def direct_curve(picture: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+def direct_curve(saliency: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The same, threshold by threshold."""
-    wanted, values = mask > 0, np.empty((2, 255))
+    foreground, values = mask > 0, np.empty((2, 255))
     for k in range(255):
-        taken = picture > k
-        hits = (taken & wanted).sum()
-        values[:, k] = hits / taken.sum() if taken.any() else 1.0, hits / wanted.sum()
+        predicted = saliency > k
+        true_positives = (predicted & foreground).sum()
+        precision = true_positives / predicted.sum() if predicted.any() else 1.0
+        values[:, k] = precision, true_positives / foreground.sum()
     return f_measure(values[0], values[1])
 
 
 def read_clips(root: str, results: str) -> dict[str, Clip]:
-    """Predicted and true label maps of every video."""
+    """Predicted and annotated label maps of every video."""
     dataset = Davis(root)
     predictions = open_predictions(Path(results), dataset)
     annotations = {item: dataset.annotation(i) for i, item in enumerate(dataset.items)}
@@ -149,18 +150,18 @@ def read_clips(root: str, results: str) -> dict[str, Clip]:
 def make_clip(frames: int = 10, proposals: int = 20) -> Clip:
     """A disc that crosses 480 x 854 pixels, and proposals scattered around it."""
     random, (rows, columns) = np.random.default_rng(0), np.indices((480, 854))
-    annotation, found = np.zeros((2, frames, 480, 854), dtype=np.uint8)
+    annotation, prediction = np.zeros((2, frames, 480, 854), dtype=np.uint8)
     starts = random.uniform((60, 60), (420, 600), (proposals, 2))
     starts[7] = 240, 200  # the one that follows the object
     for t in range(frames):
         for i, (y, x) in enumerate(starts):
-            found[t][(rows - y) ** 2 + (columns - x - 20 * t) ** 2 < 40**2] = i + 1
+            prediction[t][(rows - y) ** 2 + (columns - x - 20 * t) ** 2 < 40**2] = i + 1
         annotation[t] = (rows - 240) ** 2 + (columns - 205 - 20 * t) ** 2 < 44**2
-    return found, annotation
+    return prediction, annotation
 
 
 def make_map() -> Clip:
-    """A soft blob and the disc it stands for."""
+    """A soft saliency map of a disc, and the disc."""
     rows, columns = np.indices((300, 400))
     distance = np.hypot(rows - 150, columns - 200)
     noise = np.random.default_rng(0).normal(0, 20, distance.shape)

@@ -1,8 +1,8 @@
-"""What refiners cost, and what they do to the IoU of coarse masks: ``python -m benchmarks.refine [--davis FOLDER]``.
+"""Cost of refiners, and their effect on the IoU of coarse masks: ``python -m benchmarks.refine [--davis FOLDER]``.
 
-Cost is measured on scikit-learn's two sample photographs, with one mask a picture and with eight that share its grid.
-Quality: the annotations of DAVIS are brought to a grid of 16 pixels, as a ViT would give them, refined, and compared with
-what they were: IoU of masks, and of their boundaries (Cheng et al., CVPR 2021), bands 2 % and 0.5 % of the diagonal wide.
+Cost is measured on scikit-learn's two sample photographs, with one mask per image and with eight that share its grid.
+Quality: DAVIS annotations are reduced to a grid of 16 pixels, the resolution of a ViT, refined, and compared with the full
+resolution: IoU of masks, and of their boundaries (Cheng et al., CVPR 2021), bands 2 % and 0.5 % of the diagonal wide.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ REFINERS: dict[str, Refiner] = {
 }
 TIMED = ("bilateral", "crf_maskcut", "crf_deep_spectral")
 PATCH = 16
-WIDTHS = {"boundary_iou": 0.02, "boundary_iou_thin": 0.005}  # shares of the diagonal
+WIDTHS = {"boundary_iou": 0.02, "boundary_iou_thin": 0.005}  # fractions of the diagonal
 SCORES = ("iou", *WIDTHS)
 
 
 def main() -> int:
-    """Time refiners, and score them if there are annotations."""
+    """Time refiners, and score them if --davis is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--davis", help="root of DAVIS 2017 with Annotations_unsupervised; no scores without it")
+    parser.add_argument("--davis", help="root of DAVIS 2017 with Annotations_unsupervised; required for scores")
     parser.add_argument("--every", type=int, default=1, help="score every n-th frame of a video")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> int:
     if options.davis:
         record["quality"] = quality = score(Davis(options.davis), options.every)
         table = Table(title=f"DAVIS annotations on a {PATCH}-pixel grid, {quality['frames']} frames, mean")
-        for column in ("", *SCORES, "frames better", "accepted"):
+        for column in ("", *SCORES, "frames better", "kept"):
             table.add_column(column, justify="right" if column else "left")
         for name, row in quality["means"].items():
             cells = [f"{row[key]:.3f}" for key in SCORES]
@@ -72,22 +72,22 @@ def main() -> int:
 
 
 def cost(name: str, masks: int, rounds: int) -> dict[str, Any]:
-    """Median CPU seconds per megapixel of a refiner on each photograph; they count no other program's work."""
-    refiner, found = REFINERS[name], {}
+    """Median CPU seconds per megapixel of a refiner on each photograph; CPU time excludes other programs."""
+    refiner, costs = REFINERS[name], {}
     for file in ("china.jpg", "flower.jpg"):
         image = torch.from_numpy(np.array(load_sample_image(file)))
         height, width = image.shape[:2]
-        given = torch.zeros(masks, height, width, dtype=torch.bool)
+        boxes = torch.zeros(masks, height, width, dtype=torch.bool)
         for k in range(masks):
-            given[k, height // 4 : 3 * height // 4, width // 5 + 16 * k : 3 * width // 5 + 16 * k] = True
-        refiner([image], [given])  # code is loaded before the clock runs
+            boxes[k, height // 4 : 3 * height // 4, width // 5 + 16 * k : 3 * width // 5 + 16 * k] = True
+        refiner([image], [boxes])  # warm-up
         seconds = []
         for _ in range(rounds):
             start = time.process_time()
-            refiner([image], [given])
+            refiner([image], [boxes])
             seconds.append(time.process_time() - start)
-        found[file] = statistics.median(seconds) / (height * width / 1e6)
-    return {"refiner": name, "masks": masks, "seconds": found}
+        costs[file] = statistics.median(seconds) / (height * width / 1e6)
+    return {"refiner": name, "masks": masks, "seconds": costs}
 
 
 def score(dataset: Davis, every: int) -> dict[str, Any]:
@@ -105,7 +105,9 @@ def score(dataset: Davis, every: int) -> dict[str, Any]:
             for name, refiner in REFINERS.items():
                 (refined,) = refiner([image], [coarse])
                 rows[name].append({**scores(refined.masks, annotation), "accepted": float(refined.kept)})
-    means = {name: {key: statistics.fmean(row[key] for row in found) for key in found[0]} for name, found in rows.items()}
+    means = {
+        name: {key: statistics.fmean(row[key] for row in scored) for key in scored[0]} for name, scored in rows.items()
+    }
     for name in REFINERS:
         pairs = zip(rows[name], rows["coarse"], strict=True)
         means[name]["better"] = statistics.fmean(after["iou"] > before["iou"] for after, before in pairs)
@@ -113,10 +115,10 @@ def score(dataset: Davis, every: int) -> dict[str, Any]:
 
 
 def on_grid(mask: Tensor) -> Tensor:
-    """Patches of which the mask covers at least half, as pixels again: (1, H, W) bool."""
+    """Patches that the mask covers by at least half, upsampled to pixels: (1, H, W) bool."""
     height, width = mask.shape[1:]
-    share = torch.nn.functional.avg_pool2d(mask.double(), PATCH, ceil_mode=True)
-    return (share >= 0.5).repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)[:, :height, :width]
+    coverage = torch.nn.functional.avg_pool2d(mask.double(), PATCH, ceil_mode=True)
+    return (coverage >= 0.5).repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)[:, :height, :width]
 
 
 def scores(mask: Tensor, annotation: Tensor) -> dict[str, float]:
@@ -129,9 +131,9 @@ def scores(mask: Tensor, annotation: Tensor) -> dict[str, float]:
     return {"iou": float(mask_iou(mask, annotation)), **bands}
 
 
-def band(mask: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
-    """Pixels of a mask (H, W) within a share of the diagonal from its boundary; the picture's rim is one."""
-    steps = max(1, round(share * float(np.hypot(*mask.shape))))
+def band(mask: NDArray[np.bool_], fraction: float) -> NDArray[np.bool_]:
+    """Pixels of a mask (H, W) within a fraction of the diagonal of its boundary; the image border is a boundary."""
+    steps = max(1, round(fraction * float(np.hypot(*mask.shape))))
     padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     inner: NDArray[np.uint8] = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)[1:-1, 1:-1]
     edge: NDArray[np.bool_] = mask & (inner == 0)

@@ -1,9 +1,9 @@
-"""Time the spectral solver beside what people use: ``python -m benchmarks.solver`` prints tables and writes JSON.
+"""Compare the spectral solver with common alternatives: ``python -m benchmarks.solver`` prints tables and writes JSON.
 
-Contestants take turns, each in a process of its own; a ratio is the median over rounds of the ratio within a round. Beside
-each time stands the evidence: passes, residual, wrong bits against the published call, unproven tokens, dense fallbacks.
-A time with wrong bits is void. If the published call's own times spread by more than half, the cell is measured again, and
-after the third try it is reported as unsteady and the command fails.
+Contestants take turns, each in its own process; a ratio is the median over rounds of the ratio within a round. Times come
+with evidence: passes, residual, bits that differ from the published call, unproven tokens, dense fallbacks. A time with
+wrong bits is void. If the times of the published call vary by more than half, the cell is measured again; after the third
+attempt it is reported as unsteady and the command fails.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from benchmarks.contestants import CONTESTANTS, ON_CPU, ON_CUDA, REFERENCE, Eige
 from benchmarks.graphs import FAMILIES
 from benchmarks.harness import PAUSE, Cell, Worker, environment, median_ratio, save, wrong_bits
 
-_SPREAD = 1.5  # of the reference's times above which the machine was not quiet
+_SPREAD = 1.5  # ratio of the reference's slowest to fastest time above which the machine was busy
 _TRIES = 3
-# Bytes and operations a second of an H200 as measured on such a card, for floors beside GPU times.
+# Measured bytes and operations per second of an H200, for lower bounds of GPU times.
 _H200_BYTES, _H200_BF16 = 4.3e12, 788e12
 
 
 def main() -> int:
-    """Run the cells that the command line names."""
+    """Run the cells given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[900, 3600])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES)
-    parser.add_argument("--photos", help="folder of photographs instead of scikit-learn's two")
+    parser.add_argument("--photos", help="folder of photographs; scikit-learn's two by default")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--only", nargs="+", choices=list(CONTESTANTS), help="contestants beside eigenseg and the published call"
+        "--only", nargs="+", choices=list(CONTESTANTS), help="contestants besides eigenseg and the published call"
     )
-    parser.add_argument("--name", help="of the file in results/; default solver-<device>")
+    parser.add_argument("--name", help="name of the file in results/; default: solver-<device>")
     options = parser.parse_args()
     if options.rounds < 1 or min(options.batch) < 1 or any(int(n**0.5) ** 2 != n for n in options.tokens):
         parser.error("--rounds and --batch must be at least 1, --tokens square numbers")
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: this machine has none")
+        parser.error("--device cuda: CUDA is not available")
     if options.photos and not Path(options.photos).is_dir():
         parser.error(f"--photos: no folder {options.photos}")
     names = options.only or (ON_CUDA if options.device == "cuda" else ON_CPU)
@@ -63,20 +63,22 @@ def main() -> int:
                 console.print(table(measured))
                 cells.append(measured)
                 record = {**environment(options.threads, options.device), "cells": cells}
-                written = save(options.name or f"solver-{options.device}", record)  # what was measured is not lost
+                written = save(
+                    options.name or f"solver-{options.device}", record
+                )  # after every cell, so that an interruption loses nothing
     console.print(f"written: {written}")
     return 0 if steady else 1
 
 
 def measure(cell: Cell, names: list[str], rounds: int) -> dict[str, Any]:
-    """Let the contestants take turns on one cell.
+    """Time all contestants on one cell, in turn.
 
     Args:
-        cell: what is solved.
+        cell: the problem.
         names: contestants; the first is ours, the second the reference.
-        rounds: turns each of them has.
+        rounds: number of turns.
     """
-    # Whoever needs seconds an image solves one image of the batch; times are per image.
+    # Contestants that take seconds per image solve only one image of the batch; times are per image.
     quick = {name for name in names if isinstance(CONTESTANTS[name], Eigenseg) or cell.tokens <= 1000 or "batched" in name}
     workers = {}
     for name in names:
@@ -133,20 +135,20 @@ def measure(cell: Cell, names: list[str], rounds: int) -> dict[str, Any]:
 
 
 def floor(cell: Cell, passes: int) -> dict[str, float]:
-    """Milliseconds an image that an H200 needs at least: its matrix read once a pass, and its cosines in float32."""
+    """Lower bound of milliseconds per image on an H200: the matrix is read once per pass, cosines are float32."""
     reads = passes * 2 * cell.tokens**2 / _H200_BYTES
     multiplications = passes * 2 * 48 * cell.tokens**2 / _H200_BF16
     return {"solve": 1e3 * max(reads, multiplications), "dense": 1e3 * cell.tokens**3 * 8 / 6 / _H200_BYTES}
 
 
 def table(measured: dict[str, Any]) -> Table:
-    """A cell as people read it."""
-    title = f"{measured['family']}, N = {measured['tokens']}, batch {measured['batch']}: milliseconds an image"
+    """The results of a cell as a table."""
+    title = f"{measured['family']}, N = {measured['tokens']}, batch {measured['batch']}: milliseconds per image"
     unsteady = "" if measured["spread"] <= _SPREAD else "; UNSTEADY"
     shown = Table(
         title=title,
         caption=f"whole: published / eigenseg = {measured['whole_ratio']:.1f}; build {measured['build_ratio']:.1f}; "
-        f"peak {measured['peak_megabytes_an_image']:.0f} MB an image; spread of the published call "
+        f"peak {measured['peak_megabytes_an_image']:.0f} MB per image; spread of the published call "
         f"{measured['spread']:.2f}{unsteady}" + (f"; floor {measured['floor_ms']}" if measured["floor_ms"] else ""),
     )
     for column in ("", "build", "solve", "whole", "published / this", "this / eigenseg", "residual", "wrong", "unproven"):

@@ -1,7 +1,7 @@
-"""``python -m pytest benchmarks``: graph build and solve with pytest-benchmark's statistics, beside the published call.
+"""``python -m pytest benchmarks``: graph build and solve with pytest-benchmark's statistics, next to the published call.
 
-A time whose bits differ from the published call's is void: its test fails. For ratios use ``python -m benchmarks.solver``,
-which gives each contestant a process of its own.
+A time whose bits differ from the published call is void: its test fails. For ratios use ``python -m benchmarks.solver``,
+which runs each contestant in its own process.
 """
 
 from __future__ import annotations

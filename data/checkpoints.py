@@ -17,8 +17,8 @@ def read_checkpoint(path: Path, argument: str, words: Sequence[str] = ()) -> dic
 
     Args:
         path: the file.
-        argument: whose value the path is, for messages.
-        words: what that argument accepts besides a file, for messages.
+        argument: name of the argument that holds the path, for messages.
+        words: what else that argument may be, for messages.
 
     Returns:
         The dict that the file holds: tensors by name, or nested dicts of them.
@@ -30,8 +30,8 @@ def read_checkpoint(path: Path, argument: str, words: Sequence[str] = ()) -> dic
     if path.is_dir():
         raise ValueError(f"{argument}: {path} is a folder, expected a .pth, .pt or .safetensors file")
     if not path.is_file():
-        accepted = " or ".join([", ".join(["a .pth, .pt or .safetensors file", *words[:-1]]), *words[-1:]])
-        raise FileNotFoundError(f"{argument}: no such file {path}; accepted are {accepted}")
+        expected = " or ".join([", ".join(["a .pth, .pt or .safetensors file", *words[:-1]]), *words[-1:]])
+        raise FileNotFoundError(f"{argument}: no such file {path}; expected {expected}")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -40,14 +40,14 @@ def read_checkpoint(path: Path, argument: str, words: Sequence[str] = ()) -> dic
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error) and "Unsupported" not in str(error):
-            raise ValueError(f"{argument}: {path} is damaged or no checkpoint") from None
+            raise ValueError(f"{argument}: {path} is damaged or not a checkpoint") from None
         raise ValueError(
             f"{argument}: {path} holds pickled Python objects, which could run code when loaded, so it is rejected; "
             "if you trust it, load it once yourself and save its tensors alone as .safetensors"
         ) from None
-    # On arbitrary bytes torch's unpickler raises whatever its stack machine stumbles over, IndexError for one.
+    # On arbitrary bytes torch's unpickler raises arbitrary exceptions, IndexError for one.
     except Exception:
-        raise ValueError(f"{argument}: {path} is damaged or no checkpoint") from None
+        raise ValueError(f"{argument}: {path} is damaged or not a checkpoint") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"{argument}: {path} holds a {type(content).__name__}, expected a dict of tensors")
     return dict(content)

@@ -1,4 +1,4 @@
-"""Checks of arguments that many constructors share; the messages name the argument, what came and what is accepted."""
+"""Shared checks of constructor arguments; the messages name the argument, its value and the valid values."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
-    """Reject a value that is none of the choices.
+    """Raise if a value is not one of the choices.
 
     Args:
         name: of the argument.
-        value: what came; a yaml may hold anything.
-        choices: the accepted values; None is shown as ``null``.
+        value: of the argument; a yaml may hold anything.
+        choices: the valid values; None is shown as ``null``.
 
     Raises:
         ValueError: naming all choices.
@@ -29,12 +29,12 @@ def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
 
 
 def check_integer(name: str, value: Any, at_least: int) -> None:
-    """Reject what is not an integer, or too small.
+    """Raise if a value is not an integer, or too small.
 
     Args:
         name: of the argument.
-        value: what came; True and False are no integers here.
-        at_least: the smallest accepted value.
+        value: of the argument; True and False do not count as integers.
+        at_least: the smallest valid value.
 
     Raises:
         ValueError: naming the bound.

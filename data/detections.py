@@ -1,4 +1,4 @@
-"""Predicted objects of one image, as evaluation sees them: boxes and scores, with masks or without."""
+"""Predicted objects of one image, as evaluation takes them: boxes and scores, with masks or without."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from eigenseg.data.rle import RleMasks, encode_masks
 class Detections:
     """Predicted objects of one image.
 
-    Unlike ``Instances`` they may lack masks, their scores may lie outside [0, 1] and their boxes outside the image: other
-    people's result files are scored as they are.
+    Unlike ``Instances`` they may lack masks, and scores outside [0, 1] and boxes outside the image are allowed: result
+    files of other programs are scored unchanged.
 
     Args:
         boxes: (n, 4) float64 xyxy half-open in pixels.
-        scores: (n,) float64, the higher the surer.
+        scores: (n,) float64, higher is more confident.
         labels: (n,) int64 indices into the dataset's classes; all 0 if not given.
         masks: n masks, or None.
 
@@ -48,7 +48,7 @@ class Detections:
 
     @classmethod
     def from_instances(cls, instances: Instances) -> Detections:
-        """What a method found, ready to be scored."""
+        """Convert the result of a method."""
         masks = instances.masks
         if isinstance(masks, np.ndarray):
             masks = RleMasks(encode_masks(masks), instances.image_size)
@@ -56,12 +56,12 @@ class Detections:
 
     @classmethod
     def none(cls) -> Detections:
-        """Nothing was found."""
+        """No detection."""
         return cls(np.zeros((0, 4)), np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def best(self) -> NDArray[np.float64]:
-        """The box of the highest score, among equals the first: (1, 4), or (0, 4) where nothing was found."""
+        """The box of the highest score, the first of equals: (1, 4), or (0, 4) if there is no detection."""
         return self.boxes[[int(np.argmax(self.scores))]] if len(self) else self.boxes

@@ -1,4 +1,4 @@
-"""What a backbone says about a batch of images: one token a patch, and where the patches lie."""
+"""The features of a batch of images: one token per patch, and the geometry of the patches."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class FeatureGrid:
         geometries: one per image; each holds the same grid.
         cls: (B, D) the CLS token of the same kind, where the backbone has one.
         registers: (B, R, D) register tokens of the same kind, where the backbone has them.
-        attention: (B, heads, N) softmax attention of CLS to the patches, where asked for. Rows sum to less than 1:
-            CLS and registers take their share.
+        attention: (B, heads, N) softmax attention of CLS to the patches, if requested. Rows sum to less than 1, because
+            CLS and registers receive attention too.
 
     Raises:
-        ValueError: if the shapes do not fit each other.
+        ValueError: if the shapes are inconsistent.
     """
 
     tokens: Tensor

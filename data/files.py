@@ -1,10 +1,10 @@
-"""Files that are either whole or not there: write beside the target, then rename."""
+"""Reading json, and writing files completely or not at all: to a temporary file in the same folder, then a rename."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import gzip
 import json
 import logging
 import os
@@ -15,11 +15,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
-# Nothing written after one of these would arrive either, so a run stops instead of failing image by image.
+# After one of these every further write would fail too, so a run stops instead of failing image by image.
 _HOPELESS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -29,9 +30,12 @@ _HOPELESS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
 }
 
+# Hidden, so that it is neither an input image nor a result.
+LOCK_FILE = ".eigenseg.lock"
+
 
 class OutputError(OSError):
-    """Results cannot be written; the message says where, why and what to do. Whatever was there before is untouched."""
+    """Results cannot be written; the message says where, why and what to do. Existing files are unchanged."""
 
     def __str__(self) -> str:
         return str(self.args[-1])  # without the "[Errno 28]" in front
@@ -53,25 +57,45 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; a second one is refused. The hold ends with the process, however it ends.
+    """Lock a folder for this process; a second process is rejected. The lock ends with the process, even if it crashes.
+
+    On Unix the empty file ``.eigenseg.lock`` stays in the folder: if it were removed, two processes could lock two
+    different files.
 
     Raises:
-        OutputError: if another process holds it.
+        OutputError: if another process holds the lock.
     """
     make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
+    # No soft lock as a fallback: its file outlives a crashed process, and would reject every later run from another host.
+    lock = FileLock(folder / LOCK_FILE, timeout=0, fallback_to_soft=False)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                error.errno, f"another run is writing to {folder}; wait for it, or choose another output.dir"
-            ) from None
-        except OSError as error:  # some network file systems have no locks, and are used by one run at a time all the same
-            logger.warning("%s cannot be locked (%s): do not start a second run into it", folder, error.strerror)
+        lock.acquire()
+    except Timeout:
+        raise OutputError(
+            errno.EAGAIN, f"another run is writing to {folder}; wait for it, or choose another output.dir"
+        ) from None
+    except OSError as error:  # some network file systems have no locks, and are used by one run at a time all the same
+        logger.warning("%s cannot be locked (%s): do not start a second run into it", folder, error.strerror)
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
+
+
+def read_json(path: Path) -> Any:
+    """Read json or json.gz.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not json, or a key occurs twice in one object; the message names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as stream:
+            return json.load(stream, object_pairs_hook=_unique)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -79,19 +103,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises:
         OutputError: if it cannot be written; no temporary file is left and an older file stays as it was.
-        ValueError: if the name alone is the reason.
+        ValueError: if the name is too long.
     """
     make_folder(path.parent)
     temporary = None
     try:
-        # In the same folder, because a rename across file systems is not atomic.
+        # In the same folder, because a rename between file systems is not atomic.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".eigenseg-", suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-            # Otherwise a power cut could leave an empty file under the new name.
+            # Without a sync, a power failure could leave an empty file under the new name.
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes files for the owner alone; results are for everybody the folder is for.
+        # mkstemp creates files that only their owner can read; results get the permissions of a file that open() creates.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
@@ -104,12 +128,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write json atomically, one top-level entry a line so that it can be read and compared."""
+    """Write json atomically, indented, so that it can be read and compared line by line."""
     write_bytes(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def write_image(path: Path, pixels: NDArray[Any], quality: int = 92) -> None:
-    """Write a picture atomically; the suffix decides the format.
+    """Write an image atomically; the suffix decides the format.
 
     Args:
         path: ends in ``.png`` or ``.jpg``.
@@ -123,7 +147,7 @@ def write_image(path: Path, pixels: NDArray[Any], quality: int = 92) -> None:
     except cv2.error:
         done = False
     if not done:
-        raise ValueError(f"{path.name}: a picture of shape {pixels.shape} cannot be encoded as {path.suffix}")
+        raise ValueError(f"{path.name}: an image of shape {pixels.shape} cannot be encoded as {path.suffix}")
     write_bytes(path, encoded.tobytes())
 
 
@@ -131,8 +155,17 @@ def output_error(path: Path, error: OSError) -> OutputError:
     """Say in one sentence why a path cannot be written."""
     why = _HOPELESS.get(error.errno or 0, error.strerror or str(error))
     return OutputError(
-        error.errno, f"cannot write {path}: {why}; choose another output.dir, or mend it and run the same command again"
+        error.errno, f"cannot write {path}: {why}; choose another output.dir, or fix it and run the same command again"
     )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} occurs twice")
+    return content
 
 
 def _umask() -> int:

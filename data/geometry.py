@@ -1,8 +1,8 @@
-"""The way back from patches to pixels: one image's original size, its size in front of the model, and the patch.
+"""From patches back to pixels: an image's original size, its size as model input, and the patch size.
 
-Preprocessing scales the whole image, then either pads it at the right and bottom or cuts it there, so that patches fit. In
-pixels of the model's input, patch (i, j) covers rows [i p, (i+1) p) and columns [j p, (j+1) p). The scaling maps pixel
-*edges* linearly, each axis by itself; padding is cut off before the way back.
+Preprocessing scales the whole image, then either pads or crops it at the right and bottom to a multiple of the patch size.
+In pixels of the model's input, patch (i, j) covers rows [i p, (i+1) p) and columns [j p, (j+1) p). The scaling maps pixel
+*edges* linearly, each axis by itself; padding is cut off before mapping back.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Geometry:
-    """How one image was brought in front of a model.
+    """How one image was resized and padded or cropped for a model.
 
     Args:
         image_size: original (H, W) in pixels.
         scaled_size: (h', w') of the whole image after scaling, before padding or cropping.
-        input_size: (h, w) that the model sees; multiples of the patch size. Larger than ``scaled_size`` where padded,
+        input_size: (h, w) of the model's input; multiples of the patch size. Larger than ``scaled_size`` where padded,
             smaller where cropped.
         patch_size: side p of a square patch, in input pixels.
 
     Raises:
-        ValueError: if a size is not positive or the input is no multiple of the patch.
+        ValueError: if a size is not positive or the input is not a multiple of the patch size.
     """
 
     image_size: Size
@@ -43,7 +43,7 @@ class Geometry:
         if self.patch_size < 1:
             raise ValueError(f"patch_size must be positive, got {self.patch_size}")
         if any(side % self.patch_size for side in self.input_size):
-            raise ValueError(f"input_size {self.input_size} is no multiple of the patch size {self.patch_size}")
+            raise ValueError(f"input_size {self.input_size} is not a multiple of the patch size {self.patch_size}")
 
     @property
     def grid(self) -> Size:
@@ -69,7 +69,7 @@ class Geometry:
     def masks_to_image(self, masks: Tensor) -> Tensor:
         """Hard patch masks to original pixels, nearest neighbor.
 
-        A pixel takes the patch that its center falls into; what a crop cut away is background.
+        A pixel takes the patch that its center falls into; what was cropped away is background.
 
         Args:
             masks: (..., gh, gw) bool.
@@ -84,13 +84,13 @@ class Geometry:
         return picked & inside
 
     def maps_to_image(self, maps: Tensor) -> Tensor:
-        """Soft patch maps to original pixels, bilinear between patch centers (``align_corners=False``), clamped at the rim.
+        """Soft patch maps to original pixels, bilinear between patch centers (``align_corners=False``), clamped at borders.
 
         Args:
             maps: (..., gh, gw) floating.
 
         Returns:
-            (..., H, W), same dtype and device; 0 where a crop cut the image away.
+            (..., H, W), same dtype and device; 0 where the image was cropped away.
         """
         self._check_grid(maps)
         down, across = (self._interpolation(axis).to(maps) for axis in (0, 1))
@@ -139,10 +139,10 @@ class Geometry:
         center = (torch.arange(image, dtype=torch.float64) + 0.5) * scaled / image / self.patch_size - 0.5
         low = center.clamp(0, patches - 1).floor().long()
         high = (low + 1).clamp(max=patches - 1)
-        share = (center.clamp(0, patches - 1) - low).unsqueeze(1)
+        fraction = (center.clamp(0, patches - 1) - low).unsqueeze(1)
         weights = torch.zeros(image, patches, dtype=torch.float64)
-        weights.scatter_add_(1, low[:, None], 1 - share)
-        weights.scatter_add_(1, high[:, None], share)
+        weights.scatter_add_(1, low[:, None], 1 - fraction)
+        weights.scatter_add_(1, high[:, None], fraction)
         return weights * (self._patch_of_pixel(axis) < patches)[:, None]
 
     def _check_grid(self, tensor: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of any kind to one kind of array: RGB, uint8, (H, W, 3), the way a viewer would show them."""
+"""Convert images of any kind to (H, W, 3) uint8 RGB, the way a viewer would show them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def read_image(path: str | os.PathLike[str]) -> ImageArray:
-    """Read a picture file.
+    """Read an image file.
 
     EXIF orientation is applied. Gray becomes three equal channels, palettes and CMYK are converted, 16-bit gray is divided
-    by 257, transparency is laid over white, and of an animation the first frame is taken.
+    by 257, transparency is composited over white, and the first frame of an animation is taken.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is empty, truncated, too large to be a photograph or no picture; the message names it.
+        ValueError: if the file is empty, truncated, too large to be a photograph or not an image; the message names it.
     """
     path = Path(path)
     if not path.exists():
@@ -36,29 +36,29 @@ def read_image(path: str | os.PathLike[str]) -> ImageArray:
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes)")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected a picture")
+        raise ValueError(f"{path} is a folder, expected an image")
     try:
         with warnings.catch_warnings():
-            # Pillow warns above 89 megapixels and refuses above 179; photographs in between are welcome.
+            # Pillow warns above 89 megapixels and raises above 179; photographs in between are accepted.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-            picture.load()
+            image = Image.open(path)
+            image.load()
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not a picture that Pillow can read") from None
+        raise ValueError(f"{path} is not an image that Pillow can read") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large: {error}") from None
-    # Pillow's decoders raise OSError, SyntaxError, EOFError, RuntimeError and others for damaged files, each its own.
+    # For damaged files Pillow's decoders raise OSError, SyntaxError, EOFError, RuntimeError and others.
     except Exception as error:
         raise ValueError(f"{path} cannot be decoded, it is truncated or damaged ({error})") from None
-    with picture:
+    with image:
         try:
-            return _from_pil(picture)
+            return _from_pil(image)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
 
 def as_rgb(image: ImageLike) -> ImageArray:
-    """Bring a path, a PIL image or an array into one form.
+    """Convert a path, a PIL image or an array to one form.
 
     Args:
         image: path, PIL image, or uint8 array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
@@ -67,8 +67,8 @@ def as_rgb(image: ImageLike) -> ImageArray:
         (H, W, 3) uint8 RGB, contiguous.
 
     Raises:
-        TypeError: if it is none of these, or an array that is not uint8.
-        ValueError: if an array has another shape or no pixel.
+        TypeError: if it is none of these, or the array is not uint8.
+        ValueError: if the array has another shape or no pixels.
     """
     if isinstance(image, (str, os.PathLike)):
         return read_image(image)
@@ -90,20 +90,20 @@ def as_rgb(image: ImageLike) -> ImageArray:
     return np.ascontiguousarray(image)
 
 
-def _from_pil(picture: Image.Image) -> ImageArray:
-    if min(picture.size) < 1:
-        raise ValueError(f"image has no pixels: size {picture.size}")
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in _SIXTEEN_BIT:
-        values = np.asarray(picture)
+def _from_pil(image: Image.Image) -> ImageArray:
+    if min(image.size) < 1:
+        raise ValueError(f"image has no pixels: size {image.size}")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("32-bit images are not supported; convert to 8 or 16 bits")
         # 65535 = 255 * 257, so white stays white and black black.
         return as_rgb((values // 257).astype(np.uint8))
-    if picture.mode == "F":
+    if image.mode == "F":
         raise ValueError("floating-point images are not supported; convert to 8 or 16 bits")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))

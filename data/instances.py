@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eigenseg.data import supervision
 from eigenseg.data.rle import BoolArray, RleMasks, encode_masks, mask_areas
 
-# Above this many bytes of bool a result keeps run lengths instead: a hundred objects of a 12-megapixel photograph.
+# Larger bool masks are stored as RLE: 64 MB are five objects in a 12-megapixel photograph, and there may be a hundred.
 DENSE_BYTES = 64 * 2**20
-# Everything is found without labels, so there is one class: foreground.
+# Unsupervised methods have a single class: foreground.
 FOREGROUND = "fg"
 _NOT_GIVEN: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Instances:
-    """Objects found in one image. Arrays are NumPy, on the host.
+    """Objects of one image. All arrays are NumPy.
 
     Args:
         masks: (n, H, W) bool, or ``RleMasks``; arrays above 64 MB are encoded on construction.
@@ -30,12 +31,12 @@ class Instances:
         labels: (n,) int64 indices into ``names``; all 0 if not given.
         names: names of the classes; one, ``"fg"``, if not given.
         extras: values per instance: each entry has length n (seed, eigenvalue, gap, source...).
-        metadata: values of the image as a whole, such as ``reason``: why nothing was found, or ``saliency``: (H, W)
+        metadata: values of the image as a whole, such as ``reason``: why there are no objects, or ``saliency``: (H, W)
             float32 in [0, 1], a soft foreground map.
 
     Raises:
-        TypeError: if the masks are neither.
-        ValueError: if lengths, shapes or ranges do not fit.
+        TypeError: if the masks are of another type.
+        ValueError: if lengths, shapes or ranges are inconsistent.
     """
 
     masks: BoolArray | RleMasks
@@ -80,7 +81,7 @@ class Instances:
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], reason: str, **metadata: Any) -> Instances:
-        """No object; ``reason`` says in one sentence why."""
+        """No objects; ``reason`` says why in one sentence."""
         return cls(
             masks=np.zeros((0, *image_size), dtype=bool),
             scores=np.zeros(0, dtype=np.float32),
@@ -89,11 +90,20 @@ class Instances:
             metadata={"reason": reason, **metadata},
         )
 
+    @classmethod
+    def from_supervision(cls, detections: Any, image_size: tuple[int, int]) -> Instances:
+        """Convert ``supervision.Detections`` of an image of size (H, W), see ``eigenseg.data.supervision``."""
+        return cls(**supervision.from_supervision(detections, image_size))
+
+    def to_supervision(self) -> Any:
+        """Convert to ``supervision.Detections``, see ``eigenseg.data.supervision``."""
+        return supervision.to_supervision(self)
+
     def __len__(self) -> int:
         return len(self.masks)
 
     def __getitem__(self, index: Any) -> Instances:
-        """Choose instances by an integer, a slice, a list of integers or a bool array; always returns Instances."""
+        """Select instances by an integer, a slice, a list of integers or a bool array; always returns Instances."""
         chosen = np.atleast_1d(np.arange(len(self))[index])
         return replace(
             self,
@@ -109,7 +119,7 @@ class Instances:
 
     @property
     def reason(self) -> str | None:
-        """Why nothing was found, in a sentence; None where there are objects."""
+        """Why there are no objects, in one sentence; None if there are."""
         return self.metadata.get("reason")
 
     def sorted(self) -> Instances:
@@ -123,21 +133,21 @@ class Instances:
         return np.asarray(self.masks.sum(axis=(1, 2)), dtype=np.int64)
 
     def label_map(self) -> NDArray[np.int32]:
-        """One number a pixel: (H, W) int32, 0 is background, i + 1 is instance i; the higher score lies on top,
-        among equals the first."""
+        """Label map: (H, W) int32, 0 is background, i + 1 is instance i; the highest score is on top, the first
+        of equals."""
         canvas = np.zeros(self.image_size, dtype=np.int32)
         for i in self.bottom_up():
             canvas[self.masks[i]] = i + 1
         return canvas
 
     def saliency_map(self) -> NDArray[np.uint8]:
-        """Foreground of the image as 8-bit gray: (H, W) uint8, 255 is surely foreground.
+        """Foreground of the image as 8-bit gray: (H, W) uint8, 255 is foreground.
 
-        ``metadata["saliency"]``, (H, W) floating in [0, 1], where there is one; else 255 wherever an instance is.
+        ``metadata["saliency"]``, (H, W) floating in [0, 1], if present; else 255 on all instances.
         """
         soft = self.metadata.get("saliency")
         if soft is not None:
-            # To the nearest level, halves down: what is above one half, and only that, is above one half in eight bits too.
+            # Rounded to the nearest level, halves down, so that exactly the values above one half stay above it in 8 bits.
             return np.ceil(np.asarray(soft, dtype=np.float64).clip(0, 1) * 255 - 0.5).astype(np.uint8)
         canvas = np.zeros(self.image_size, dtype=np.uint8)
         for i in range(len(self)):
@@ -145,14 +155,14 @@ class Instances:
         return canvas
 
     def bottom_up(self) -> list[int]:
-        """Indices in painting order: the highest score comes last and lies on top, among equals the first one."""
+        """Indices in painting order: the highest score comes last and is on top, the first of equals."""
         order: list[int] = np.argsort(-self.scores, kind="stable")[::-1].tolist()
         return order
 
     def to_coco(self) -> list[dict[str, Any]]:
         """COCO annotations without ids: RLE with ASCII counts, bbox xywh, area, score, ``category_id`` from 1.
 
-        Extras that are plain numbers, or pairs of them, are added under their names.
+        Extras that are numbers or pairs of numbers are added under their names.
         """
         rles = list(self.masks.rles) if isinstance(self.masks, RleMasks) else encode_masks(self.masks)
         annotations = []
@@ -176,8 +186,8 @@ class Instances:
 
 
 def _json_number(number: Any) -> Any:
-    # json has no infinity, which is the gap of a graph with two tokens; seven digits are what a reader needs, and with more
-    # of them equal results would make different files on another number of threads
+    # json has no infinity, which is the gap of a graph with two tokens. Digits after the seventh depend on the number of
+    # threads, and equal results must give equal files.
     if not np.isfinite(number):
         return None
     return float(f"{number:.7g}") if isinstance(number, float) else number

@@ -1,4 +1,4 @@
-"""Annotations and predictions that are pictures themselves: label maps and gray maps."""
+"""Annotations and predictions that are stored as images: label maps and gray maps."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ _LABEL_MODES = ("P", "L", "1", "I;16", "I;16B", "I;16L", "I")
 
 
 def read_label_map(path: str | os.PathLike[str]) -> NDArray[np.int32]:
-    """Read a label map: (H, W) int32. A palette picture gives its indices, not its colors.
+    """Read a label map: (H, W) int32. A palette image yields its indices, not its colors.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read or has color channels.
     """
-    with _open(path) as picture:
-        if picture.mode not in _LABEL_MODES:
-            raise ValueError(f"{path} has mode {picture.mode}; a label map has one channel (palette, 8 or 16 bits)")
-        values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+    with _open(path) as image:
+        if image.mode not in _LABEL_MODES:
+            raise ValueError(f"{path} has mode {image.mode}; a label map has one channel (palette, 8 or 16 bits)")
+        values = np.asarray(image.convert("L") if image.mode == "1" else image)
     return values.astype(np.int32)
 
 
 def read_gray_map(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a soft or hard map as 8-bit gray: (H, W) uint8. Colors become luma, one bit becomes 0 and 255.
+    """Read a soft or hard map as 8-bit gray: (H, W) uint8. Colors become luma, 1-bit images become 0 and 255.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read or has more than 8 bits.
     """
-    with _open(path) as picture:
-        if picture.mode.startswith(("I", "F")):
-            raise ValueError(f"{path} has mode {picture.mode}; a gray map has 8 bits")
-        return np.array(picture.convert("L"))
+    with _open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"{path} has mode {image.mode}; a gray map has 8 bits")
+        return np.array(image.convert("L"))
 
 
 def _open(path: str | os.PathLike[str]) -> Image.Image:
@@ -45,10 +45,10 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        picture: Any = Image.open(path)
-        picture.load()
+        image: Any = Image.open(path)
+        image.load()
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not a picture that Pillow can read") from None
+        raise ValueError(f"{path} is not an image that Pillow can read") from None
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         raise ValueError(f"{path} cannot be decoded, it is truncated or damaged ({error})") from None
-    return picture  # type: ignore[no-any-return]
+    return image  # type: ignore[no-any-return]

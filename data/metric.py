@@ -1,4 +1,4 @@
-"""Metrics that add up: values of single items, joined in any order and over processes, always to the same number."""
+"""Metrics that accumulate over items; the result does not depend on the order of items or the number of processes."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 from eigenseg.data.datasets.base import Kind
 
 Record = TypeVar("Record")
-# What one item scored, by name of the quantity; what an item has no value for is None.
+# The values of one item by name; None where the item has no such value.
 ItemScores = dict[str, float | None]
 
 
 class Metric(Protocol):
-    """What scores predictions; a new one is a class with these members and a yaml.
+    """Interface of all metrics; a new metric is a class with these members and a yaml.
 
-    ``kind`` says which annotation it takes.
+    ``kind`` is the kind of annotation that it scores.
     """
 
     kind: ClassVar[Kind]
 
     @property
     def main(self) -> str:
-        """Which of the numbers people quote."""
+        """Name of the value to report."""
         ...
 
     @property
     def item_score(self) -> str:
-        """Which of the numbers of an item ranks the items from worst to best."""
+        """Name of the per-item value that ranks items from worst to best."""
         ...
 
     @property
     def tag(self) -> str:
-        """What tells this protocol from its relatives; printed beside every number."""
+        """Short name of the protocol, printed next to every value."""
         ...
 
     @property
     def protocol(self) -> str:
-        """The rules in one line, for people who read the number."""
+        """The protocol in one line, for readers of the results."""
         ...
 
     def update(self, name: str, prediction: Any, annotation: Any) -> None:
@@ -46,26 +46,26 @@ class Metric(Protocol):
         ...
 
     def merge(self, other: Self) -> None:
-        """Take over the items of another instance with the same settings."""
+        """Add the items of another instance with the same settings."""
         ...
 
     def compute(self) -> ItemScores:
-        """The numbers of all items together."""
+        """The values over all items."""
         ...
 
     def item_scores(self) -> dict[str, ItemScores]:
-        """The numbers of every item, by name, sorted."""
+        """The values of each item, sorted by name."""
         ...
 
 
 class Accumulator(Generic[Record]):
-    """Keeps one record an item, and hands them out sorted by name: sums never depend on who added what when."""
+    """Keeps one record per item and returns them sorted by name, so that sums do not depend on the order of updates."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
 
     def add(self, name: str, record: Record) -> None:
-        """Keep the record of one item.
+        """Add the record of one item.
 
         Raises:
             ValueError: if the item has one already.
@@ -75,14 +75,14 @@ class Accumulator(Generic[Record]):
         self.records[name] = record
 
     def merge(self, other: Accumulator[Record]) -> None:
-        """Take over all records of another one, or none.
+        """Add all records of another accumulator, or none of them.
 
         Raises:
-            ValueError: if both hold an item, or their settings differ.
+            ValueError: if both contain an item, or their settings differ.
         """
         mine, theirs = ({**vars(one), "records": None} for one in (self, other))
         if type(self) is not type(other) or mine != theirs:
-            raise ValueError(f"metrics are merged with equal settings only, got {mine} and {theirs}")
+            raise ValueError(f"only metrics with equal settings can be merged, got {mine} and {theirs}")
         for name in self.records.keys() & other.records.keys():
             self.add(name, other.records[name])
         self.records.update(other.records)
@@ -93,6 +93,6 @@ class Accumulator(Generic[Record]):
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of what is there; None of nothing. Exact to the last bit in any order."""
+    """Mean of the values that are not None; None if there are none. Exact to the last bit in any order."""
     given = [value for value in values if value is not None]
     return math.fsum(given) / len(given) if given else None

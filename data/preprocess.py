@@ -1,6 +1,6 @@
-"""From a picture to a model's input, and the geometry that leads back.
+"""From an image to a model's input, and the geometry to map results back.
 
-The published methods disagree on this step, so the way is a parameter with a preset per method:
+The published methods differ in this step, so it is a parameter with a preset per method:
 
 ======  ==================================================  =======================================
 mode    what happens                                        published use
@@ -32,13 +32,13 @@ Mode = Literal["pad", "round", "square", "crop"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture is fitted to the patch grid. ``None`` means: as the preset says.
+    """How an image is fitted to the patch grid. ``None`` takes the preset's value.
 
     Args:
         mode: see the table above.
-        resize: pixels. The shorter side before anything else; with ``square`` the side. ``None`` or 0: native size.
-        max_tokens: a grid of more patches is refused, because memory and time grow with its square; 16,384 tokens hold a
-            2048 x 2048 picture at patch 16.
+        resize: length of the shorter side in pixels, or of both sides with ``square``. ``None`` or 0: native size.
+        max_tokens: a larger grid raises, because memory and time grow with its square; 16,384 tokens are a
+            2048 x 2048 image at patch 16.
 
     Raises:
         ValueError: if the mode is unknown or a number is out of range.
@@ -62,12 +62,12 @@ class Preprocess:
         return replace(preset, **given)
 
 
-# What holds where neither the user, the backbone nor the method says anything.
+# Defaults where neither the user, the backbone nor the method sets a value.
 NATIVE = Preprocess(mode="pad", resize=0, max_tokens=16_384)
 
 
 def plan_geometry(image_size: Size, patch_size: int, preprocess: Preprocess) -> Geometry:
-    """Decide all sizes before a pixel is touched.
+    """Compute all sizes of an image.
 
     Args:
         image_size: (H, W) pixels.
@@ -113,7 +113,7 @@ def plan_geometry(image_size: Size, patch_size: int, preprocess: Preprocess) -> 
 
 
 def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Resize (Lanczos, as the published code), normalize, then pad with zeros or crop.
+    """Resize (Lanczos, as in the published code), normalize, then pad with zeros or crop.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -125,7 +125,7 @@ def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...]
     """
     height, width = geometry.scaled_size
     if image.shape[:2] != geometry.image_size:
-        raise ValueError(f"the picture has {image.shape[:2]} pixels, its geometry says {geometry.image_size}")
+        raise ValueError(f"the image has {image.shape[:2]} pixels, its geometry {geometry.image_size}")
     if (height, width) != geometry.image_size:
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
@@ -137,7 +137,7 @@ def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...]
 
 
 def grid_colors(image: ImageArray, geometry: Geometry) -> Tensor:
-    """One color a patch: the whole picture resized to the grid by Pillow's bilinear filter.
+    """One color per patch: the whole image resized to the grid by Pillow's bilinear filter.
 
     Args:
         image: (H, W, 3) uint8 RGB.

@@ -35,19 +35,19 @@ def encode_masks(masks: BoolArray) -> list[Rle]:
 
 
 def encode_segmentation(segmentation: Any, image_size: tuple[int, int]) -> Rle:
-    """Bring a segmentation of a COCO file, in any of its three forms, into one.
+    """Convert a COCO segmentation in any of its three forms to compressed RLE.
 
     Args:
-        segmentation: a list of polygons (x0, y0, x1, y1, ...), run lengths as numbers, or compressed run lengths.
+        segmentation: a list of polygons (x0, y0, x1, y1, ...), uncompressed RLE, or compressed RLE.
         image_size: (H, W) pixels.
 
     Raises:
-        ValueError: if it is none of these, or run lengths of another size.
+        ValueError: if it is none of these, or an RLE of another size.
     """
     height, width = image_size
     try:
         if isinstance(segmentation, list):
-            # Two points, which some annotations have, are a line without an area; fewer are none.
+            # Two points, as in some annotations, are a line without area; fewer are dropped.
             polygons = [polygon for polygon in segmentation if len(polygon) >= 4]
             rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
         elif list(segmentation["size"]) != [height, width]:
@@ -58,10 +58,10 @@ def encode_segmentation(segmentation: Any, image_size: tuple[int, int]) -> Rle:
             rle = coco_mask.frPyObjects(segmentation, height, width)
         else:
             rle = segmentation
-            coco_mask.area(rle)  # walks the runs, and refuses damaged ones
+            coco_mask.area(rle)  # decodes the runs and raises if they are damaged
     except ValueError:
         raise
-    except Exception as error:  # the compiled reader raises whatever it stumbles over
+    except Exception as error:  # the compiled reader raises arbitrary exceptions
         raise ValueError(f"a segmentation is neither polygons nor run lengths ({type(error).__name__}: {error})") from None
     if rle is None:  # an annotation without any outline covers nothing
         return encode_masks(np.zeros((1, height, width), dtype=bool))[0]
@@ -88,9 +88,9 @@ def mask_boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
 
 
 class RleMasks(Sequence[BoolArray]):
-    """Masks kept as run lengths that look like an (n, H, W) bool array: one is decoded when it is asked for.
+    """Masks stored as RLE that look like an (n, H, W) bool array; each is decoded on access.
 
-    ``masks[i]`` is an (H, W) array, ``masks[[0, 2]]`` or a slice again RleMasks, ``np.asarray(masks)`` everything.
+    ``masks[i]`` is an (H, W) array, ``masks[[0, 2]]`` or a slice is RleMasks again, ``np.asarray(masks)`` decodes all.
     """
 
     dtype = np.dtype(bool)

@@ -19,9 +19,9 @@ from eigenseg.data.metric import Metric
 from eigenseg.data.predictions.base import Predictions
 
 M = TypeVar("M", bound=Metric)
-# Starting a process costs about two seconds of imports: less work than this is done here.
-_ITEMS_A_PROCESS = {"video": 4}
-_ITEMS_A_PROCESS_OTHERWISE = 256
+# Starting a process costs about two seconds of imports; less work than this stays in this process.
+_ITEMS_PER_PROCESS = {"video": 4}
+_ITEMS_PER_PROCESS_DEFAULT = 256
 
 _parts: tuple[Dataset, Predictions, Metric] | None = None  # a worker's own copy
 
@@ -37,12 +37,12 @@ def score_dataset(
     """Score items of a dataset.
 
     Args:
-        dataset: what is true.
-        predictions: what was predicted, of the dataset's kind.
-        metric: without items yet; stays as it is.
+        dataset: with the ground truth.
+        predictions: of the dataset's kind.
+        metric: without items; not modified.
         indices: of the items; all if not given.
-        processes: 1 stays in this process, ``None`` takes as many as there are cores and work.
-        on_items: called with the number of items that were just finished, for a progress bar.
+        processes: 1 stays in this process, ``None`` chooses by the number of cores and items.
+        on_items: called with the number of newly finished items, for a progress bar.
 
     Returns:
         A copy of the metric that holds the items.
@@ -76,7 +76,7 @@ def score_items(dataset: Dataset, predictions: Predictions, metric: M, indices: 
 
 
 def check_kind(dataset: Dataset, metric: Metric) -> None:
-    """Refuse a metric that scores something else.
+    """Raise if a metric scores another kind of annotation.
 
     Raises:
         ValueError: naming both kinds.
@@ -89,7 +89,7 @@ def check_kind(dataset: Dataset, metric: Metric) -> None:
 
 
 def check_processes(processes: int | None) -> None:
-    """Refuse a number of processes that cannot be.
+    """Raise if the number of processes is not positive.
 
     Raises:
         ValueError: naming it.
@@ -98,17 +98,17 @@ def check_processes(processes: int | None) -> None:
         raise ValueError(f"processes must be at least 1, got {processes}")
 
 
-def _choose_processes(dataset: Dataset, items: int, wanted: int | None) -> int:
-    if wanted is not None:
-        return min(wanted, max(1, items))
-    share = _ITEMS_A_PROCESS.get(dataset.kind, _ITEMS_A_PROCESS_OTHERWISE)
-    return max(1, min(os.cpu_count() or 1, items // share))
+def _choose_processes(dataset: Dataset, items: int, requested: int | None) -> int:
+    if requested is not None:
+        return min(requested, max(1, items))
+    items_per_process = _ITEMS_PER_PROCESS.get(dataset.kind, _ITEMS_PER_PROCESS_DEFAULT)
+    return max(1, min(os.cpu_count() or 1, items // items_per_process))
 
 
 def _score_in_processes(
     dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int], workers: int
 ) -> Iterator[tuple[M, int]]:
-    # Several chunks a worker, so that one slow video does not keep all others waiting.
+    # Several chunks per worker, so that one slow video does not delay all others.
     size = max(1, len(indices) // (workers * 8))
     chunks = [list(indices[start : start + size]) for start in range(0, len(indices), size)]
     # Spawned, not forked: torch's and OpenCV's threads do not survive a fork.
@@ -126,9 +126,9 @@ def _score_in_processes(
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Let processes that start here never see Ctrl-C: a terminal sends it to all, and the parent decides what it means."""
+    """Start processes that ignore Ctrl-C: a terminal sends it to all processes, and only the parent handles it."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can say what a signal does, and only it is interrupted
+        yield  # only the main thread can set signal handlers, and only it is interrupted
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -1,4 +1,4 @@
-"""What is an object here? Backbones, token graphs, the spectral solver, and methods that work on tokens."""
+"""Unsupervised object discovery: backbones, token graphs, the spectral solver, and methods that work on tokens."""
 
 import lazy_loader as lazy
 

@@ -1,4 +1,4 @@
-"""Checks of what a backbone returned, shared by the methods that read CLS attention."""
+"""Checks of a backbone's output, shared by the methods that use CLS attention."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from eigenseg.data.geometry import Size
 
 
 def check_attention(attention: Any, grid: Size) -> None:
-    """Reject what is not a batch of CLS attention.
+    """Raise if this is not a batch of CLS attention.
 
     Args:
         attention: (B, heads, N) floating.
         grid: (gh, gw) with gh * gw = N.
 
     Raises:
-        TypeError: if it is no tensor.
+        TypeError: if it is not a tensor.
         ValueError: if its shape or dtype is wrong, or it does not fit the grid.
     """
     if not isinstance(attention, Tensor):
@@ -31,11 +31,11 @@ def check_attention(attention: Any, grid: Size) -> None:
 
 
 def require_attention(attention: Tensor | None, method: str) -> Tensor:
-    """The attention of a ``FeatureGrid``, which a method cannot do without.
+    """Return the attention of a ``FeatureGrid``.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if it is None; the message names the method that needs it.
     """
     if attention is None:
-        raise ValueError(f"{method} needs FeatureGrid.attention; ask the backbone for it (attention=True)")
+        raise ValueError(f"{method} needs FeatureGrid.attention; call the backbone with attention=True")
     return attention

@@ -1,6 +1,6 @@
-"""DINO-seg: the object as the patches that one attention head looks at (baseline of LOST, Siméoni et al., BMVC 2021).
+"""DINO-seg: the object as the patches that one head attends to (baseline of LOST, Siméoni et al., BMVC 2021).
 
-Data flow: CLS attention of a head -> patches that hold most of it (Caron et al., ICCV 2021) -> 4-connected components ->
+Data flow: CLS attention of a head -> patches with most of its mass (Caron et al., ICCV 2021) -> 4-connected components ->
 the largest -> box.
 """
 
@@ -36,8 +36,8 @@ class AttentionSegment(NamedTuple):
     attended: Tensor  # (B, gh, gw) bool, all patches that were kept
     labels: Tensor  # (B, gh, gw) int64, 4-connected components of them, 1, 2, ... by first patch; 0 is the rest
     chosen: Tensor  # (B,) int64, label of ``mask``
-    fraction: Tensor  # (B, N) float64, of the head's attention to patches, that falls on each; 0 where there is none
-    flat: Tensor  # (B,) bool, whether all patches get equal attention or none: nothing stands out
+    fraction: Tensor  # (B, N) float64, each patch's fraction of the head's attention to patches; 0 if there is none
+    flat: Tensor  # (B,) bool, whether all patches get equal attention or none: no patch stands out
     non_finite: Tensor  # (B,) int64, patches ignored because their attention was not finite
 
 
@@ -45,40 +45,45 @@ class AttentionSegment(NamedTuple):
 def dino_seg(
     attention: Tensor,
     grid: Size,
-    head: int = 4,
+    attention_head: int = 4,
     keep: float = 0.6,
     valid: Tensor | None = None,
     compat: Compat = None,
 ) -> AttentionSegment:
-    """Keep the patches that hold the top ``keep`` of a head's attention; the largest component is the object.
+    """Keep the patches with the top ``keep`` of a head's attention; the largest component is the object.
 
-    The attention is renormalized over the patches and sorted in ascending order; a patch is kept where the cumulative sum
-    up to it is above 1 - keep (strict). Of equal values the one of the lower index comes first; of equal components the
-    one whose first patch comes first wins. Attention without contrast has no object.
+    The attention is renormalized over the patches and sorted in ascending order; a patch is kept if the cumulative sum
+    up to it is above 1 - keep (strict). Of equal values the lower index comes first; of equal components the one whose
+    first patch comes first is taken. Attention without contrast has no object.
 
     ``compat="reference"`` is the published choice of a component, which never considers the last one: among several the
-    largest of all others is taken, and with a single component the background, whose box then is the object's.
+    largest of the others is taken, and with a single component the background.
 
     Args:
         attention: (B, heads, N) floating, at least 0: softmax attention of CLS to the patches. Patches where it is not
             finite are counted and ignored.
         grid: (gh, gw) with gh * gw = N.
-        head: which head, from 0. Published: 4.
+        attention_head: index of the head, from 0. Published: 4.
         keep: fraction of the attention that is kept, in (0, 1). Published: 0.6.
-        valid: (B, N) bool, False takes a patch out; None keeps all.
-        compat: ``"reference"`` for the published off-by-one.
+        valid: (B, N) bool, False removes a patch; None keeps all.
+        compat: ``"reference"`` for the published off-by-one error.
 
     Raises:
-        TypeError: if the attention is no tensor.
+        TypeError: if the attention is not a tensor.
         ValueError: if a shape or parameter is out of range.
+
+    Example:
+        >>> attention = torch.tensor([[[0.4, 0.3, 0.05, 0.05, 0.05, 0.15]]])
+        >>> dino_seg(attention, (2, 3), attention_head=0).mask.int().tolist()
+        [[[1, 1, 0], [0, 0, 0]]]
     """
     check_attention(attention, grid)
-    check_segment_parameters(head, keep, compat)
+    check_segment_parameters(attention_head, keep, compat)
     batch, heads, _ = attention.shape
-    if head >= heads:
-        raise ValueError(f"head must be in 0..{heads - 1}, the attention has {heads} heads, got {head}")
+    if attention_head >= heads:
+        raise ValueError(f"attention_head must be in 0..{heads - 1}, the attention has {heads} heads, got {attention_head}")
     valid = valid_or_all(valid, attention[:, 0])
-    chosen_head = attention[:, head]
+    chosen_head = attention[:, attention_head]
     finite = torch.isfinite(chosen_head)
     usable = valid & finite
     weight = torch.where(usable, chosen_head, 0.0).double()
@@ -89,17 +94,17 @@ def dino_seg(
     fraction = weight / torch.where(total > 0, total, 1.0)
     ascending, order = fraction.sort(dim=1, stable=True)
     enough = ascending.cumsum(dim=1) > 1 - keep
-    enough[:, -1] = True  # the most attended patch, whatever the rounding
+    enough[:, -1] = True  # the most attended patch, regardless of rounding
     kept = torch.zeros_like(usable).scatter_(1, order, enough)
     lowest = torch.where(usable, weight, torch.inf).amin(dim=1)
-    flat = ~(weight.amax(dim=1) > lowest)  # a single patch is flat, no patch too
+    flat = ~(weight.amax(dim=1) > lowest)  # so is a single patch, or none
     attended = (kept & usable & ~flat[:, None]).view(batch, *grid)
     labels, counts = label_components(attended)
     sizes = component_sizes(labels)
-    sizes[:, 0] = 0  # the background is no candidate
+    sizes[:, 0] = 0  # the background is not a candidate
     if compat == "reference":
         sizes.scatter_(1, counts[:, None], 0)
-    chosen = sizes.argmax(dim=1)  # the first of the largest; 0 where there is none
+    chosen = sizes.argmax(dim=1)  # the first of the largest; 0 if there is none
     mask = (labels == chosen[:, None, None]) & ~flat[:, None, None]
     return AttentionSegment(
         mask=mask,
@@ -117,12 +122,12 @@ class DinoSeg:
     """DINO-seg as a method: features of a batch in, one ``Instances`` per image out, in original pixels.
 
     Each result holds one instance, or none with ``metadata["reason"]``. Its score is the fraction of the head's attention
-    to patches that falls on the component: 1 where the head looks at nothing else. Extras: ``seed`` (the component's
+    to patches that falls on the component: 1 if the head attends to no other patch. Extras: ``seed`` (the component's
     most attended token), ``seed_point`` (x, y in pixels), ``components`` (how many there were to choose from).
 
     Args:
-        head, keep, compat: as in ``dino_seg``.
-        padding: ``"keep"`` lets patches that hold padding take part, as published; ``"drop"`` takes them out.
+        attention_head, keep, compat: as in ``dino_seg``.
+        padding: ``"keep"`` uses patches with padding, as published; ``"drop"`` ignores them.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -133,36 +138,36 @@ class DinoSeg:
 
     def __init__(
         self,
-        head: int = 4,
+        attention_head: int = 4,
         keep: float = 0.6,
         padding: Padding = "keep",
         compat: Compat = None,
     ) -> None:
-        check_segment_parameters(head, keep, compat)
+        check_segment_parameters(attention_head, keep, compat)
         check_choice("padding", padding, PADDING)
-        self.head, self.keep, self.padding, self.compat = head, keep, padding, compat
+        self.attention_head, self.keep, self.padding, self.compat = attention_head, keep, padding, compat
 
     def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         """Find the object of every image of a batch.
 
         Raises:
-            ValueError: if the features carry no attention, or not as many heads.
+            ValueError: if the features carry no attention, or too few heads.
         """
         attention = require_attention(features.attention, "DinoSeg")
         if not len(features):
             return []
         valid = valid_tokens(features, self.padding)
-        segment = dino_seg(attention, features.grid, self.head, self.keep, valid, self.compat)
+        segment = dino_seg(attention, features.grid, self.attention_head, self.keep, valid, self.compat)
         return [_instances(segment, features.geometries[i], i) for i in range(len(features))]
 
 
-def check_segment_parameters(head: Any, keep: Any, compat: Any) -> None:
-    """Refuse parameters without a meaning; a yaml may hold anything.
+def check_segment_parameters(attention_head: Any, keep: Any, compat: Any) -> None:
+    """Raise if a parameter is out of range; values from a yaml may have any type.
 
     Raises:
         ValueError: naming the parameter.
     """
-    check_integer("head", head, at_least=0)
+    check_integer("attention_head", attention_head, at_least=0)
     if not (isinstance(keep, Real) and 0 < float(keep) < 1):
         raise ValueError(f"keep must be a number in (0, 1), got {keep!r}")
     check_choice("compat", compat, (None, "reference"))
@@ -175,7 +180,7 @@ def _instances(segment: AttentionSegment, geometry: Geometry, i: int) -> Instanc
         segment.mask[i : i + 1],
         [min(1.0, float(on_object.sum()))],  # a sum of fractions may round above 1
         geometry,
-        reason=_why_nothing(segment, i),
+        reason=_empty_reason(segment, i),
         extras={
             "seed": [seed],
             "seed_point": seed_points(geometry, [seed]),
@@ -185,9 +190,9 @@ def _instances(segment: AttentionSegment, geometry: Geometry, i: int) -> Instanc
     )
 
 
-def _why_nothing(segment: AttentionSegment, i: int) -> str:
+def _empty_reason(segment: AttentionSegment, i: int) -> str:
     if not segment.flat[i]:
-        return "what is attended lies in the padding"
+        return "the attended patches lie in the padding"
     if segment.non_finite[i]:
         return "no patch stands out among those whose attention is finite; check the backbone's precision"
-    return "the head looks at all patches alike"
+    return "the head attends to all patches equally"

@@ -27,8 +27,13 @@ def label_components(masks: Tensor, connectivity: Connectivity = 4) -> tuple[Ten
         connectivity: 4 or 8 neighbors.
 
     Returns:
-        Labels (B, H, W) int64 on the masks' device, 0 outside, each mask counting from 1 in the order of the components'
+        Labels (B, H, W) int64 on the masks' device, 0 outside, from 1 within each mask in the order of the components'
         first pixels; and the number of components (B,) int64.
+
+    Example:
+        >>> labels, counts = label_components(torch.tensor([[[True, False, True, True]]]))
+        >>> labels.tolist(), counts.tolist()
+        ([[[1, 0, 2, 2]]], [2])
     """
     labels = np.zeros(tuple(masks.shape), dtype=np.int64)
     counts = [ndimage.label(mask, _structure(connectivity), output=labels[i]) for i, mask in enumerate(masks.cpu().numpy())]
@@ -36,14 +41,14 @@ def label_components(masks: Tensor, connectivity: Connectivity = 4) -> tuple[Ten
 
 
 def component_sizes(labels: Tensor) -> Tensor:
-    """Size of every label of ``label_components``, that of 0 too: (B, H, W) -> (B, largest label + 1) int64."""
+    """Size of every label of ``label_components``, label 0 included: (B, H, W) -> (B, largest label + 1) int64."""
     flat = labels.flatten(1)
     sizes = flat.new_zeros(len(flat), int(flat.max()) + 1 if flat.numel() else 1)
     return sizes.scatter_add_(1, flat, torch.ones_like(flat))
 
 
 def component_of(mask: Tensor, seed: Tensor) -> Tensor:
-    """Keep the 4-connected component that holds the seed; a mask that does not hold its seed comes back empty.
+    """Keep the 4-connected component that contains the seed; a mask that does not contain its seed becomes empty.
 
     Args:
         mask: (B, H, W) bool.
@@ -63,7 +68,7 @@ def component_of(mask: Tensor, seed: Tensor) -> Tensor:
 
 
 def largest_component(masks: Tensor, connectivity: Connectivity = 4) -> Tensor:
-    """Keep the largest connected component, among equals the one whose first pixel comes first; empty masks stay empty.
+    """Keep the largest connected component, of equal ones the one whose first pixel comes first; empty masks stay empty.
 
     Args:
         masks: (B, H, W) bool.
@@ -109,20 +114,20 @@ def mask_boxes(masks: Tensor) -> Tensor:
 
 
 def corners_inside(masks: Tensor) -> Tensor:
-    """How many of the four corners each mask holds: (B, H, W) bool -> (B,) int64."""
+    """How many of the four corners each mask covers: (B, H, W) bool -> (B,) int64."""
     return torch.stack([masks[:, y, x] for y in (0, -1) for x in (0, -1)]).sum(dim=0)
 
 
 def check_grid(tokens: Tensor, grid: Size, at_least: int = 1) -> None:
-    """Reject a grid that does not hold the tokens, or fewer tokens than a method needs.
+    """Raise if the grid does not match the tokens, or there are fewer tokens than a method needs.
 
     Args:
         tokens: (B, N, ...).
         grid: (gh, gw).
-        at_least: fewest tokens.
+        at_least: minimum number of tokens.
 
     Raises:
-        ValueError: saying how many there are.
+        ValueError: with the number of tokens.
     """
     if grid[0] * grid[1] != tokens.shape[1]:
         raise ValueError(f"grid {grid[0]}x{grid[1]} holds {grid[0] * grid[1]} tokens, got {tokens.shape[1]}")

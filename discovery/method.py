@@ -1,4 +1,4 @@
-"""What a method is: features and images of a batch in, objects of every image out. And the steps that methods share."""
+"""The method interface (features and images of a batch in, objects of every image out) and steps that methods share."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from eigenseg.data.instances import Instances
 from eigenseg.data.preprocess import Preprocess
 from eigenseg.discovery.grid import mask_boxes
 
-# What becomes of tokens that hold padding: they stay in the graph, or are taken out.
+# Tokens with padding are kept in the graph or dropped.
 Padding = Literal["keep", "drop"]
 PADDING: tuple[Padding, ...] = ("keep", "drop")
 
 
 class Method(Protocol):
-    """Finds objects on features. A new method is one file and one yaml; any object with these three members will do.
+    """Interface of methods. A new one is one file and one yaml; any object with these three members will do.
 
-    ``preprocess`` is the published way of fitting images to the grid; the backbone's and the user's settings override it.
-    ``needs_attention`` asks the backbone for ``FeatureGrid.attention``.
+    ``preprocess`` is the published preprocessing; the backbone's and the user's settings override it.
+    ``needs_attention`` requests ``FeatureGrid.attention`` from the backbone.
     """
 
     preprocess: Preprocess
@@ -36,20 +36,20 @@ class Method(Protocol):
 
         Args:
             features: of B images with equal grids.
-            images: the same B images, (H, W, 3) uint8 RGB in original pixels, for methods that look at colors.
+            images: the same B images, (H, W, 3) uint8 RGB in original pixels, for methods that use colors.
         """
         ...
 
 
 def valid_tokens(features: FeatureGrid, padding: Padding) -> Tensor | None:
-    """Which tokens take part: (B, N) bool, or None for all of them."""
+    """Tokens that a method may use: (B, N) bool, or None for all of them."""
     return ~features.padded_tokens() if padding == "drop" else None
 
 
 def in_chunks(
     features: FeatureGrid, images: Sequence[ImageArray], size: int
 ) -> Iterator[tuple[FeatureGrid, Sequence[ImageArray]]]:
-    """A batch in parts of at most ``size`` images, in order."""
+    """Split a batch into chunks of at most ``size`` images, in order."""
     for start in range(0, len(features), size):
         yield features[start : start + size], images[start : start + size]
 
@@ -62,15 +62,15 @@ def token_instances(
     extras: Mapping[str, Sequence[Any]] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Instances:
-    """Masks on the token grid as instances in original pixels; masks that lie in the padding alone are left out.
+    """Turn masks on the token grid into instances in original pixels; masks that lie in the padding alone are left out.
 
     Args:
         masks: (n, gh, gw) bool.
         scores: n values in [0, 1].
         geometry: of the image.
-        reason: why there is no object, in case no mask is left.
-        extras: values per mask.
-        metadata: values of the image; its geometry is added.
+        reason: why there is no object, used if no mask is left.
+        extras: per-mask values, n each.
+        metadata: per-image values; the geometry is added.
     """
     metadata = {"geometry": geometry, **(metadata or {})}
     pixels = geometry.masks_to_image(masks).cpu().numpy()

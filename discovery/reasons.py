@@ -1,4 +1,4 @@
-"""Why an image has no object, in sentences that say what to do; shared by the methods, each adds its own."""
+"""Reasons why an image has no object, in sentences that say what to do; methods share these and add their own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ ALL_ALIKE = "all tokens look alike, the graph has no cut"
 
 
 def single_token_reason(cannot: str) -> str:
-    """Of an image with one token; ``cannot`` says what that token does not allow."""
-    return f"the image holds a single token, nothing can {cannot}; enlarge it with preprocess.resize"
+    """Reason for an image with one token; ``cannot`` names what a single token cannot do."""
+    return f"the image has a single token, which cannot {cannot}; enlarge it with preprocess.resize"
 
 
 def single_tokens(geometries: Sequence[Geometry]) -> list[Instances]:
-    """Results of a batch whose images hold one token each."""
-    return [Instances.empty(geometry.image_size, single_token_reason("be cut")) for geometry in geometries]
+    """Empty results for a batch whose images have one token each."""
+    reason = f"no object: {single_token_reason('be cut')}"
+    return [Instances.empty(geometry.image_size, reason) for geometry in geometries]
 
 
 def no_cut_reason(status: Status, tokens: int, non_finite: int, otherwise: str) -> str:
@@ -30,7 +31,7 @@ def no_cut_reason(status: Status, tokens: int, non_finite: int, otherwise: str) 
         status: of the solver.
         tokens: of the image.
         non_finite: how many of them have no finite features.
-        otherwise: the reason where there was a cut, but no object came of it.
+        otherwise: the reason if there was a cut but no object.
     """
     if non_finite == tokens:
         return NOT_FINITE
@@ -44,14 +45,14 @@ def too_few_reason(tokens: int, usable: int, non_finite: int, cannot: str) -> st
 
     Args:
         tokens: of the image.
-        usable: how many take part.
+        usable: how many are compared.
         non_finite: how many have no finite features.
-        cannot: what a single token does not allow, such as "stand out".
+        cannot: what a single token cannot do, such as "stand out".
     """
     if tokens == 1:
         return single_token_reason(cannot)
     if not usable and non_finite:
         return NOT_FINITE
     if usable < 2:
-        return "fewer than two tokens are left to compare; method.padding=keep keeps those that hold padding"
+        return "fewer than two tokens are left to compare; method.padding=keep keeps tokens with padding"
     return None

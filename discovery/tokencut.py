@@ -23,12 +23,12 @@ from eigenseg.discovery.reasons import no_cut_reason, single_tokens
 from eigenseg.discovery.spectral import (
     NcutResult,
     NcutSolver,
-    Status,
     build_affinity,
     check_features,
     check_graph_parameters,
     check_solver,
     graphs_at_once,
+    has_cut,
     normalized_cut,
     orient,
     peak_index,
@@ -49,7 +49,7 @@ class Cut(NamedTuple):
     mask: Tensor  # (B, gh, gw) bool, the seed's component; empty where there is no object
     box: Tensor  # (B, 4) int64 xyxy half-open; all 0 where there is no object
     seed: Tensor  # (B,) int64, row-major
-    foreground: Tensor  # (B, gh, gw) bool, the whole side of the cut
+    foreground: Tensor  # (B, gh, gw) bool, the object's whole side of the cut
     cut_value: Tensor  # (B,) float64, normalized cut of that side, in [0, 2]; infinite where there is no object
     ncut: NcutResult
     non_finite: Tensor  # (B,) int64, tokens ignored because their features were not finite
@@ -73,11 +73,11 @@ def tokencut(
         grid: (gh, gw) with gh * gw = N.
         tau: similarity threshold, in [0, 1). Published: 0.2.
         eps: weight of a missing edge. Published: 1e-5.
-        valid: (B, N) bool, False takes a token out of the graph; None keeps all.
+        valid: (B, N) bool, False removes a token from the graph; None keeps all.
         solver: computes the eigenvector.
 
     Raises:
-        TypeError: if the tokens are no tensor.
+        TypeError: if the tokens are not a tensor.
         ValueError: if shapes or parameters are out of range, or there are fewer than 2 tokens.
 
     Example:
@@ -91,8 +91,7 @@ def tokencut(
     affinity = build_affinity(tokens, tau=tau, eps=eps, valid=valid)
     ncut = solver(affinity, k=1)
     foreground, seed = bipartition(ncut.eigenvectors[:, :, 0], grid, valid)
-    has_cut = torch.tensor([status not in (Status.TRIVIAL, Status.FAILED) for status in ncut.status], device=tokens.device)
-    foreground = foreground & has_cut[:, None, None]
+    foreground = foreground & has_cut(ncut.status, tokens.device)[:, None, None]
     mask = component_of(foreground, seed)
     return Cut(
         mask=mask,
@@ -106,7 +105,7 @@ def tokencut(
 
 
 def bipartition(eigenvector: Tensor, grid: Size, valid: Tensor | None = None) -> Bipartition:
-    """Threshold at the mean; the side that holds the largest magnitude is the foreground.
+    """Threshold at the mean; the side with the largest magnitude is the foreground.
 
     An eigenvector's sign is arbitrary, so it is fixed first: the entry of largest magnitude becomes positive. The result is
     therefore the same for ``x`` and ``-x``. Tokens exactly at the mean are background, so a constant vector has no object.
@@ -114,10 +113,10 @@ def bipartition(eigenvector: Tensor, grid: Size, valid: Tensor | None = None) ->
     Args:
         eigenvector: (B, N) real, one per image, any scale.
         grid: (gh, gw) with gh * gw = N.
-        valid: (B, N) bool; False takes a token out of the mean, the seed and the foreground.
+        valid: (B, N) bool; False removes a token from the mean, the seed and the foreground.
 
     Raises:
-        ValueError: if the grid does not hold N tokens or an entry is not finite.
+        ValueError: if the grid does not match the N tokens or an entry is not finite.
 
     Example:
         >>> bipartition(torch.tensor([[0.9, -0.2, -0.1, -0.2]]), (2, 2)).foreground.int().tolist()
@@ -138,8 +137,8 @@ def bipartition(eigenvector: Tensor, grid: Size, valid: Tensor | None = None) ->
 class TokenCut:
     """TokenCut as a method: features of a batch in, one ``Instances`` per image out, in original pixels.
 
-    Each result holds one instance, or none with ``metadata["reason"]``. Its score is max(0, 1 - NCut(A, B)) of the side
-    that was cut out: 1 for a side without ties to the rest, 0 for one whose ties are as many as in a graph without
+    Each result holds one instance, or none with ``metadata["reason"]``. Its score is max(0, 1 - NCut(A, B)) of the
+    foreground: 1 for a side without edges to the rest, 0 for one whose edges are as many as in a graph without
     structure, where cut(A, B)/vol(A) = vol(B)/vol(V) and NCut is 1. It says how clean the cut is, not whether the side is
     an object: a plain sky scores high. Extras: ``eigenvector`` (gh, gw) float32, ``eigenvalue`` (lambda_2), ``gap``
     (lambda_3 - lambda_2), ``cut_value``, ``seed`` (token index), ``seed_point`` (x, y in pixels), ``status``
@@ -147,7 +146,7 @@ class TokenCut:
 
     Args:
         tau, eps, solver: as in ``tokencut``.
-        padding: ``"keep"`` leaves tokens that hold padding in the graph, as published; ``"drop"`` takes them out.
+        padding: ``"keep"`` keeps tokens with padding in the graph, as published; ``"drop"`` removes them.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -170,10 +169,10 @@ class TokenCut:
         if tokens < 2:
             return single_tokens(features.geometries)
         results = []
-        for part, _ in in_chunks(features, images, graphs_at_once(tokens)):
-            valid = valid_tokens(part, self.padding)
-            cut = tokencut(part.tokens, part.grid, self.tau, self.eps, valid, self.solver)
-            results += [_instances(cut, part, i) for i in range(len(part))]
+        for chunk, _ in in_chunks(features, images, graphs_at_once(tokens)):
+            valid = valid_tokens(chunk, self.padding)
+            cut = tokencut(chunk.tokens, chunk.grid, self.tau, self.eps, valid, self.solver)
+            results += [_instances(cut, chunk, i) for i in range(len(chunk))]
         return results
 
 

@@ -1,7 +1,7 @@
-"""Makes ``comparison.jpg``, one picture a row, one method a column: ``python docs/comparison.py``.
+"""Draw ``comparison.jpg``, one row per image and one column per method: ``python docs/comparison.py``.
 
-The pictures are scikit-learn's two photographs and two generated scenes; the features are the built-in descriptor's, which
-knows color and texture and nothing about objects.
+The images are scikit-learn's two photographs and two generated scenes; the features are those of the built-in backbone
+``color_texture``, which encodes color and texture and has no notion of objects.
 """
 
 from __future__ import annotations
@@ -28,31 +28,33 @@ COLUMNS = {
     "MaskCut and CRF": ("maskcut", ["postprocess=crf_maskcut"]),
     "TokenCut and bilateral solver": ("tokencut", ["postprocess=bilateral"]),
 }
-WIDTH = 300  # pixels of a cell
-HEAD = 26  # pixels of a row of captions
+WIDTH = 300  # pixels, width of a cell
+HEAD = 26  # pixels, height of the captions
 
 
 def main() -> int:
     """Write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", help="folder of pictures instead")
+    parser.add_argument("--photos", help="folder of images to use instead")
     parser.add_argument("--backbone", default="color_texture")
-    parser.add_argument("--overrides", nargs="*", default=[], help="for every column, such as backbone.weights=random")
-    parser.add_argument("--columns", nargs="*", help="method names instead of the usual columns")
+    parser.add_argument(
+        "--overrides", nargs="*", default=[], help="config overrides for all columns, such as backbone.weights=random"
+    )
+    parser.add_argument("--columns", nargs="*", help="methods to use instead of the default columns")
     parser.add_argument("--output", default=str(Path(__file__).parent / "comparison.jpg"))
     options = parser.parse_args()
-    pictures = (
+    images = (
         [read_image(source.path) for source in find_images(options.photos)]
         if options.photos
         else [*load_sample_images().images, *(scene(seed) for seed in (0, 1))]
     )
     columns = {name: (name, []) for name in options.columns} if options.columns else COLUMNS
-    cells = [["picture", *(fit(picture) for picture in pictures)]]
+    cells = [["image", *(fit(image) for image in images)]]
     for title, (method, overrides) in columns.items():
         predictor = Predictor.from_config(
             method, backbone=options.backbone, device="cpu", overrides=[*options.overrides, *overrides]
         )
-        cells.append([title, *(fit(draw_overlay(picture, predictor(picture))) for picture in pictures)])
+        cells.append([title, *(fit(draw_overlay(image, predictor(image))) for image in images)])
     sheet = np.concatenate([np.concatenate([caption(title), *column]) for title, *column in cells], axis=1)
     Image.fromarray(sheet).save(options.output, quality=82)
     print(options.output)
@@ -60,23 +62,23 @@ def main() -> int:
 
 
 def scene(seed: int) -> NDArray[np.uint8]:
-    """Three textured shapes on a textured ground, (360, 480, 3)."""
+    """Three textured shapes on a textured background: (360, 480, 3) uint8."""
     random, (rows, columns) = np.random.default_rng(seed), np.indices((360, 480))
-    picture = np.empty((360, 480, 3))
-    picture[:] = random.uniform(60, 140, 3)
+    image = np.empty((360, 480, 3))
+    image[:] = random.uniform(60, 140, 3)
     for i in range(3):
         y, x, size = random.uniform(80, 280), 90 + 150 * i, random.uniform(40, 70)
         disc = (rows - y) ** 2 + (columns - x) ** 2 < size**2
         square = (abs(rows - y) < size * 0.8) & (abs(columns - x) < size * 0.8)
-        picture[disc if i % 2 else square] = random.uniform(0, 255, 3)
-    picture += 12 * np.sin(rows / 3 + columns / 5)[..., None] + random.normal(0, 8, picture.shape)
-    return picture.clip(0, 255).astype(np.uint8)
+        image[disc if i % 2 else square] = random.uniform(0, 255, 3)
+    image += 12 * np.sin(rows / 3 + columns / 5)[..., None] + random.normal(0, 8, image.shape)
+    return image.clip(0, 255).astype(np.uint8)
 
 
-def fit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """To the width of a cell, with its height cut or padded to three quarters of it."""
-    height = round(picture.shape[0] * WIDTH / picture.shape[1])
-    small = cv2.resize(picture, (WIDTH, height), interpolation=cv2.INTER_AREA)
+def fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Resize to the width of a cell; crop or pad the height to three quarters of it."""
+    height = round(image.shape[0] * WIDTH / image.shape[1])
+    small = cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA)
     cell = np.full((WIDTH * 3 // 4, WIDTH, 3), 255, dtype=np.uint8)
     top = max(0, (height - len(cell)) // 2)
     shown = small[top : top + len(cell)]
@@ -85,7 +87,7 @@ def fit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def caption(text: str) -> NDArray[np.uint8]:
-    """A line of text over a column."""
+    """The caption above a column."""
     canvas = Image.new("RGB", (WIDTH + 4, HEAD), "white")
     ImageDraw.Draw(canvas).text((6, 5), text, fill="black", font=ImageFont.load_default(size=15))
     return np.asarray(canvas)

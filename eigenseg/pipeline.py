@@ -1,6 +1,6 @@
-"""Masks for many pictures: read ahead, predict in batches, isolate what fails, write as you go.
+"""Masks for many images: read ahead, predict in batches, isolate what fails, write as you go.
 
-Data flow: sources -> reader threads -> batches -> ``predict`` -> one ``Outcome`` a picture, in order -> ``ResultFolder``.
+Data flow: sources -> reader threads -> batches -> ``predict`` -> one ``Outcome`` per image, in order -> ``ResultFolder``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Predict = Callable[[Sequence[ImageArray]], list[Instances]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture: instances, or the error that prevented them."""
+    """What became of one image: instances, or the error that prevented them."""
 
     source: ImageSource
     image: ImageArray | None
@@ -47,19 +47,19 @@ class Summary:
 
     @property
     def images_per_second(self) -> float:
-        """Pictures processed (failed ones included) per second of wall clock."""
+        """Images processed (failed ones included) per second of wall clock."""
         return (self.images + self.failures) / self.seconds if self.seconds else 0.0
 
 
 def predict_sources(
     predict: Predict, sources: Iterable[ImageSource], batch_size: int = 8, workers: int = 2
 ) -> Iterator[Outcome]:
-    """Predict pictures in batches; yields in input order, one outcome a picture, failures among them.
+    """Predict images in batches; yields one outcome per image in input order, failures included.
 
     Args:
         predict: images of any sizes in, as many results out.
         sources: what to read.
-        batch_size: pictures per call of ``predict``.
+        batch_size: images per call of ``predict``.
         workers: threads that decode; one batch is decoded while another is computed.
 
     Raises:
@@ -70,7 +70,7 @@ def predict_sources(
 
 
 def check_batching(batch_size: Any, workers: Any) -> None:
-    """Refuse numbers that no run can use.
+    """Raise if a number cannot be used.
 
     Raises:
         ValueError: naming both.
@@ -104,13 +104,13 @@ def extract(
     workers: int = 2,
     on_outcome: Callable[[ImageSource], None] = lambda source: None,
 ) -> Summary:
-    """Write masks of all pictures that the folder does not hold yet.
+    """Write masks of all images that the folder does not hold yet.
 
     Args:
         predict, batch_size, workers: as in ``predict_sources``.
         sources: what to process.
         folder: where results go.
-        on_outcome: called after each picture is recorded, for a progress bar.
+        on_outcome: called after each image is recorded, for a progress bar.
 
     Raises:
         OutputError: if results cannot be written; everything recorded so far is kept.
@@ -125,8 +125,8 @@ def extract(
                 folder.add(outcome.source, outcome.image, outcome.instances, outcome.milliseconds)
                 summary.images += 1
                 summary.instances += len(outcome.instances)
-            except ValueError as refused:  # this picture's result has no file form; a disk that fails is an OutputError
-                error = refused
+            except ValueError as unwritable:  # this result has no file form; a disk that fails is an OutputError
+                error = unwritable
         if error is not None:
             folder.add_failure(outcome.source, error_line(error))
             summary.failures += 1
@@ -165,13 +165,13 @@ def _predict_batch(predict: Predict, batch: Sequence[tuple[ImageSource, Future[I
 
 
 def _predict_or_isolate(predict: Predict, images: Sequence[ImageArray]) -> list[Instances | Exception]:
-    """The whole batch at once; if it fails, one by one, so that one picture's failure is its own."""
+    """The whole batch at once; if it fails, one by one, so that a failure stays with its image."""
     if not images:
         return []
     try:
         return list(predict(images))
     except Exception as error:
-        # A method may be anybody's code: whatever it raises is recorded with the picture, and a bug leaves its traceback.
+        # A method may be user code: whatever it raises is recorded with the image, and a bug leaves its traceback.
         if not isinstance(error, ValueError):
             logger.exception("a batch of %d failed", len(images))
         if len(images) == 1:

@@ -1,4 +1,4 @@
-"""Pictures to objects: a backbone, a method, and the way between them."""
+"""Images to objects: a backbone, a method, and the steps between them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.features import FeatureGrid
 from eigenseg.data.geometry import Geometry
 from eigenseg.data.images import ImageArray, ImageLike, as_rgb
@@ -27,17 +28,26 @@ logger = logging.getLogger(__name__)
 
 
 class Predictor:
-    """Finds objects in pictures.
+    """Finds objects in images.
 
     Args:
-        backbone: describes pictures.
-        method: finds objects in descriptions.
-        preprocess: the user's wishes; fields left ``None`` come from the backbone, then the method, then the defaults.
+        backbone: encodes images as tokens.
+        method: finds objects on tokens.
+        preprocess: the user's settings; fields left ``None`` come from the backbone, then the method, then the defaults.
         device: ``"auto"`` (CUDA if there is one, else CPU; logged), or anything ``torch.device`` knows.
-        refiner: moves the masks to the edges of the picture; None leaves them on the patches.
+        refiner: refines the masks; None leaves them on the patches.
 
     Raises:
-        ValueError: if the device is not there, or the method needs attention that the backbone does not have.
+        ValueError: if the device is not available, or the method needs attention that the backbone does not have.
+
+    Example:
+        >>> import numpy as np
+        >>> from eigenseg.discovery import ColorTexture, TokenCut
+        >>> image = np.full((120, 160, 3), (30, 60, 150), dtype=np.uint8)
+        >>> image[40:80, 60:100] = (220, 180, 40)
+        >>> instances = Predictor(ColorTexture(), TokenCut(), device="cpu")(image)
+        >>> len(instances), bool(instances.masks[0][60, 80])
+        (1, True)
     """
 
     def __init__(
@@ -89,7 +99,7 @@ class Predictor:
         return cls(**build_parts(config))
 
     def __call__(self, image: ImageLike) -> Instances:
-        """Find the objects of one picture.
+        """Find the objects of one image.
 
         Args:
             image: path, PIL image, or (H, W, 3) uint8 RGB array.
@@ -97,30 +107,32 @@ class Predictor:
         return self.predict([image])[0]
 
     def predict(self, images: Sequence[ImageLike]) -> list[Instances]:
-        """Find the objects of several pictures of any sizes; those with equal grids are computed together.
+        """Find the objects of several images of any sizes; those with equal grids are computed together.
+
+        Args:
+            images: paths, PIL images, or (H, W, 3) uint8 RGB arrays.
 
         Raises:
-            TypeError, ValueError, FileNotFoundError: if a picture cannot be read or does not fit the limits.
+            TypeError, ValueError, FileNotFoundError: if an image cannot be read or does not fit the limits.
         """
         if isinstance(images, (str, os.PathLike)):
-            raise TypeError("predict takes several pictures; for one call the predictor itself, for a folder use stream")
-        pictures = [as_rgb(image) for image in images]
+            raise TypeError("predict takes several images; for one call the predictor itself, for a folder use stream")
+        arrays = [as_rgb(image) for image in images]
+        geometries = [self._plan(array) for array in arrays]
         results: dict[int, Instances] = {}
         batches: dict[tuple[int, int], list[int]] = defaultdict(list)
-        geometries = [self._plan(picture) for picture in pictures]
-        for i, (picture, geometry) in enumerate(zip(pictures, geometries, strict=True)):
-            if (picture == picture[0, 0]).all():
-                reason = "no object: the picture has a single color"
+        for i, (array, geometry) in enumerate(zip(arrays, geometries, strict=True)):
+            if (array == array[0, 0]).all():
+                reason = "no object: the image has a single color"
                 results[i] = Instances.empty(geometry.image_size, reason, geometry=geometry)
             else:
                 batches[geometry.input_size].append(i)
         for members in batches.values():
-            features = self._describe(
-                [pictures[i] for i in members], [geometries[i] for i in members], self.method.needs_attention
-            )
-            results.update(zip(members, self.method(features, [pictures[i] for i in members]), strict=True))
-        found = [results[i] for i in range(len(pictures))]
-        return found if self.refiner is None else refine_instances(self.refiner, pictures, found, self.device)
+            batch = [arrays[i] for i in members]
+            features = self._extract(batch, [geometries[i] for i in members], self.method.needs_attention)
+            results.update(zip(members, self.method(features, batch), strict=True))
+        instances = [results[i] for i in range(len(arrays))]
+        return instances if self.refiner is None else refine_instances(self.refiner, arrays, instances, self.device)
 
     def stream(
         self,
@@ -129,22 +141,21 @@ class Predictor:
         workers: int = 2,
         errors: Literal["raise", "skip"] = "raise",
     ) -> Iterator[tuple[str, Instances]]:
-        """Find objects in many pictures without holding them all.
+        """Find objects in many images without holding them all.
 
         Args:
             source: a file, a folder with its subfolders, a glob pattern, a .txt list, or a sequence of paths.
-            batch_size: pictures computed together.
-            workers: threads that decode pictures ahead.
-            errors: what a picture that cannot be processed does: end the loop with its error, or be logged and left out.
+            batch_size: images computed together.
+            workers: threads that decode images ahead.
+            errors: what happens with an image that cannot be processed: ``"raise"`` its error, or ``"skip"`` it and log why.
 
         Yields:
             (path, instances), in the order of the sorted paths.
 
         Raises:
-            FileNotFoundError, ValueError: at once if there is nothing to read, later for a broken picture.
+            FileNotFoundError, ValueError: at once if there is nothing to read, later for a broken image.
         """
-        if errors not in ("raise", "skip"):
-            raise ValueError(f"errors must be 'raise' or 'skip', got {errors!r}")
+        check_choice("errors", errors, ("raise", "skip"))
         outcomes = predict_sources(self.predict, find_images(source), batch_size, workers)
 
         def results() -> Iterator[tuple[str, Instances]]:
@@ -154,12 +165,12 @@ class Predictor:
                 elif errors == "raise" and outcome.error is not None:
                     raise outcome.error
                 else:
-                    logger.warning("%s left out: %s", outcome.source.path, outcome.error)
+                    logger.warning("%s skipped: %s", outcome.source.path, outcome.error)
 
         return results()
 
     def features(self, image: ImageLike, attention: bool = False) -> FeatureGrid:
-        """Encode one picture.
+        """Extract the features of one image.
 
         Args:
             image: path, PIL image, or (H, W, 3) uint8 RGB array.
@@ -168,15 +179,15 @@ class Predictor:
         Returns:
             A batch of one, on the predictor's device.
         """
-        picture = as_rgb(image)
-        return self._describe([picture], [self._plan(picture)], attention)
+        array = as_rgb(image)
+        return self._extract([array], [self._plan(array)], attention)
 
-    def _plan(self, picture: ImageArray) -> Geometry:
-        return plan_geometry((picture.shape[0], picture.shape[1]), self.backbone.patch_size, self.preprocess)
+    def _plan(self, image: ImageArray) -> Geometry:
+        return plan_geometry((image.shape[0], image.shape[1]), self.backbone.patch_size, self.preprocess)
 
-    def _describe(self, pictures: Sequence[ImageArray], geometries: Sequence[Geometry], attention: bool) -> FeatureGrid:
+    def _extract(self, images: Sequence[ImageArray], geometries: Sequence[Geometry], attention: bool) -> FeatureGrid:
         pixels = [
-            prepare_image(picture, geometry, self.backbone.mean, self.backbone.std)
-            for picture, geometry in zip(pictures, geometries, strict=True)
+            prepare_image(image, geometry, self.backbone.mean, self.backbone.std)
+            for image, geometry in zip(images, geometries, strict=True)
         ]
         return self.backbone(torch.stack(pixels).to(self.device), geometries, attention)

@@ -1,4 +1,4 @@
-"""Pixels: methods that find several objects, and refiners of masks."""
+"""Unsupervised segmentation: methods that find several objects, regions and parts, and mask refinement."""
 
 import lazy_loader as lazy
 

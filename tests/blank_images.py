@@ -1,4 +1,4 @@
-"""Methods on features alone: for those that do not look at the images."""
+"""Call methods on features alone, with blank images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for every test: the folder of real data, and small pictures with a known object."""
+"""Shared fixtures: the folder of real data, and small images with a known object."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("EIGENSEG_TEST_DATA is not set: no real photographs and reference outputs here")
     path = Path(folder)
-    assert path.is_dir(), f"EIGENSEG_TEST_DATA={folder} is no folder"
+    assert path.is_dir(), f"EIGENSEG_TEST_DATA={folder} is not a folder"
     return path
 
 
 def draw_disc(height: int, width: int, radius: float, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A textured red disc on a textured blue ground, and its mask."""
+    """A textured red disc on a textured blue background, and its mask."""
     noise = np.random.default_rng(seed).integers(-12, 13, (height, width, 3))
     rows, columns = np.indices((height, width))
     disc = (rows - height / 2) ** 2 + (columns - width / 2) ** 2 < radius**2
-    picture = np.where(disc[..., None], (200, 60, 40), (40, 80, 170)) + noise
-    return picture.clip(0, 255).astype(np.uint8), disc
+    image = np.where(disc[..., None], (200, 60, 40), (40, 80, 170)) + noise
+    return image.clip(0, 255).astype(np.uint8), disc
 
 
 @pytest.fixture
 def disc() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """(240, 320, 3) picture of a disc of radius 60, and its (240, 320) mask."""
+    """(240, 320, 3) image of a disc of radius 60, and its (240, 320) mask."""
     return draw_disc(240, 320, 60)

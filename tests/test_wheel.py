@@ -28,13 +28,13 @@ class Brightest:
         self.channel = channel
 
     def __call__(self, features, images):
-        found = []
+        results = []
         for geometry, tokens in zip(features.geometries, features.tokens):
             grid = tokens[:, self.channel].reshape(features.grid)
             masks = geometry.masks_to_image(grid == grid.max())[None].numpy()
             height, width = geometry.image_size
-            found.append(Instances(masks, np.ones(1), np.array([[0, 0, width, height]]), geometry.image_size))
-        return found
+            results.append(Instances(masks, np.ones(1), np.array([[0, 0, width, height]]), geometry.image_size))
+        return results
 '''
 
 
@@ -100,9 +100,9 @@ def test_the_console_script_runs_shipped_and_own_methods_from_another_folder(ins
     run(installed / "eigenseg", *arguments, *options, folder=tmp_path, PYTHONPATH=str(tmp_path))
     (tmp_path / "masks").mkdir()
     Image.fromarray(load_sample_image("flower.jpg").max(axis=2) // 128 * 255).save(tmp_path / "masks" / "flower.png")
-    pictures = ("dataset=saliency", "dataset.images=shipped/labels", "dataset.masks=masks", "predictions=shipped")
+    dataset = ("dataset=saliency", "dataset.images=shipped/labels", "dataset.masks=masks", "predictions=shipped")
     (tmp_path / "shipped" / "labels" / "flower.png.png").rename(tmp_path / "shipped" / "labels" / "flower.png")
-    out = run(installed / "eigenseg", "evaluate", *pictures, "output.dir=scored", folder=tmp_path)
+    out = run(installed / "eigenseg", "evaluate", *dataset, "output.dir=scored", folder=tmp_path)
     assert "saliency, tokencut family" in out
     assert "data:image/jpeg;base64," in (tmp_path / "scored" / "report.html").read_text()
     shipped, own = (

@@ -1,4 +1,4 @@
-"""Tiny datasets for tests: pictures and texts written below a folder, and a comparison after pickling."""
+"""Tiny datasets for tests: image and text files, and a comparison after pickling."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def write(path: Path, text: str = "") -> Path:
 
 
 def save(path: Path, values: ArrayLike, palette: bool = False) -> Path:
-    """Save an array as a picture; with a palette in which index and gray differ, if wanted."""
+    """Save an array as an image, optionally with a palette in which index and gray differ."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(np.asarray(values, dtype=np.uint8))
+    image = Image.fromarray(np.asarray(values, dtype=np.uint8))
     if palette:
-        picture.putpalette([(7 * i + 90) % 256 for i in range(768)])
-        assert picture.mode == "P"
-    picture.save(path)
+        image.putpalette([(7 * i + 90) % 256 for i in range(768)])
+        assert image.mode == "P"
+    image.save(path)
     return path
 
 

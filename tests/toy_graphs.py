@@ -1,4 +1,4 @@
-"""Graphs given by their 0/1 matrix, for tests of every solver."""
+"""Toy graphs, given by their 0/1 matrix, for tests of all solvers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def graph(binary: Tensor) -> Affinity:
 
 
 def cliques(*sizes: int) -> Tensor:
-    """Groups whose tokens know each other and nobody else: (sum, sum)."""
+    """Disjoint cliques of the given sizes: (sum, sum)."""
     return torch.block_diag(*(torch.ones(size, size) for size in sizes))
 
 
 def band(tokens: int, width: int, ring: bool) -> Tensor:
-    """A path, or a ring, in which each token knows those at most ``width`` steps away."""
+    """A path, or a ring, in which each token has edges to those at most ``width`` steps away."""
     distance = (torch.arange(tokens)[:, None] - torch.arange(tokens)[None]).abs()
     return (torch.minimum(distance, tokens - distance) if ring else distance) <= width
 
@@ -37,20 +37,20 @@ def scene(seed: int, noise: float, regions: int = 4, tokens: int = 900, width: i
 
 
 def lattice(rows: int, columns: int, radius: float) -> Tensor:
-    """A grid in which each token knows those within a radius."""
+    """A grid in which each token has edges to those within a radius."""
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     points = torch.stack([y.flatten(), x.flatten()], dim=1).float()
     return torch.cdist(points, points) <= radius + 1e-6
 
 
 def random_graph(tokens: int, density: float) -> Tensor:
-    """Edges at random, with self-loops: an expander, whose spectrum is flat."""
+    """Random edges, with self-loops: an expander, whose spectrum is flat."""
     upper = (torch.rand(tokens, tokens, generator=torch.Generator().manual_seed(1)) < density).triu()
     return (upper | upper.T | torch.eye(tokens, dtype=torch.bool)).float()
 
 
 def isolate(affinity: Affinity, tokens: int) -> Affinity:
-    """Cut all edges of the first tokens but their self-loops."""
+    """Cut all edges of the first tokens except their self-loops."""
     binary = affinity.edges.dense()
     binary[:, :tokens], binary[:, :, :tokens] = 0, 0
     binary[:, torch.arange(tokens), torch.arange(tokens)] = 1

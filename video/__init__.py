@@ -1,1 +1,1 @@
-"""Time: methods for videos will live here. This version has none."""
+"""Videos: metrics; this version has no video methods."""

@@ -1,4 +1,4 @@
-"""Readers of the datasets that unsupervised segmentation is measured on: one file each, see ``base.py``."""
+"""Readers of the benchmark datasets of unsupervised segmentation, one file each; see ``base.py``."""
 
 import lazy_loader as lazy
 

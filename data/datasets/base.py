@@ -1,6 +1,6 @@
-"""What a dataset is: named items, the pictures of each, and what people annotated on it.
+"""What a dataset is: named items with images and annotations.
 
-An item is one picture, or one video with its frames. Four kinds of annotation exist, and a metric says which it scores:
+An item is one image, or one video with its frames. There are four kinds of annotation; each metric scores one of them:
 
 =========  =========================================================================================
 kind       annotation of an item
@@ -28,23 +28,23 @@ from eigenseg.data.rle import RleMasks
 from eigenseg.data.sources import ImageSource
 
 Kind = Literal["objects", "saliency", "semantic", "video"]
-# Pixels that nobody decided; they count neither for nor against a prediction.
+# Unlabeled pixels, which every metric ignores.
 VOID = 255
 _NO_FLAGS: NDArray[np.bool_] = np.zeros(0, dtype=bool)
 
 
 class Dataset(Protocol):
-    """Named items with pictures and annotation, in a fixed order. Construction checks the files that it needs.
+    """Named items with images and annotations, in a fixed order. The constructor checks the files that it needs.
 
     ``images`` may name files that are absent, because predictions can be scored without them;
-    ``check_images`` looks. Instances are pickled into worker processes.
+    ``check_images`` checks them. Instances are pickled into worker processes.
     """
 
     kind: ClassVar[Kind]
 
     @property
     def title(self) -> str:
-        """What people call it, such as "PASCAL VOC 2007 trainval"."""
+        """Full name, such as "PASCAL VOC 2007 trainval"."""
         ...
 
     @property
@@ -58,11 +58,11 @@ class Dataset(Protocol):
         ...
 
     def images(self, index: int) -> list[ImageSource]:
-        """The picture of an item, or the frames of a video in order; an image item's picture bears the item's name."""
+        """The image of an item, or the frames of a video in order; the image of an image item has the item's name."""
         ...
 
     def annotation(self, index: int) -> Any:
-        """What was annotated on an item, as the table above says."""
+        """The annotation of an item, see the table above."""
         ...
 
 
@@ -73,15 +73,15 @@ class ObjectAnnotation:
     Args:
         boxes: (n, 4) float64 xyxy half-open in pixels, as annotated: neither clipped nor rounded.
         labels: (n,) int64 indices into the dataset's classes; all 0 if not given.
-        image_size: (H, W) in pixels, or None where the annotation does not say it.
+        image_size: (H, W) in pixels, or None if unknown.
         masks: n masks, or None where only boxes were annotated.
         areas: (n,) float64 pixels as annotated (COCO's small, medium, large go by it); the boxes' areas if not given.
-        crowd: (n,) bool, regions of many objects (COCO's iscrowd).
+        crowd: (n,) bool, regions with many objects (COCO's iscrowd).
         difficult, truncated: (n,) bool, as PASCAL VOC flags them.
-        image_id: the number that COCO result files call this image, where it has one.
+        image_id: the image's id in COCO result files, where it has one.
 
     Raises:
-        ValueError: if lengths differ or a box is not finite or turned inside out.
+        ValueError: if lengths differ, or a box is not finite or has its maximum before its minimum.
     """
 
     boxes: NDArray[np.float64]
@@ -130,8 +130,8 @@ class VideoAnnotation:
     """Annotated frames of one video.
 
     Args:
-        frames: names of the annotated frames, as ``Dataset.pictures`` has them, in order.
-        labels: (T, H, W) uint8, one number an object over the whole video, 0 background, 255 void.
+        frames: names of the annotated frames, as ``Dataset.images`` names them, in order.
+        labels: (T, H, W) uint8, one number per object over the whole video, 0 background, 255 void.
 
     Raises:
         ValueError: if there is no frame, or the counts differ.
@@ -148,13 +148,13 @@ class VideoAnnotation:
 
 
 def as_boxes(boxes: Any, name: str = "boxes") -> NDArray[np.float64]:
-    """Bring boxes into one form, an empty list too.
+    """Convert boxes to one form, also an empty list.
 
     Returns:
         (n, 4) float64 xyxy.
 
     Raises:
-        ValueError: if the shape is another one, or a box is not finite or its maximum lies before its minimum.
+        ValueError: if the shape is different, or a box is not finite or its maximum lies before its minimum.
     """
     array = np.asarray(boxes, dtype=np.float64)
     array = array.reshape(-1, 4) if array.size == 0 else array
@@ -167,12 +167,12 @@ def as_boxes(boxes: Any, name: str = "boxes") -> NDArray[np.float64]:
 
 
 def require(path: str | os.PathLike[str], title: str, origin: str) -> Path:
-    """A file or folder that a dataset cannot do without.
+    """Return the path of a required file or folder.
 
     Args:
-        path: what must be there.
+        path: required file or folder.
         title: the dataset's name.
-        origin: where people get it.
+        origin: where to get it.
 
     Raises:
         FileNotFoundError: naming the path, the dataset and its official source.
@@ -184,13 +184,13 @@ def require(path: str | os.PathLike[str], title: str, origin: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a list file, blank ones and comments (``#``) left out."""
+    """The lines of a list file without blank lines and comments (``#``)."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def check_images(dataset: Dataset, indices: Sequence[int] | None = None) -> None:
-    """Look for the pictures of a dataset, or of some of its items.
+    """Check that the images of a dataset, or of some of its items, exist.
 
     Raises:
         FileNotFoundError: naming the first that is missing, and how many are.
@@ -200,6 +200,6 @@ def check_images(dataset: Dataset, indices: Sequence[int] | None = None) -> None
     missing = [source.path for source in sources if not source.path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{dataset.title}: {len(missing)} of {len(sources)} pictures are missing, the first is {missing[0]}; "
+            f"{dataset.title}: {len(missing)} of {len(sources)} images are missing, the first is {missing[0]}; "
             "complete the dataset, or set dataset.root"
         )

@@ -6,13 +6,12 @@
       annotations/instances_val2017.json
       val2017/000000000139.jpg
 
-From https://cocodataset.org/#download. COCO20k is the list of 19,817 images of train2014 that object discovery is measured
-on (``datasets/coco_20k_filenames.txt`` of https://github.com/valeoai/LOST); pass it as ``image_list``.
+From https://cocodataset.org/#download. COCO20k is the list of 19,817 images of train2014 on which object discovery is
+evaluated (``datasets/coco_20k_filenames.txt`` of https://github.com/valeoai/LOST); pass it as ``image_list``.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require
+from eigenseg.data.files import read_json
 from eigenseg.data.geometry import Size
 from eigenseg.data.rle import Rle, RleMasks, encode_segmentation
 from eigenseg.data.sources import ImageSource
@@ -29,19 +29,19 @@ ORIGIN = "https://cocodataset.org/#download"
 
 
 class CocoInstances:
-    """Images with instance annotations in COCO's json form.
+    """Images with instance annotations in COCO format.
 
     Args:
-        root: the folder with ``annotations`` and the pictures.
+        root: the folder with ``annotations`` and the images.
         split: names both: ``annotations/instances_<split>.json`` and the folder ``<split>``.
         annotations: another json, instead; a path, relative to ``root`` unless absolute.
         image_list: a text file; only the images whose file names end its lines are kept, in the list's order.
-        masks: whether masks are read; without them only boxes are scored. Pseudo-label files with swapped width and
-            height, which are in circulation, are recognized by their masks.
+        masks: whether masks are read; without them only boxes are scored. Published pseudo-label files with swapped width
+            and height are recognized by their masks.
 
     Raises:
         FileNotFoundError: if the json or the list is missing.
-        ValueError: if the json is not in COCO's form, an id occurs twice, or the list names unknown images.
+        ValueError: if the json is not in COCO format, an id occurs twice, or the list names unknown images.
     """
 
     kind: ClassVar[Kind] = "objects"
@@ -65,33 +65,33 @@ class CocoInstances:
 
     @property
     def image_ids(self) -> dict[str, int]:
-        """The number of each item, by which result files name it."""
+        """The id of each item in result files."""
         return {item: image["id"] for item, image in zip(self.items, self._images, strict=True)}
 
     def images(self, index: int) -> list[ImageSource]:
-        """The picture of an item."""
+        """The image of an item."""
         image = self._images[index]
         return [ImageSource(self.image_path(image), image["file_name"])]
 
     def image_path(self, image: dict[str, Any]) -> Path:
-        """Where the picture of an entry of the images table lies."""
+        """Path of the image of an entry of the images table."""
         return self.root / self.split / str(image["file_name"])
 
     def annotation(self, index: int) -> ObjectAnnotation:
-        """Boxes, classes, areas, crowd flags and, if wanted, masks, in the file's order."""
+        """Boxes, classes, areas, crowd flags and, if ``masks`` is set, masks, in the file's order."""
         image = self._images[index]
-        found = self._annotations.get(image["id"], [])
-        size = _image_size(image, found)
-        corners = np.array([entry["bbox"] for entry in found], dtype=np.float64).reshape(-1, 4)
+        entries = self._annotations.get(image["id"], [])
+        size = _image_size(image, entries)
+        corners = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
-        encoded = [self._encode(entry, size) for entry in found] if self.masks else None
+        encoded = [self._encode(entry, size) for entry in entries] if self.masks else None
         return ObjectAnnotation(
             boxes=corners,
-            labels=np.array([self.category_index[entry["category_id"]] for entry in found], dtype=np.int64),
+            labels=np.array([self.category_index[entry["category_id"]] for entry in entries], dtype=np.int64),
             image_size=size,
             masks=None if encoded is None else RleMasks(encoded, size),
-            areas=np.array([entry["area"] for entry in found], dtype=np.float64),
-            crowd=np.array([entry.get("iscrowd", 0) for entry in found], dtype=bool),
+            areas=np.array([entry["area"] for entry in entries], dtype=np.float64),
+            crowd=np.array([entry.get("iscrowd", 0) for entry in entries], dtype=bool),
             image_id=image["id"],
         )
 
@@ -102,8 +102,8 @@ class CocoInstances:
             raise ValueError(f"{self.title}: annotation {entry['id']}: {error}") from None
 
     def _load(self, path: Path) -> None:
+        content = read_json(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             images, entries = content["images"], content["annotations"]
             categories = sorted(content["categories"], key=lambda category: category["id"])
             for image in images:
@@ -112,9 +112,9 @@ class CocoInstances:
             self._images = sorted(images, key=lambda image: int(image["id"]))
             numbers = [entry["id"] for entry in entries]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not in COCO's form ({type(error).__name__}: {error})") from None
-        for what, ids in (("image", [image["id"] for image in images]), ("annotation", numbers)):
-            check_unique(ids, f"{path}: {what} id")
+            raise ValueError(f"{path} is not in COCO format ({type(error).__name__}: {error})") from None
+        for kind, ids in (("image", [image["id"] for image in images]), ("annotation", numbers)):
+            check_unique(ids, f"{path}: {kind} id")
         self.classes = tuple(str(category["name"]) for category in categories)
         self.category_index = {category["id"]: i for i, category in enumerate(categories)}
         self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -126,28 +126,28 @@ class CocoInstances:
         check_unique(self.items, f"{path}: file name")
 
     def _select(self, image_list: Path) -> None:
-        wanted = [line.replace("\\", "/").split("/")[-1] for line in read_lines(image_list)]
-        check_unique(wanted, f"{image_list}: image")
+        names = [line.replace("\\", "/").split("/")[-1] for line in read_lines(image_list)]
+        check_unique(names, f"{image_list}: image")
         by_name = {str(image["file_name"]).split("/")[-1]: image for image in self._images}
-        missing = [name for name in wanted if name not in by_name]
+        missing = [name for name in names if name not in by_name]
         if missing:
             raise ValueError(f"{image_list} lists {len(missing)} images that the annotations lack, such as {missing[0]}")
-        self._images = [by_name[name] for name in wanted]
+        self._images = [by_name[name] for name in names]
         self.items = [str(image["file_name"]) for image in self._images]
 
 
 def _image_size(image: dict[str, Any], annotations: list[dict[str, Any]]) -> Size:
-    """(H, W) of an entry; files of MaskCut's published generator have the two swapped, and their run lengths tell so."""
+    """(H, W) of an entry; MaskCut's published generator swaps the two, which the size of the RLEs shows."""
     size = (int(image["height"]), int(image["width"]))
     sizes = {tuple(s["size"]) for entry in annotations if isinstance(s := entry.get("segmentation"), dict)}
     return (size[1], size[0]) if sizes == {(size[1], size[0])} else size
 
 
 def check_unique(values: list[Any], what: str) -> None:
-    """Refuse a list in which something stands twice.
+    """Raise if a list holds a value twice.
 
     Raises:
-        ValueError: naming the first one.
+        ValueError: naming the first such value.
     """
     seen: set[Any] = set()
     for value in values:

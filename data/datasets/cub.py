@@ -13,7 +13,7 @@
 From https://www.vision.caltech.edu/datasets/cub_200_2011/. Images and classes are numbered from 1; labels from 0.
 
 A box is (x, y, x + width, y + height) half-open. TokenCut's evaluation takes x + width - 1 for its last column and counts
-columns with + 1, which is the same box in the metric's inclusive convention.
+columns with + 1, which is the same box in an inclusive convention.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CubBoxes:
 
     Raises:
         FileNotFoundError: if a table is missing.
-        ValueError: if a table is damaged or lacks an image, or the split is another one.
+        ValueError: if a table is damaged or lacks an image, or the split is unknown.
     """
 
     kind: ClassVar[Kind] = "objects"
@@ -49,7 +49,7 @@ class CubBoxes:
         if split not in _SPLITS:
             raise ValueError(f"split must be one of {', '.join(_SPLITS)}, got {split!r}")
         self.root, self.title = Path(root), f"CUB-200-2011 {split}"
-        names, parts = self._table("classes.txt", 1), self._table("train_test_split.txt", 1)
+        names, splits = self._table("classes.txt", 1), self._table("train_test_split.txt", 1)
         paths, labels = self._table("images.txt", 1), self._table("image_class_labels.txt", 1)
         boxes, numbers = self._table("bounding_boxes.txt", 4), {key: i for i, key in enumerate(names)}
         self.classes = tuple(name for (name,) in names.values())
@@ -57,7 +57,7 @@ class CubBoxes:
         self._annotation: list[tuple[tuple[float, ...], int]] = []
         for image, (path,) in paths.items():
             try:
-                if parts[image][0] not in _SPLITS[split]:
+                if splits[image][0] not in _SPLITS[split]:
                     continue
                 x, y, width, height = (float(side) for side in boxes[image])
                 self._annotation.append(((x, y, x + width, y + height), numbers[labels[image][0]]))
@@ -72,12 +72,12 @@ class CubBoxes:
             self.items.append(path)
 
     def images(self, index: int) -> list[ImageSource]:
-        """The picture of an item."""
+        """The image of an item."""
         name = self.items[index]
         return [ImageSource(self.root / "images" / name, name)]
 
     def annotation(self, index: int) -> ObjectAnnotation:
-        """The box and its class; the tables do not tell the picture's size."""
+        """The box and its class; the tables do not contain the image's size."""
         box, label = self._annotation[index]
         return ObjectAnnotation(np.array([box]), np.array([label]))
 
@@ -87,8 +87,8 @@ class CubBoxes:
         for line in read_lines(path):
             key, *values = line.split()
             if len(values) != columns:
-                raise ValueError(f"{path} has the line {line!r}; expected are a number and {columns} more")
+                raise ValueError(f"{path} has the line {line!r}; expected a number and {columns} more columns")
             if key in table:
-                raise ValueError(f"{path} has two lines for number {key}")
+                raise ValueError(f"{path} has two lines for id {key}")
             table[key] = values
         return table

@@ -1,9 +1,9 @@
-"""DAVIS: short videos with every frame annotated, one foreground (2016) or single objects (2017).
+"""DAVIS: short videos with every frame annotated, foreground only (2016) or single objects (2017).
 
 ::
 
     root/
-      ImageSets/2017/val.txt                                one sequence a line; 2016 likewise
+      ImageSets/2017/val.txt                                one sequence per line; 2016 likewise
       JPEGImages/480p/blackswan/00000.jpg
       Annotations/480p/blackswan/00000.png                  2016: 0 and 255; 2017, semi-supervised: palette indices
       Annotations_unsupervised/480p/blackswan/00000.png     2017, unsupervised: palette indices, 255 is void
@@ -22,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from eigenseg.data.datasets.base import Kind, VideoAnnotation, read_lines, require
-from eigenseg.data.datasets.frames import as_labels, frame_sources, list_pictures, read_label_maps
+from eigenseg.data.datasets.frames import as_labels, frame_sources, list_images, read_label_maps
 from eigenseg.data.sources import ImageSource
 
 ORIGIN = "https://davischallenge.org"
@@ -33,11 +33,11 @@ class Davis:
 
     Args:
         root: the folder with ImageSets, JPEGImages and the annotations.
-        year: 2016 or 2017; names the folder of the list.
+        year: 2016 or 2017; names the folder with the list.
         split: name of the list: train, val...
         annotations: the folder of annotations.
-        resolution: the folder of one resolution below pictures and annotations.
-        binary: whether every value but 0 is the one object 1, as DAVIS 2016 is annotated and scored.
+        resolution: the folder of the resolution below images and annotations.
+        binary: whether all nonzero values are one object, as DAVIS 2016 is annotated and scored.
 
     Raises:
         FileNotFoundError: if the list or the annotations of a sequence are missing.
@@ -57,7 +57,7 @@ class Davis:
         binary: bool = False,
     ) -> None:
         self.root, self.title, self.binary = Path(root), f"DAVIS {year} {split}", binary
-        self._pictures = self.root / "JPEGImages" / resolution
+        self._frames = self.root / "JPEGImages" / resolution
         self._annotations = require(self.root / annotations / resolution, self.title, ORIGIN)
         lists = self.root / "ImageSets"
         file, frames = lists / str(year) / f"{split}.txt", lists / resolution / f"{split}.txt"
@@ -72,7 +72,7 @@ class Davis:
     def images(self, index: int) -> list[ImageSource]:
         """The frames of a sequence."""
         sequence = self.items[index]
-        return frame_sources(self._pictures / sequence, sequence, [path.stem for path in self._maps(sequence)])
+        return frame_sources(self._frames / sequence, sequence, [path.stem for path in self._maps(sequence)])
 
     def annotation(self, index: int) -> VideoAnnotation:
         """The annotated frames of a sequence.
@@ -87,4 +87,4 @@ class Davis:
         return VideoAnnotation(tuple(f"{sequence}/{path.stem}.jpg" for path in paths), labels)
 
     def _maps(self, sequence: str) -> list[Path]:
-        return list_pictures(self._annotations / sequence, (".png",))
+        return list_images(self._annotations / sequence, (".png",))

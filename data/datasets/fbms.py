@@ -1,4 +1,4 @@
-"""FBMS-59: videos in which some frames are annotated, one gray value an object.
+"""FBMS-59: videos in which some frames are annotated, one gray value per object.
 
 ::
 
@@ -6,14 +6,14 @@
       Testset/camel01/camel01_0001.jpg                    every frame
       Testset/camel01/GroundTruth/camel01_0001_gt.png     some frames; the frame's name, with or without _gt
 
-or, with ``split=None``, as code of the motion segmentation literature converts it::
+or, with ``split=None``, the layout common in code for motion segmentation::
 
     root/
       JPEGImages/camel01/00001.jpg
       Annotations/camel01/00001.png
 
 The dataset is https://lmb.informatik.uni-freiburg.de/resources/datasets/moseg.en.html. It ships annotations as .pgm and
-.ppm whose gray values and colors mean different things from video to video. Those are refused: convert them to .png with 0
+.ppm whose gray values and colors mean different things from video to video. Those are rejected: convert them to .png with 0
 for background and one gray value for each object (or 255 for all of them together) first.
 """
 
@@ -26,7 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require
-from eigenseg.data.datasets.frames import frame_sources, list_folders, list_pictures, read_label_maps
+from eigenseg.data.datasets.frames import frame_sources, list_folders, list_images, read_label_maps
 from eigenseg.data.sources import ImageSource
 
 ORIGIN = "https://lmb.informatik.uni-freiburg.de/resources/datasets/moseg.en.html"
@@ -35,7 +35,7 @@ ORIGIN = "https://lmb.informatik.uni-freiburg.de/resources/datasets/moseg.en.htm
 class Fbms:
     """FBMS-59 with annotations converted to .png; items are all videos of the split.
 
-    Gray values other than 0 are numbered 1, 2, ... in ascending order over the video: 255 is an object, nothing is void.
+    Gray values other than 0 are numbered 1, 2, ... in ascending order over the video: 255 is an object, not void.
 
     Args:
         root: the folder with the splits, or with JPEGImages and Annotations.
@@ -43,7 +43,7 @@ class Fbms:
 
     Raises:
         FileNotFoundError: if the split or the annotations of a video are missing.
-        ValueError: if a video has no annotation, or those of the original release.
+        ValueError: if a video has no annotation, or only those of the original release.
     """
 
     kind: ClassVar[Kind] = "video"
@@ -58,13 +58,13 @@ class Fbms:
         for video in self.items:
             folder = require(self._folder(video), self.title, ORIGIN)
             if not self._maps(video):
-                original = bool(list_pictures(folder, (".pgm", ".ppm")))
+                original = bool(list_images(folder, (".pgm", ".ppm")))
                 raise ValueError(
                     f"{folder} holds {'.pgm or .ppm of the original release' if original else 'no .png'}; {self.title} "
                     "needs label maps as .png, 0 for background and one gray value for each object"
                 )
-            if len(self._maps(video)) < len(list_pictures(folder, (".png",))):
-                raise ValueError(f"{folder} holds a frame twice, with and without _gt; keep one of them")
+            if len(self._maps(video)) < len(list_images(folder, (".png",))):
+                raise ValueError(f"{folder} holds a frame twice, with and without _gt; keep one")
 
     def images(self, index: int) -> list[ImageSource]:
         """All frames of a video."""
@@ -85,7 +85,7 @@ class Fbms:
         if len(values) > VOID:
             raise ValueError(
                 f"{self._folder(video)} holds {len(values) - 1} gray values; a label map holds {VOID - 1} objects, "
-                "and the outlines of objects must not be smoothed"
+                "and the outlines of objects must not be antialiased"
             )
         return VideoAnnotation(
             tuple(f"{video}/{stem}.jpg" for stem in maps), numbers[:-1].reshape(labels.shape).astype(np.uint8)
@@ -95,4 +95,4 @@ class Fbms:
         return self.root / self.split / video / "GroundTruth" if self.split else self.root / "Annotations" / video
 
     def _maps(self, video: str) -> dict[str, Path]:
-        return {path.stem.removesuffix("_gt"): path for path in list_pictures(self._folder(video), (".png",))}
+        return {path.stem.removesuffix("_gt"): path for path in list_images(self._folder(video), (".png",))}

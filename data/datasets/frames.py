@@ -1,4 +1,4 @@
-"""Videos that are folders of pictures: their frames in order, and annotated frames stacked over time."""
+"""Videos that are folders of images: their frames in order, and annotated frames stacked over time."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from eigenseg.data.label_maps import read_label_map
 from eigenseg.data.sources import IMAGE_SUFFIXES, ImageSource
 
 
-def list_pictures(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """The pictures right in a folder, in the order of the numbers in their names; none if there is no folder."""
+def list_images(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The images directly in a folder, sorted by the numbers in their names; none if there is no folder."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
-    return sorted(found, key=lambda path: in_order(path.name))
+    images = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+    return sorted(images, key=lambda path: in_order(path.name))
 
 
 def list_folders(folder: Path) -> list[str]:
-    """Names of the folders right in a folder, sorted."""
+    """Names of the folders directly in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def in_order(name: str) -> tuple[Any, ...]:
-    """A sort key by which ``frame_9`` comes before ``frame_10``, however many zeros the names carry."""
+    """A sort key by which ``frame_9`` comes before ``frame_10``, with or without leading zeros."""
     parts = re.split(r"([0-9]+)", name)
     return (*((text, int(number)) for text, number in zip(parts[::2], [*parts[1::2], "-1"], strict=True)), name)
 
 
 def frame_sources(folder: Path, sequence: str, annotated: Iterable[str], suffix: str = ".jpg") -> list[ImageSource]:
-    """The frames of a video, named ``<sequence>/<stem><suffix>`` whether or not the pictures are there.
+    """The frames of a video, named ``<sequence>/<stem><suffix>`` even if the images are absent.
 
     Args:
-        folder: where the pictures lie, if they are there.
+        folder: with the images, if there are any.
         sequence: the video's name.
-        annotated: stems of the annotated frames, which are listed even without a picture.
-        suffix: of the names, and of pictures that are absent.
+        annotated: stems of the annotated frames, which are listed even without an image.
+        suffix: of the names, and of images that are absent.
     """
-    found = {path.stem: path for path in list_pictures(folder)}
-    stems = sorted({*found, *annotated}, key=in_order)
-    return [ImageSource(found.get(stem, folder / f"{stem}{suffix}"), f"{sequence}/{stem}{suffix}") for stem in stems]
+    images = {path.stem: path for path in list_images(folder)}
+    stems = sorted({*images, *annotated}, key=in_order)
+    return [ImageSource(images.get(stem, folder / f"{stem}{suffix}"), f"{sequence}/{stem}{suffix}") for stem in stems]
 
 
 def read_label_maps(paths: Sequence[Path]) -> NDArray[np.int32]:
@@ -57,7 +57,7 @@ def read_label_maps(paths: Sequence[Path]) -> NDArray[np.int32]:
 
 
 def same_size(maps: list[NDArray[Any]], paths: Sequence[Path]) -> list[NDArray[Any]]:
-    """Refuse frames of different size within one video; the maps come back as they are.
+    """Raise if the maps of a video differ in size; otherwise return them unchanged.
 
     Raises:
         ValueError: naming the first that differs.
@@ -65,14 +65,14 @@ def same_size(maps: list[NDArray[Any]], paths: Sequence[Path]) -> list[NDArray[A
     for one, path in zip(maps, paths, strict=True):
         if one.shape != maps[0].shape:
             raise ValueError(
-                f"{path} has {one.shape[1]} x {one.shape[0]} pixels, {paths[0].name} beside it "
+                f"{path} has {one.shape[1]} x {one.shape[0]} pixels, {paths[0].name} has "
                 f"{maps[0].shape[1]} x {maps[0].shape[0]}; all frames of a video must have one size"
             )
     return maps
 
 
 def as_labels(maps: NDArray[np.int32], where: Path) -> NDArray[np.uint8]:
-    """Turn label maps into bytes.
+    """Convert label maps to uint8.
 
     Raises:
         ValueError: if a value is not in 0..255.

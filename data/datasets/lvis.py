@@ -1,17 +1,17 @@
-"""LVIS v1: instances of over a thousand classes on COCO's pictures.
+"""LVIS v1: instances of over a thousand classes on COCO's images.
 
 ::
 
     root/
       annotations/lvis_v1_val.json
-      train2017/000000446522.jpg      COCO's folders; the val set uses pictures of both
+      train2017/000000446522.jpg      COCO's folders; the val set uses images of both
       val2017/000000397133.jpg
 
-From https://www.lvisdataset.org/dataset (annotations) and https://cocodataset.org/#download (pictures). The json names a
-picture by its address alone (``coco_url``), whose last two parts are its place below ``root`` and the item's name.
+From https://www.lvisdataset.org/dataset (annotations) and https://cocodataset.org/#download (images). The json names an
+image only by its URL (``coco_url``), whose last two parts are its path below ``root`` and the item's name.
 
-Not every class was looked for in every picture (``neg_category_ids``, ``not_exhaustive_category_ids``). That matters to an
-average precision by class, which needs LVIS's own rules; boxes and masks without classes do not touch it.
+Not every class was annotated in every image (``neg_category_ids``, ``not_exhaustive_category_ids``). That matters for
+per-class average precision, which needs LVIS's own rules, and not for class-agnostic boxes and masks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LvisInstances(CocoInstances):
     """LVIS v1 instances.
 
     Args:
-        root: the folder with ``annotations`` and COCO's picture folders.
+        root: the folder with ``annotations`` and COCO's image folders.
         split: names the annotations: ``annotations/lvis_v1_<split>.json``.
         annotations: another json, instead; a path, relative to ``root`` unless absolute.
         image_list: a text file; only the images whose file names end its lines are kept, in the list's order.
@@ -38,7 +38,7 @@ class LvisInstances(CocoInstances):
 
     Raises:
         FileNotFoundError: if the json or the list is missing.
-        ValueError: if the json is not in LVIS's form, an id occurs twice, or the list names unknown images.
+        ValueError: if the json is not in LVIS format, an id occurs twice, or the list names unknown images.
     """
 
     def __init__(
@@ -55,5 +55,5 @@ class LvisInstances(CocoInstances):
         self.title = title
 
     def image_path(self, image: dict[str, Any]) -> Path:
-        """Where the picture of an entry of the images table lies."""
+        """Path of the image of an entry of the images table."""
         return self.root / str(image["file_name"])

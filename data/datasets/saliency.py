@@ -1,13 +1,13 @@
-"""Saliency: pictures in one folder, gray masks of what stands out in another.
+"""Saliency: images in one folder, gray saliency masks in another.
 
 ::
 
     root/
-      images/0001.jpg                  ECSSD; other sets have other folders, see configs/dataset
+      images/0001.jpg                  ECSSD; other datasets have other folders, see configs/dataset
       ground_truth_mask/0001.png
 
-Both folders are searched with all their subfolders, and a mask belongs to the picture with the same path below its folder,
-suffixes left out. So trees of videos are read as well: ``JPEGImages/480p`` with ``Annotations/480p``.
+Both folders are searched recursively, and a mask belongs to the image with the same path below its folder, ignoring
+suffixes. Folders of videos are read as well: ``JPEGImages/480p`` with ``Annotations/480p``.
 
 ECSSD: https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/dataset.html, DUTS: http://saliencydetection.net/duts/,
 DUT-OMRON: http://saliencydetection.net/dut-omron/, SOD: http://elderlab.yorku.ca/SOD/.
@@ -26,23 +26,23 @@ from eigenseg.data.datasets.base import Kind, require
 from eigenseg.data.label_maps import read_gray_map
 from eigenseg.data.sources import ImageSource, find_images
 
-# Stands for the folder of pictures in the sources of a dataset that was made without one.
-_NOWHERE = Path("no-folder-of-images-was-given")
+# Placeholder for the image folder of a dataset that was created without one.
+_NO_FOLDER = Path("no-folder-of-images-was-given")
 
 
 class SaliencyFolder:
-    """Pictures with one gray mask each.
+    """Images with one gray mask each.
 
     Args:
-        images: the folder of pictures; None if predictions are scored without them, the items then bear the masks' names.
-        masks: the folder of masks. They decide what the items are.
-        title: what people call the dataset.
-        origin: where people get it.
-        root: what ``images`` and ``masks`` are relative to; the working directory if not given.
+        images: the folder of images; None to score predictions without them, items are then named after the masks.
+        masks: the folder of masks. Every mask is an item.
+        title: name of the dataset.
+        origin: where to get it.
+        root: folder that ``images`` and ``masks`` are relative to; the working directory by default.
 
     Raises:
         FileNotFoundError: if a folder is missing.
-        ValueError: if a folder is empty, a mask has no picture, or two files differ in their suffix alone.
+        ValueError: if a folder is empty, a mask has no image, or two files differ in their suffix alone.
     """
 
     kind: ClassVar[Kind] = "saliency"
@@ -57,24 +57,27 @@ class SaliencyFolder:
         root: str | os.PathLike[str] | None = None,
     ) -> None:
         self.title, base = title, Path(root or "")
-        found = _by_stem(require(base / masks, title, origin), "masks")
+        mask_sources = _by_stem(require(base / masks, title, origin), "masks")
         if images is None:
-            sources = {stem: ImageSource(_NOWHERE / mask.name, mask.name) for stem, mask in found.items()}
+            sources = {stem: ImageSource(_NO_FOLDER / mask.name, mask.name) for stem, mask in mask_sources.items()}
         else:
-            sources = _by_stem(require(base / images, title, origin), "pictures", wanted=found)
-            missing = [mask for stem, mask in found.items() if stem not in sources]
+            sources = _by_stem(require(base / images, title, origin), "images", only=mask_sources)
+            missing = [mask for stem, mask in mask_sources.items() if stem not in sources]
             if missing:
                 raise ValueError(
-                    f"{title}: {len(missing)} of {len(found)} masks have no picture below {base / images}, the first is "
-                    f"{missing[0].name}; complete the pictures, or give images=null to score predictions without them"
+                    f"{title}: {len(missing)} of {len(mask_sources)} masks have no image below "
+                    f"{base / images}, the first is {missing[0].name}; complete the images, or set images=null to score "
+                    "predictions without them"
                 )
-        pairs = sorted((source.name, source, found[stem].path) for stem, source in sources.items() if stem in found)
+        pairs = sorted(
+            (source.name, source, mask_sources[stem].path) for stem, source in sources.items() if stem in mask_sources
+        )
         self.items = [name for name, _, _ in pairs]
         self.unannotated = len(sources) - len(pairs)
         self._sources, self._masks = [source for _, source, _ in pairs], [mask for _, _, mask in pairs]
 
     def images(self, index: int) -> list[ImageSource]:
-        """The picture of an item."""
+        """The image of an item."""
         return [self._sources[index]]
 
     def annotation(self, index: int) -> NDArray[np.uint8]:
@@ -82,11 +85,11 @@ class SaliencyFolder:
         return read_gray_map(self._masks[index])
 
 
-def _by_stem(folder: Path, what: str, wanted: dict[str, ImageSource] | None = None) -> dict[str, ImageSource]:
+def _by_stem(folder: Path, what: str, only: dict[str, ImageSource] | None = None) -> dict[str, ImageSource]:
     by_stem: dict[str, ImageSource] = {}
     for source in find_images(folder):
         stem = PurePosixPath(source.name).with_suffix("").as_posix()
-        if stem in by_stem and (wanted is None or stem in wanted):
+        if stem in by_stem and (only is None or stem in only):
             raise ValueError(
                 f"{folder} holds two {what} that differ in their suffix alone: {by_stem[stem].name}, {source.name}"
             )

@@ -1,15 +1,15 @@
-"""SegTrack v2: fourteen short videos with every frame annotated, one object or several.
+"""SegTrack v2: fourteen short videos with every frame annotated, with one or several objects.
 
 ::
 
     root/
-      JPEGImages/birdfall/birdfall2_00018.png         .png or .bmp, different from video to video
+      JPEGImages/birdfall/birdfall2_00018.png         .png or .bmp, varies between videos
       GroundTruth/birdfall/birdfall2_00018.png        one object
-      GroundTruth/bmx/1/bmx_06668.png                 several: a numbered folder for each
+      GroundTruth/bmx/1/bmx_06668.png                 several: a numbered folder per object
       GroundTruth/bmx/2/bmx_06668.png
 
 From https://web.engr.oregonstate.edu/~lif/SegTrack2/dataset.html. A frame and its masks have the same name; their suffixes
-may differ. Masks are white on black, some with three channels and with gray between: gray from 128 on is the object.
+may differ. Masks are white on black, some with three channels and gray values in between: 128 and above is the object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require
-from eigenseg.data.datasets.frames import frame_sources, in_order, list_folders, list_pictures, same_size
+from eigenseg.data.datasets.frames import frame_sources, in_order, list_folders, list_images, same_size
 from eigenseg.data.label_maps import read_gray_map
 from eigenseg.data.sources import ImageSource
 
@@ -32,8 +32,8 @@ _SUFFIX = ".png"
 class SegTrackV2:
     """SegTrack v2; items are the folders of GroundTruth.
 
-    Frames are named ``<sequence>/<stem>.png`` whatever their suffix, so that names do not depend on the pictures. Objects
-    bear their folder's number, or 1; where two overlap, the pixel stays with the smaller number.
+    Frames are named ``<sequence>/<stem>.png`` whatever their suffix, so that names do not depend on the images. An object
+    has its folder's number, or 1; where two overlap, the smaller number wins.
 
     Args:
         root: the folder with JPEGImages and GroundTruth.
@@ -84,11 +84,11 @@ class SegTrackV2:
     def _masks(self, sequence: str) -> dict[str, list[tuple[int, Path]]]:
         folder = self._annotation / sequence
         objects = {self._number(folder / name): folder / name for name in list_folders(folder)} or {1: folder}
-        found: dict[str, list[tuple[int, Path]]] = {}
-        for number, place in sorted(objects.items()):
-            for path in list_pictures(place):
-                found.setdefault(path.stem, []).append((number, path))
-        return {stem: found[stem] for stem in sorted(found, key=in_order)}
+        masks: dict[str, list[tuple[int, Path]]] = {}
+        for number, folder in sorted(objects.items()):
+            for path in list_images(folder):
+                masks.setdefault(path.stem, []).append((number, path))
+        return {stem: masks[stem] for stem in sorted(masks, key=in_order)}
 
     def _number(self, folder: Path) -> int:
         if not folder.name.isdecimal() or not 0 < int(folder.name) < VOID:

@@ -4,12 +4,12 @@
 
     root/                            VOCdevkit/VOC2007 or VOCdevkit/VOC2012
       Annotations/000005.xml
-      ImageSets/Main/trainval.txt    one id a line
+      ImageSets/Main/trainval.txt    one id per line
       JPEGImages/000005.jpg
 
 From http://host.robots.ox.ac.uk/pascal/VOC/voc2007/ and .../voc2012/ (trainval and test archives).
 
-The files hold 1-based corners that belong to the box: (xmin, ymin, xmax, ymax) covers columns xmin - 1 to xmax - 1 counted
+The files contain 1-based inclusive corners: (xmin, ymin, xmax, ymax) covers columns xmin - 1 to xmax - 1 counted
 from 0, which is (xmin - 1, ymin - 1, xmax, ymax) half-open. LOST and TokenCut subtract 1 from the same two numbers.
 """
 
@@ -54,7 +54,7 @@ class VocDetection:
         self.items = [f"{line.split()[0]}.jpg" for line in ids]
 
     def images(self, index: int) -> list[ImageSource]:
-        """The picture of an item."""
+        """The image of an item."""
         name = self.items[index]
         return [ImageSource(self.root / "JPEGImages" / name, name)]
 
@@ -65,11 +65,11 @@ class VocDetection:
 
 
 def read_voc_xml(path: Path, classes: dict[str, int]) -> ObjectAnnotation:
-    """Read an annotation file in PASCAL VOC's form (ImageNet's is the same).
+    """Read an annotation file in PASCAL VOC format (ImageNet's is the same).
 
     Args:
         path: the file.
-        classes: number of each class name.
+        classes: index of each class name.
 
     Raises:
         ValueError: if the file is damaged or names an unknown class.
@@ -89,11 +89,11 @@ def read_voc_xml(path: Path, classes: dict[str, int]) -> ObjectAnnotation:
         }
         labels = np.array([classes[name] for name in names], dtype=np.int64)
     except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is no XML: {error}") from None
+        raise ValueError(f"{path} is not XML: {error}") from None
     except KeyError as error:
         raise ValueError(f"{path} names the unknown class {error}") from None
     except ValueError as error:
-        raise ValueError(f"{path} is no annotation in PASCAL VOC's form: {error}") from None
+        raise ValueError(f"{path} is not an annotation in PASCAL VOC format: {error}") from None
     boxes = np.array(corners, dtype=np.float64).reshape(-1, 4) - np.array([1, 1, 0, 0])
     try:
         return ObjectAnnotation(boxes, labels, image_size, difficult=flags["difficult"], truncated=flags["truncated"])

@@ -1,9 +1,9 @@
-"""PASCAL VOC segmentation: classes and objects of twenty-one and twenty classes, pixel by pixel.
+"""PASCAL VOC segmentation: pixelwise classes (background and twenty) and objects.
 
 ::
 
     root/                                   VOCdevkit/VOC2012 or VOCdevkit/VOC2007
-      ImageSets/Segmentation/val.txt        one id a line
+      ImageSets/Segmentation/val.txt        one id per line
       JPEGImages/2007_000033.jpg
       SegmentationClass/2007_000033.png     palette indices: 0 background, 1 to 20 classes, 255 void
       SegmentationObject/2007_000033.png    palette indices: 0 background, 1 to n objects, 255 void (only ``instances``)
@@ -28,7 +28,7 @@ from eigenseg.data.sources import ImageSource
 
 
 class VocSegmentation:
-    """PASCAL VOC 2007 or 2012 with a class for every pixel.
+    """PASCAL VOC 2007 or 2012 with a class per pixel.
 
     Args:
         root: the folder with ImageSets, JPEGImages and SegmentationClass.
@@ -49,7 +49,7 @@ class VocSegmentation:
         self.items = [f"{line.split()[0]}.jpg" for line in ids]
 
     def images(self, index: int) -> list[ImageSource]:
-        """The picture of an item."""
+        """The image of an item."""
         name = self.items[index]
         return [ImageSource(self.root / "JPEGImages" / name, name)]
 
@@ -63,26 +63,24 @@ class VocSegmentation:
         path, classes = self._read("SegmentationClass", index)
         wrong = np.unique(classes[(classes >= len(self.classes)) & (classes != VOID)])
         if len(wrong):
-            raise ValueError(
-                f"{path} holds the class {int(wrong[0])}; accepted are 0 to {len(self.classes) - 1} and 255, void"
-            )
+            raise ValueError(f"{path} holds the class {int(wrong[0])}; expected 0 to {len(self.classes) - 1} and 255, void")
         return classes.astype(np.uint8)
 
     def instances(self, index: int) -> ObjectAnnotation:
-        """Single objects: tight half-open boxes, masks without void, and classes numbered as in ``VocDetection``.
+        """Objects: tight half-open boxes, masks without void, and classes numbered as in ``VocDetection``.
 
         Raises:
             FileNotFoundError: if an annotation is missing.
-            ValueError: if the two annotations do not fit together.
+            ValueError: if the two annotations disagree in size or an object has no class.
         """
         path, numbers = self._read("SegmentationObject", index)
         classes = self.annotation(index)
         if numbers.shape != classes.shape:
             raise ValueError(f"{path} has shape {numbers.shape}, the classes have {classes.shape}")
-        found = [number for number in np.unique(numbers).tolist() if number not in (0, VOID)]
-        masks = numbers == np.array(found, dtype=np.int64).reshape(-1, 1, 1)
+        objects = [number for number in np.unique(numbers).tolist() if number not in (0, VOID)]
+        masks = numbers == np.array(objects, dtype=np.int64).reshape(-1, 1, 1)
         boxes, labels = [], []
-        for number, mask in zip(found, masks, strict=True):
+        for number, mask in zip(objects, masks, strict=True):
             votes = np.bincount(classes[mask], minlength=VOID + 1)[1 : len(self.classes)]
             if not votes.any():
                 raise ValueError(f"{path} holds object {number}, whose pixels have no class")

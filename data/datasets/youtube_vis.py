@@ -7,12 +7,11 @@
       train/instances.json                  2021
       train/JPEGImages/0043f083b5/00000.jpg
 
-From https://youtube-vos.org/dataset/vis/. Only the annotations of train are published; valid and test hold videos alone.
+From https://youtube-vos.org/dataset/vis/. Only the annotations of train are published; valid and test contain only videos.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require
 from eigenseg.data.datasets.coco import check_unique
+from eigenseg.data.files import read_json
 from eigenseg.data.rle import decode_mask, encode_segmentation
 from eigenseg.data.sources import ImageSource
 
@@ -30,20 +30,20 @@ ORIGIN = "https://youtube-vos.org/dataset/vis/"
 
 
 class YoutubeVis:
-    """YouTube-VIS 2019 or 2021; an item bears the name of the video's folder.
+    """YouTube-VIS 2019 or 2021; an item has the name of the video's folder.
 
-    Objects become one label map a frame: where two overlap, the pixel stays with the one that the file lists first. Objects
-    are numbered from 1 in the file's order, crowd regions (``iscrowd``) are void where no object is.
+    There is one label map per frame: objects are numbered from 1 in the file's order, where two overlap the first one wins,
+    and crowd regions (``iscrowd``) are void where there is no object.
 
     Args:
         root: the folder with the splits.
-        year: 2019 or 2021; says where the json lies.
+        year: 2019 or 2021; decides where the json is.
         split: the folder, and in 2019 the json.
         annotations: another json, instead; a path, relative to ``root`` unless absolute.
 
     Raises:
         FileNotFoundError: if the json is missing.
-        ValueError: if the json is not in YouTube-VIS's form, has no annotations, or an id occurs twice.
+        ValueError: if the json is not in YouTube-VIS format, has no annotations, or an id occurs twice.
     """
 
     kind: ClassVar[Kind] = "video"
@@ -56,31 +56,31 @@ class YoutubeVis:
         annotations: str | os.PathLike[str] | None = None,
     ) -> None:
         self.root, self.title = Path(root), f"YouTube-VIS {year} {split}"
-        self._pictures = self.root / split / "JPEGImages"
-        usual = f"{split}.json" if year < 2021 else f"{split}/instances.json"
-        self._file = require(self.root / (annotations or usual), self.title, ORIGIN)
+        self._frames = self.root / split / "JPEGImages"
+        default = f"{split}.json" if year < 2021 else f"{split}/instances.json"
+        self._file = require(self.root / (annotations or default), self.title, ORIGIN)
+        content = read_json(self._file)
         try:
-            content = json.loads(self._file.read_text(encoding="utf-8"))
             videos, entries = content["videos"], content.get("annotations")
             categories = sorted(content["categories"], key=lambda category: category["id"])
             self.classes = tuple(str(category["name"]) for category in categories)
             self._videos = sorted(videos, key=lambda video: int(video["id"]))
             self.items = [str(video["file_names"][0]).split("/")[0] for video in self._videos]
-            numbers, owners = [entry["id"] for entry in entries or ()], [entry["video_id"] for entry in entries or ()]
+            numbers, video_ids = [entry["id"] for entry in entries or ()], [entry["video_id"] for entry in entries or ()]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"{self._file} is not in YouTube-VIS's form ({type(error).__name__}: {error})") from None
+            raise ValueError(f"{self._file} is not in YouTube-VIS format ({type(error).__name__}: {error})") from None
         if entries is None:
             raise ValueError(f"{self._file} has no annotations; they are published for split train only")
         check_unique([video["id"] for video in videos], f"{self._file}: video id")
         check_unique(self.items, f"{self._file}: video")
         check_unique(numbers, f"{self._file}: annotation id")
         self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for owner, entry in zip(owners, entries, strict=True):
-            self._annotations[owner].append(entry)
+        for video_id, entry in zip(video_ids, entries, strict=True):
+            self._annotations[video_id].append(entry)
 
     def images(self, index: int) -> list[ImageSource]:
         """The frames of a video that the json lists."""
-        return [ImageSource(self._pictures / name, name) for name in self._videos[index]["file_names"]]
+        return [ImageSource(self._frames / name, name) for name in self._videos[index]["file_names"]]
 
     def annotation(self, index: int) -> VideoAnnotation:
         """Label maps of all listed frames.
@@ -89,10 +89,10 @@ class YoutubeVis:
             ValueError: if a mask is damaged or there are more than 254 objects.
         """
         video = self._videos[index]
-        found, size = self._annotations.get(video["id"], []), (int(video["height"]), int(video["width"]))
+        entries, size = self._annotations.get(video["id"], []), (int(video["height"]), int(video["width"]))
         names = tuple(str(name) for name in video["file_names"])
-        crowds = [entry for entry in found if entry.get("iscrowd", 0)]
-        objects = [entry for entry in found if not entry.get("iscrowd", 0)]
+        crowds = [entry for entry in entries if entry.get("iscrowd", 0)]
+        objects = [entry for entry in entries if not entry.get("iscrowd", 0)]
         if len(objects) >= VOID:
             raise ValueError(f"{self._file}: {self.items[index]} has {len(objects)} objects; a label map holds {VOID - 1}")
         labels = np.zeros((len(names), *size), dtype=np.uint8)

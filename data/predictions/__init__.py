@@ -1,4 +1,4 @@
-"""Readers of predictions in files, whoever wrote them: COCO json, boxes by name, PNG folders, eigenseg's own results."""
+"""Readers of prediction files: COCO json, boxes by name, PNG folders and eigenseg's own results."""
 
 import lazy_loader as lazy
 

@@ -1,4 +1,4 @@
-"""What a reader of predictions is, and what becomes of items that nobody predicted."""
+"""The interface of prediction readers, and the handling of items without a prediction."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import Any, Literal, Protocol
 
 from eigenseg.data.datasets.base import Dataset
 
-# What an absent prediction means: an error that names it, or an item in which nothing was found.
+# What a missing prediction means: an error, or an empty prediction.
 Missing = Literal["error", "empty"]
 
 
 class Predictions(Protocol):
-    """Predictions of one kind, found by an item's name. Instances are pickled into worker processes."""
+    """Predictions of one kind, looked up by an item's name. Instances are pickled into worker processes."""
 
     def names(self) -> Iterable[str]:
-        """Names of what was predicted, with or without suffix; for messages and for the check that some are known."""
+        """Names of the predictions, with or without suffix; for messages and to check that some match."""
         ...
 
     def lacks(self, item: str) -> bool:
-        """Whether nothing was recorded for an item, not even that it holds nothing."""
+        """Whether there is no prediction of an item, not even an empty one."""
         ...
 
     def unmatched(self, items: Iterable[str]) -> list[str]:
-        """Names of predictions that belong to none of these items."""
+        """Names of predictions that match none of these items."""
         ...
 
     def read(self, item: str, annotation: Any) -> Any:
-        """The prediction of an item, as its kind of annotation is scored against.
+        """The prediction of an item, in the form that its kind of annotation is scored with.
 
         Args:
             item: name in the dataset.
-            annotation: of this item; says size, frames and number.
+            annotation: of this item; supplies size, frames and image id.
 
         Raises:
-            FileNotFoundError: if there is none and that is not allowed.
+            FileNotFoundError: if there is none and ``missing`` is ``error``.
             ValueError: if it cannot be read.
         """
         ...
@@ -47,19 +47,19 @@ def stem(name: str) -> str:
 
 
 def without(names: Iterable[str], items: Iterable[str]) -> list[str]:
-    """Those of the names that are no item's, with or without suffix."""
+    """The names that match no item, with or without suffix."""
     known = {key for item in items for key in (item, stem(item))}
     return [name for name in names if name not in known and stem(name) not in known]
 
 
 def check_overlap(predictions: Predictions, dataset: Dataset, indices: Iterable[int]) -> int:
-    """Compare names before hours are spent: some prediction must belong to an item, unless there is none at all.
+    """Check early that some prediction matches an item, unless there are no predictions.
 
     Returns:
         How many of the items have no prediction.
 
     Raises:
-        ValueError: if there are predictions, and none is of an item.
+        ValueError: if there are predictions, and none matches an item.
     """
     items = [dataset.items[i] for i in indices]
     lacking = [item for item in items if predictions.lacks(item)]
@@ -67,7 +67,7 @@ def check_overlap(predictions: Predictions, dataset: Dataset, indices: Iterable[
         example = next(iter(predictions.names()), None)
         if example is not None and items:
             raise ValueError(
-                f"no prediction belongs to {dataset.title}: the predictions are called {example!r} and the like, "
-                f"the items {items[0]!r}; names must agree, with or without suffix"
+                f"no prediction matches {dataset.title}: predictions have names such as {example!r}, "
+                f"items such as {items[0]!r}; names must be equal, with or without suffix"
             )
     return len(lacking)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +13,10 @@ from eigenseg.data.predictions.base import stem, without
 
 
 class BoxPredictions:
-    """One or several boxes an image, xyxy half-open in original pixels.
+    """One or several boxes per image, xyxy half-open in original pixels.
 
-    An entry is one box ``[x0, y0, x1, y1]`` (no fifth number), a list of boxes, the best one first, or
-    ``{"boxes": [...], "scores": [...], "labels": [...]}`` with the last one optional. An image that is not in the file, or
+    An entry is one box ``[x0, y0, x1, y1]`` (without a score), a list of boxes, the best one first, or
+    ``{"boxes": [...], "scores": [...], "labels": [...]}`` with ``labels`` optional. An image that is not in the file, or
     has an empty list, has no prediction.
 
     Args:
@@ -45,7 +42,7 @@ class BoxPredictions:
         return self._key(item) is None
 
     def unmatched(self, items: Iterable[str]) -> list[str]:
-        """Names in the file that belong to no item."""
+        """Names in the file that match no item."""
         return without(self._entries, items)
 
     def read(self, item: str, annotation: ObjectAnnotation) -> Detections:
@@ -64,28 +61,3 @@ class BoxPredictions:
 
     def _key(self, item: str) -> str | None:
         return item if item in self._entries else self._by_stem.get(stem(item))
-
-
-def load_json(path: Path) -> Any:
-    """Read json or json.gz.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no json, or a name occurs twice in one object.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{twice!r} occurs twice")
-        return content
-
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as stream:
-            return json.load(stream, object_pairs_hook=unique)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None

@@ -1,4 +1,4 @@
-"""Objects in COCO's json forms: a result list, or a dict with images and annotations such as eigenseg writes."""
+"""Objects in COCO json files: a result list, or a dict with images and annotations such as eigenseg writes."""
 
 from __future__ import annotations
 
@@ -23,59 +23,59 @@ class CocoPredictions:
 
     Args:
         entries: of the file.
-        image_ids: number of each image, by the item's name or its file name.
-        looked_at: number of each image that was looked at, by a name for messages; other images have no prediction.
-        category_index: the class of each category number; other numbers become class -1.
+        image_ids: id of each image, by the item's name or its file name.
+        listed: id of each image that the file mentions, by a name for messages; other images have no prediction.
+        category_index: the class of each category id; other ids become class -1.
         source: the file's name, for messages.
 
     Raises:
-        ValueError: if an entry names no image.
+        ValueError: if an entry has no image id.
     """
 
     def __init__(
         self,
         entries: Iterable[Mapping[str, Any]],
         image_ids: Mapping[str, int],
-        looked_at: Mapping[str, int],
+        listed: Mapping[str, int],
         category_index: Mapping[int, int],
         source: str = "predictions",
     ) -> None:
         self._source, self._category = source, category_index
-        self._image_ids, self._looked_at, self._numbers = image_ids, looked_at, frozenset(looked_at.values())
+        self._image_ids, self._listed, self._numbers = image_ids, listed, frozenset(listed.values())
         self._by_stem = {stem(name): number for name, number in image_ids.items()}
-        found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+        by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
         try:
             for entry in entries:
-                found[entry["image_id"]].append(entry)
+                by_image[entry["image_id"]].append(entry)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{source} is not in COCO's form ({type(error).__name__}: {error})") from None
-        if any(not isinstance(number, int) for number in found):
-            raise ValueError(f"{source}: image_id must be an integer in every entry, as the dataset has it")
-        self._found = dict(found)
+            raise ValueError(f"{source} is not in COCO format ({type(error).__name__}: {error})") from None
+        if any(not isinstance(number, int) for number in by_image):
+            raise ValueError(f"{source}: image_id must be an integer in every entry, as in the dataset")
+        self._by_image = dict(by_image)
 
     @classmethod
     def from_results(cls, entries: list[Any], dataset: Dataset, source: str = "predictions") -> CocoPredictions:
-        """Read a result list: images and classes go by the numbers that the dataset gives them.
+        """Read a result list; images and classes are given by the dataset's ids.
 
         Raises:
-            ValueError: if the dataset has no numbers.
+            ValueError: if the dataset has no image ids.
         """
         image_ids, category_index = (getattr(dataset, name, None) for name in ("image_ids", "category_index"))
         if image_ids is None:
-            raise ValueError(f"{source} names images by number, and {dataset.title} has none; give boxes by name instead")
+            raise ValueError(f"{source} names images by id, and {dataset.title} has no ids; write boxes by name instead")
         if not all(isinstance(entry, dict) and "image_id" in entry for entry in entries):
-            raise ValueError(f"{source} is no result list: every entry needs image_id, score and bbox or segmentation")
-        looked_at = {f"image_id {entry['image_id']}": entry["image_id"] for entry in entries}
-        return cls(entries, image_ids, looked_at, category_index or {}, source)
+            raise ValueError(f"{source} is not a result list: every entry needs image_id, score and bbox or segmentation")
+        listed = {f"image_id {entry['image_id']}": entry["image_id"] for entry in entries}
+        return cls(entries, image_ids, listed, category_index or {}, source)
 
     @classmethod
     def from_dataset(
         cls, content: Mapping[str, Any], classes: Sequence[str], source: str = "predictions"
     ) -> CocoPredictions:
-        """Read a dict with images, annotations and categories: images go by file name, classes by name.
+        """Read a dict with images, annotations and categories: images are matched by file name, classes by name.
 
         Raises:
-            ValueError: if something is missing, or an image occurs twice.
+            ValueError: if a key is missing, or an image occurs twice.
         """
         try:
             images, numbers = content["images"], {name: i for i, name in enumerate(classes)}
@@ -85,25 +85,25 @@ class CocoPredictions:
             category_index = {entry["id"]: numbers.get(entry["name"], -1) for entry in content["categories"]}
             entries = content["annotations"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{source} is not in COCO's form ({type(error).__name__}: {error})") from None
+            raise ValueError(f"{source} is not in COCO format ({type(error).__name__}: {error})") from None
         return cls(entries, image_ids, image_ids, category_index, source)
 
     def names(self) -> Iterable[str]:
-        """File names, or the numbers of a result list."""
-        return self._looked_at
+        """File names, or the image ids of a result list."""
+        return self._listed
 
     def lacks(self, item: str) -> bool:
-        """Whether the file's images do not mention an item, or a result list has no entry of it."""
+        """Whether the file does not list an item, or a result list has no entry of it."""
         return self._number(item) not in self._numbers
 
     def unmatched(self, items: Iterable[str]) -> list[str]:
-        """Images in the file that belong to no item."""
+        """Images in the file that match no item."""
         known = {self._number(item) for item in items}
-        return [name for name, number in self._looked_at.items() if number not in known]
+        return [name for name, number in self._listed.items() if number not in known]
 
     def read(self, item: str, annotation: ObjectAnnotation) -> Detections:
         """The objects of an image, in the file's order."""
-        entries = self._found.get(self._number(item), [])
+        entries = self._by_image.get(self._number(item), [])
         if not entries:
             return Detections.none()
         try:
@@ -115,7 +115,7 @@ class CocoPredictions:
             raise ValueError(f"{self._source}: {item}: {error}") from None
 
     def _number(self, item: str) -> int:
-        # No image has a negative number.
+        # No image has a negative id.
         return self._image_ids.get(item, self._by_stem.get(stem(item), -1))
 
     def _masks(self, entries: list[Mapping[str, Any]], annotation: ObjectAnnotation) -> RleMasks | None:
@@ -124,7 +124,7 @@ class CocoPredictions:
         sizes = [tuple(s["size"]) for entry in entries if isinstance(s := entry["segmentation"], dict)]
         size = sizes[0] if sizes else annotation.image_size
         if size is None:
-            raise ValueError("polygons need the image's size, which the dataset does not tell")
+            raise ValueError("polygons need the image's size, which the dataset does not provide")
         return RleMasks([encode_segmentation(entry["segmentation"], size) for entry in entries], size)
 
     def _boxes(self, entries: list[Mapping[str, Any]], masks: RleMasks | None) -> NDArray[np.float64]:

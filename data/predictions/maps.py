@@ -1,4 +1,4 @@
-"""Predictions that are pictures: maps and label maps, one file an image or a frame."""
+"""Predictions that are images: maps and label maps, one file per image or frame."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from eigenseg.data.predictions.base import Missing, stem, without
 from eigenseg.data.sources import IMAGE_SUFFIXES
 
 
-class _PictureFolder:
-    """Pictures below a folder, found by an item's name with or without suffix.
+class _ImageFolder:
+    """Images below a folder, looked up by an item's name with or without suffix.
 
-    ``dogs/rex.jpg`` is predicted by ``dogs/rex.png`` (any picture's suffix) or ``dogs/rex.jpg.png``.
+    ``dogs/rex.jpg`` is predicted by ``dogs/rex.png`` (any image suffix) or ``dogs/rex.jpg.png``.
 
     Args:
         root: the folder; searched with its subfolders.
-        missing: whether an absent picture is an error, or means that nothing was found.
+        missing: whether a missing image is an error or an empty prediction.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if two files are for the same name.
+        ValueError: if two files have the same name.
     """
 
     def __init__(self, root: str | os.PathLike[str], missing: Missing = "error") -> None:
@@ -40,7 +40,7 @@ class _PictureFolder:
                 continue
             key = stem(path.relative_to(self.root).as_posix())
             if key in self._files:
-                raise ValueError(f"predictions: {self._files[key]} and {path} are for the same name; keep one of them")
+                raise ValueError(f"predictions: {self._files[key]} and {path} have the same name; keep one of them")
             self._files[key] = path
 
     def names(self) -> Iterable[str]:
@@ -48,11 +48,11 @@ class _PictureFolder:
         return self._files
 
     def lacks(self, item: str) -> bool:
-        """Whether there is no picture for an item."""
+        """Whether there is no image for an item."""
         return self._find(item) is None
 
     def unmatched(self, items: Iterable[str]) -> list[str]:
-        """Pictures that belong to no item."""
+        """Images that match no item."""
         return without(self._files, items)
 
     def _find(self, item: str) -> Path | None:
@@ -62,14 +62,14 @@ class _PictureFolder:
         path = self._find(item)
         if path is None and self.missing == "error":
             raise FileNotFoundError(
-                f"no prediction for {item} (looked for {self.root / stem(item)}.png and the like); "
-                "missing=empty counts it as nothing found"
+                f"no prediction for {item} (looked for {self.root / stem(item)}.png or another suffix); "
+                "missing=empty counts it as an empty prediction"
             )
         return path
 
 
-class MapPredictions(_PictureFolder):
-    """Soft or hard foreground maps, 255 is surely foreground."""
+class MapPredictions(_ImageFolder):
+    """Soft or hard foreground maps, 255 is foreground."""
 
     def read(self, item: str, annotation: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The map of an image: (H, W) uint8."""
@@ -77,7 +77,7 @@ class MapPredictions(_PictureFolder):
         return np.zeros_like(annotation) if path is None else read_gray_map(path)
 
 
-class LabelPredictions(_PictureFolder):
+class LabelPredictions(_ImageFolder):
     """Label maps of images."""
 
     def read(self, item: str, annotation: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
@@ -86,11 +86,11 @@ class LabelPredictions(_PictureFolder):
         return np.zeros(annotation.shape, dtype=np.int32) if path is None else read_label_map(path)
 
 
-class VideoPredictions(_PictureFolder):
-    """Label maps of frames, a folder a video: ``<video>/<frame>.png``."""
+class VideoPredictions(_ImageFolder):
+    """Label maps of frames, one folder per video: ``<video>/<frame>.png``."""
 
     def unmatched(self, items: Iterable[str]) -> list[str]:
-        """Folders that are no video's."""
+        """Folders that match no video."""
         known = set(items)
         folders = dict.fromkeys(key.rpartition("/")[0] for key in self._files)
         return [folder for folder in folders if folder not in known]
@@ -113,7 +113,7 @@ class VideoPredictions(_PictureFolder):
         if absent and self.missing == "error":
             raise FileNotFoundError(
                 f"{item}: {len(absent)} of {len(annotation.frames)} frames have no prediction, the first is {absent[0]} "
-                f"(looked in {self.root}); missing=empty counts them as nothing found"
+                f"(looked in {self.root}); missing=empty counts them as empty predictions"
             )
         size, frames = annotation.labels.shape[1:], []
         for frame in annotation.frames:

@@ -1,4 +1,4 @@
-"""Which reader a path needs: by what lies there and by the kind of annotation."""
+"""Choose the reader of a prediction path by its content and the kind of annotation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.files import read_json
 from eigenseg.data.predictions.base import Missing, Predictions
-from eigenseg.data.predictions.boxes import BoxPredictions, load_json
+from eigenseg.data.predictions.boxes import BoxPredictions
 from eigenseg.data.predictions.coco import CocoPredictions
 from eigenseg.data.predictions.maps import LabelPredictions, MapPredictions, VideoPredictions
 
 
 class _ForegroundOf:
-    """Result folders as foreground maps: a pixel of any instance is 255."""
+    """Result folders as foreground maps: pixels of any instance are 255."""
 
     def __init__(self, labels: LabelPredictions) -> None:
         self._labels = labels
@@ -32,7 +33,7 @@ def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Mi
     """Choose a reader.
 
     ==========  ===========================================================================================
-    kind        what may lie at ``path``
+    kind        what ``path`` may be
     ==========  ===========================================================================================
     objects     a COCO json (result list, or with images), boxes by name (json), or a folder that eigenseg wrote
     saliency    a folder of gray maps, or one that eigenseg wrote
@@ -42,51 +43,53 @@ def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Mi
 
     Args:
         path: of the predictions.
-        dataset: that they are for.
-        missing: what an absent map means; objects that are not mentioned were not found in any case.
+        dataset: of the same kind.
+        missing: what a missing map means; images without objects in the file always count as empty predictions.
 
     Raises:
-        FileNotFoundError: if there is nothing.
-        ValueError: if what lies there cannot be predictions of this kind.
+        FileNotFoundError: if the path does not exist.
+        ValueError: if it cannot be predictions of this kind.
     """
     check_missing(missing)
-    place = Path(path)
-    if not place.exists():
+    source = Path(path)
+    if not source.exists():
         raise FileNotFoundError(f"predictions: no such file or folder {path}")
-    if (place / "predictions" / "instances.json").is_file():
-        place = place / "predictions"  # where an evaluation keeps what it computed
-    own = place / "instances.json"
+    if (source / "predictions" / "instances.json").is_file():
+        source = source / "predictions"  # where an evaluation keeps its predictions
+    own = source / "instances.json"
     if dataset.kind == "objects":
-        if place.is_dir() and not own.is_file():
+        if source.is_dir() and not own.is_file():
             raise ValueError(f"predictions: {path} is a folder without instances.json; objects are read from a json file")
-        return _open_objects(own if place.is_dir() else place, dataset)
-    if place.is_file():
-        raise ValueError(f"predictions: {path} is a file; {dataset.title} is scored against a folder of pictures")
-    if dataset.kind == "saliency" and own.is_file() and (place / "saliency").is_dir():
-        return MapPredictions(place / "saliency", missing)
-    labels = place / "labels"
-    root = labels if own.is_file() and labels.is_dir() else place
+        return _open_objects(own if source.is_dir() else source, dataset)
+    if source.is_file():
+        raise ValueError(f"predictions: {path} is a file; {dataset.title} needs a folder of images")
+    if dataset.kind == "saliency" and own.is_file() and (source / "saliency").is_dir():
+        return MapPredictions(source / "saliency", missing)
+    labels = source / "labels"
+    root = labels if own.is_file() and labels.is_dir() else source
     if dataset.kind == "saliency":
         return _ForegroundOf(LabelPredictions(root, missing)) if root is labels else MapPredictions(root, missing)
     return (LabelPredictions if dataset.kind == "semantic" else VideoPredictions)(root, missing)
 
 
 def check_missing(missing: str) -> None:
-    """Refuse a rule for absent predictions that does not exist.
+    """Raise if ``missing`` is not a valid choice.
 
     Raises:
-        ValueError: naming it.
+        ValueError: naming the choices.
     """
     if missing not in get_args(Missing):
         raise ValueError(f"missing must be 'error' or 'empty', got {missing!r}")
 
 
 def _open_objects(path: Path, dataset: Dataset) -> Predictions:
-    content: Any = load_json(path)
+    content: Any = read_json(path)
     if isinstance(content, list):
         return CocoPredictions.from_results(content, dataset, str(path))
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds neither a result list nor names; boxes are written as {{name: [x0, y0, x1, y1]}}")
+        raise ValueError(
+            f"{path} is neither a result list nor a dict; boxes by name are written as {{name: [x0, y0, x1, y1]}}"
+        )
     if {"images", "annotations"} <= set(content):
         return CocoPredictions.from_dataset(content, dataset.classes, str(path))
     return BoxPredictions(content, str(path))

@@ -1,4 +1,4 @@
-"""The results of a run on disk: a store that can be continued, its log, and what is drawn or exported."""
+"""Results of a run on disk: a resumable store, its log, visualizations and exports."""
 
 import lazy_loader as lazy
 

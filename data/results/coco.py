@@ -10,7 +10,7 @@ from eigenseg.data.results.log import DONE, Record
 
 
 def coco_dataset(records: Iterable[Record]) -> dict[str, Any]:
-    """Join records of finished pictures into one COCO dict (images, annotations, categories)."""
+    """Join records of finished images into one COCO dict (images, annotations, categories)."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     categories: dict[str, int] = {FOREGROUND: 1}
@@ -19,7 +19,7 @@ def coco_dataset(records: Iterable[Record]) -> dict[str, Any]:
         height, width = record["size"]
         images.append({"id": image_id, "file_name": record["image"], "width": width, "height": height})
         for annotation in record["annotations"]:
-            # Names may differ from picture to picture; in the file each has one number.
+            # Names may differ between images; in the file each has one id.
             name = record["names"][annotation["category_id"] - 1]
             category = categories.setdefault(name, len(categories) + 1)
             numbers = {"id": len(annotations) + 1, "image_id": image_id}

@@ -1,4 +1,4 @@
-"""The diary of a long run: one json line an image, on disk before the next image starts."""
+"""The log of a long run: one json line per image, on disk before the next image starts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from eigenseg.data.files import output_error
 
 Record = dict[str, Any]
 DONE, FAILED = "done", "failed"  # what a record's status may be
-# What every line starts with, so that a line cut in half can be told from somebody else's file.
+# Every line starts with this, which tells a truncated line from a file of another program.
 _BEGINNING = b'{"image": '
 
 
 class ResultLog:
-    """Records by image name, appended to a file and synchronized one by one.
+    """Records by image name, appended to a file and synced one by one.
 
     A record is a dict with at least ``image`` (its name) and ``status``. A later record of the same image replaces an
-    earlier one. A line that a crash cut in half is dropped when the file is opened again.
+    earlier one. A line truncated by a crash is dropped when the file is opened again.
 
     Args:
         path: the file; need not exist.
 
     Raises:
-        ValueError: if the file holds something else.
+        ValueError: if the file was not written by eigenseg.
         OutputError: if it cannot be written.
     """
 
@@ -33,8 +33,8 @@ class ResultLog:
         self.path = path
         self.records: dict[str, Record] = {}
         content = path.read_bytes() if path.exists() else b""
-        whole, _, torn = content.rpartition(b"\n")
-        if torn[: len(_BEGINNING)] != _BEGINNING[: len(torn)]:
+        whole, _, partial = content.rpartition(b"\n")
+        if partial[: len(_BEGINNING)] != _BEGINNING[: len(partial)]:
             raise ValueError(f"{path} was not written by eigenseg; choose another output.dir")
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
@@ -43,12 +43,12 @@ class ResultLog:
                 record["status"]
             except (ValueError, KeyError, TypeError):
                 raise ValueError(f"{path} line {number} is not a record of eigenseg; choose another output.dir") from None
-        if torn:
-            self._write(lambda: os.truncate(path, len(content) - len(torn)))
+        if partial:
+            self._write(lambda: os.truncate(path, len(content) - len(partial)))
 
     def append(self, record: Record) -> None:
-        """Add one record and wait until the disk has it."""
-        # allow_nan: json has no NaN, and a record that no other program reads is worth nothing
+        """Append one record and wait until it is on disk."""
+        # allow_nan: json has no NaN, and other programs could not read the record
         line = json.dumps({"image": record["image"], **record}, allow_nan=False).encode() + b"\n"
         name, before = record["image"], self.path.stat().st_size if self.path.exists() else 0
 
@@ -59,7 +59,7 @@ class ResultLog:
                     stream.flush()
                     os.fsync(stream.fileno())
             except OSError:
-                # A full disk may have taken half a line.
+                # A full disk may hold half a line.
                 if self.path.exists():
                     os.truncate(self.path, before)
                 raise
@@ -68,7 +68,7 @@ class ResultLog:
         self.records[name] = record
 
     def clear(self) -> None:
-        """Forget everything, on disk too."""
+        """Remove all records, also on disk."""
         self._write(lambda: self.path.unlink(missing_ok=True))
         self.records.clear()
 

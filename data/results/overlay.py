@@ -1,4 +1,4 @@
-"""Pictures for the eye: tinted masks with contours, boxes and scores, and an eigenvector as a heat map."""
+"""Visualizations: tinted masks with contours, boxes and scores, and an eigenvector as a heat map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.rle import BoolArray
 
-# Bright, far apart on the color circle, and not the greens and browns that photographs are made of.
+# Bright, far apart on the color circle, and unlike the greens and browns of photographs.
 PALETTE = np.array(
     [
         (255, 59, 107), (0, 184, 255), (255, 196, 0), (157, 78, 255), (0, 224, 160),
@@ -27,7 +27,7 @@ _TINT = 0.42  # strong enough to see on snow, weak enough to see the object
 
 
 def draw_overlay(image: ImageArray, instances: Instances) -> ImageArray:
-    """Draw instances over their picture, the highest score on top.
+    """Draw instances over their image, the highest score on top.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -49,15 +49,15 @@ def draw_regions(
     captions: Sequence[str] | None = None,
     nothing: str | None = None,
 ) -> ImageArray:
-    """Draw masks and boxes over a picture, each in a color of its own.
+    """Draw masks and boxes over an image, each in its own color.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         masks: n masks (H, W) bool, or None.
         boxes: (n, 4) xyxy in pixels; none are drawn if empty.
-        order: indices in painting order, the last one on top; as given if absent.
+        order: indices in painting order, the last one on top; the given order by default.
         captions: a text for each box.
-        nothing: what is written where there is neither a mask nor a box.
+        nothing: text where there is neither a mask nor a box.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -66,7 +66,7 @@ def draw_regions(
     count = len(boxes) if masks is None else len(masks)
     order = range(count) if order is None else order
     line = max(1, round(min(image.shape[:2]) / 220))
-    halo = line + 2 if line > 1 else 0  # on a small picture a white rim would hide more than it helps
+    halo = line + 2 if line > 1 else 0  # on a small image a white outline would hide too much
     for i in order if masks is not None else ():
         tint = PALETTE[i % len(PALETTE)]
         assert masks is not None
@@ -76,19 +76,19 @@ def draw_regions(
         if halo:
             cv2.drawContours(canvas, contours, -1, (255, 255, 255), halo, cv2.LINE_AA)
         cv2.drawContours(canvas, contours, -1, tint.tolist(), line, cv2.LINE_AA)
-    picture = Image.fromarray(canvas)
-    pen = ImageDraw.Draw(picture)
+    drawing = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(drawing)
     font = ImageFont.load_default(size=max(11, round(min(image.shape[:2]) / 24)))
     for i in order if len(boxes) else ():
         color = tuple(PALETTE[i % len(PALETTE)].tolist())
         _draw_box(pen, boxes[i].tolist(), captions[i] if captions else "", color, font, line)
     if not count and nothing:
         _draw_note(pen, nothing, font)
-    return np.array(picture)
+    return np.array(drawing)
 
 
 def draw_heatmap(image: ImageArray, instances: Instances) -> ImageArray:
-    """The eigenvector of the first instance over the grayed picture; the gray picture alone where there is none.
+    """The eigenvector of the first instance over the image in gray; only the gray image if there is no instance.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -124,7 +124,7 @@ def _draw_box(
         return
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 8, bottom - top + 6
-    # Above the box where there is room, else inside its corner.
+    # Above the box if there is room, else inside its corner.
     y = y0 - height if y0 >= height else y0
     pen.rectangle((x0, y, x0 + width, y + height), fill=color)
     pen.text((x0 + 4 - left, y + 3 - top), text, fill=_readable_on(color), font=font)

@@ -1,4 +1,4 @@
-"""Found objects as training labels: COCO json in the form that the CutLER detector's loader reads."""
+"""Predicted objects as training labels: COCO json for the data loader of the CutLER detector."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from eigenseg.data.rle import encode_segmentation, mask_areas, mask_boxes
 def pseudo_labels(results: Mapping[str, Any], min_score: float = 0.0, prefix: str = "") -> dict[str, Any]:
     """Turn ``instances.json`` into pseudo-labels.
 
-    One category, ``fg`` with id 1; ids from 1; every annotation has its image's width and height too; boxes and areas are
-    the masks' own. Width and height are what they say: the published generator swaps them, and its loader swaps them back
-    where they do not fit the picture, so it reads these files as well.
+    One category, ``fg`` with id 1; ids from 1; every annotation also has its image's width and height; boxes and areas
+    are those of the masks. Width and height are not swapped: the published generator swaps them, and its loader swaps them
+    back where they do not match the image, so it reads these files as well.
 
     Args:
         results: content of ``instances.json``.
-        min_score: annotations below it are left out; images stay.
+        min_score: annotations below it are dropped; images are kept.
         prefix: put before every file name, such as ``"n02111889/"``.
 
     Raises:
-        ValueError: if the content is something else.
+        ValueError: if the content is not that of an ``instances.json``.
     """
     try:
         images = {image["id"]: image for image in results["images"]}
         kept = [entry for entry in results["annotations"] if entry.get("score", 1.0) >= min_score]
         annotations = [_annotation(number, entry, images[entry["image_id"]]) for number, entry in enumerate(kept, start=1)]
-        pictures = [
+        image_entries = [
             {
                 "id": image["id"],
                 "file_name": f"{prefix}{image['file_name']}",
@@ -42,12 +42,12 @@ def pseudo_labels(results: Mapping[str, Any], min_score: float = 0.0, prefix: st
             for image in results["images"]
         ]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"this is no instances.json of eigenseg ({type(error).__name__}: {error})") from None
+        raise ValueError(f"this is not an instances.json of eigenseg ({type(error).__name__}: {error})") from None
     return {
         "info": {"description": "pseudo-labels found without supervision by eigenseg"},
-        "licenses": [{"id": 1, "name": "that of the pictures", "url": ""}],
+        "licenses": [{"id": 1, "name": "that of the images", "url": ""}],
         "categories": [{"id": 1, "name": FOREGROUND, "supercategory": FOREGROUND}],
-        "images": pictures,
+        "images": image_entries,
         "annotations": annotations,
     }
 

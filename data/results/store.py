@@ -1,16 +1,16 @@
-"""A folder of results that can be stopped at any moment and continued.
+"""A folder of results that can be interrupted at any moment and resumed.
 
 ::
 
     instances.json       all masks, COCO format, assembled at the end from the manifest
-    labels/<name>.png    one number a pixel, 0 is background (16 bits above 255 instances)
-    overlays/<name>.jpg  for the eye
-    masks/<name>/000.png each instance by itself, 0 or 255 (on request)
-    saliency/<name>.png  8-bit foreground map, soft where the method or its refinement has a soft one (on request)
-    manifest.jsonl       one record an image, written when everything else of the image is on disk
+    labels/<name>.png    label map, 0 is background (16 bits above 255 instances)
+    overlays/<name>.jpg  visualization
+    masks/<name>/000.png one mask per instance, 0 or 255 (optional)
+    saliency/<name>.png  8-bit foreground map, soft where the method or its refinement provides one (optional)
+    manifest.jsonl       one record per image, written after all other files of the image
     run.json             versions, weights, configuration
 
-``<name>`` is the picture's path below the input, suffix included: ``dogs/rex.jpg`` gives ``labels/dogs/rex.jpg.png``.
+``<name>`` is the image's path below the input, suffix included: ``dogs/rex.jpg`` gives ``labels/dogs/rex.jpg.png``.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from eigenseg.data.sources import ImageSource
 
 
 class ResultFolder:
-    """Writes what a method found and remembers what is finished.
+    """Writes the results of a method and keeps track of finished images.
 
     Args:
         root: the folder; created if absent.
-        run: what the results depend on, as json values; ``run["identity"]`` decides whether a later run may continue here.
-        resume: continue if the folder holds results of the same identity; otherwise everything that the records name is
-            removed and the folder starts afresh.
-        labels, overlays, masks, saliency, heatmap: which pictures to write; ``heatmap`` puts the eigenvector beside the
-            overlay.
+        run: everything the results depend on, as json values; only a run with the same ``run["identity"]`` may resume.
+        resume: resume if the folder holds results of the same identity; otherwise the files of all records are removed
+            and the run starts from scratch.
+        labels, overlays, masks, saliency, heatmap: which images to write; ``heatmap`` draws the eigenvector next to
+            the overlay.
 
     Raises:
         OutputError: if the folder cannot be written.
@@ -62,7 +62,7 @@ class ResultFolder:
         self.root = root
         self._labels, self._overlays, self._masks, self._heatmap = labels, overlays, masks, heatmap
         self._saliency = saliency
-        run = json.loads(json.dumps(run))  # what a file can hold, so that it compares with what a file held
+        run = json.loads(json.dumps(run))  # only json values, to compare with those of a file
         make_folder(root)
         self.log = ResultLog(root / "manifest.jsonl")
         run_file = root / "run.json"
@@ -76,14 +76,14 @@ class ResultFolder:
             write_json(run_file, run)
 
     def holds(self, source: ImageSource) -> bool:
-        """Whether this picture is finished, all its files are there, and it has not been changed since."""
+        """Whether this image is finished, all its files exist, and it has not changed since."""
         record = self.log.records.get(source.name)
         if record is None or record["status"] != DONE or record["file"] != _stamp(source):
             return False
         return all(path.exists() for path in self._files(source.name, record["instances"]))
 
     def add(self, source: ImageSource, image: ImageArray, instances: Instances, milliseconds: float) -> None:
-        """Write everything of one picture, its record last."""
+        """Write all files of one image, its record last."""
         self._remove(source.name)
         if self._labels:
             label_map = instances.label_map()
@@ -95,10 +95,10 @@ class ResultFolder:
         if self._saliency:
             write_image(self._saliency_map(source.name), instances.saliency_map())
         if self._overlays:
-            picture = draw_overlay(image, instances)
+            overlay = draw_overlay(image, instances)
             if self._heatmap:
-                picture = np.concatenate([picture, draw_heatmap(image, instances)], axis=1)
-            write_image(self._overlay(source.name), picture)
+                overlay = np.concatenate([overlay, draw_heatmap(image, instances)], axis=1)
+            write_image(self._overlay(source.name), overlay)
         reason = {} if instances.reason is None else {"reason": instances.reason}
         self.log.append(
             {
@@ -115,17 +115,17 @@ class ResultFolder:
         )
 
     def add_failure(self, source: ImageSource, error: str) -> None:
-        """Record that a picture could not be processed; a later run tries it again. Older results of it are removed."""
+        """Record that an image could not be processed; a later run tries again. Its older results are removed."""
         self._remove(source.name)
         self.log.append({"image": source.name, "status": FAILED, "error": error})
 
     def failures(self, sources: Iterable[ImageSource]) -> list[Record]:
-        """Records of those among these pictures that could not be processed."""
+        """Records of those among these images that could not be processed."""
         records = (self.log.records.get(source.name) for source in sources)
         return [record for record in records if record is not None and record["status"] == FAILED]
 
     def finish(self, sources: Iterable[ImageSource]) -> Path:
-        """Assemble ``instances.json`` from the records of these pictures, sorted by name, ids from 1.
+        """Assemble ``instances.json`` from the records of these images, sorted by name, ids from 1.
 
         The file is left untouched if nothing changed.
         """
@@ -149,14 +149,14 @@ class ResultFolder:
         return [self.root / "masks" / name / f"{i:03d}.png" for i in range(count)]
 
     def _files(self, name: str, count: int) -> list[Path]:
-        """What this folder writes for a picture with so many instances."""
+        """Files of an image with ``count`` instances."""
         files = [self._label(name)] if self._labels else []
         files += [self._overlay(name)] if self._overlays else []
         files += [self._saliency_map(name)] if self._saliency else []
         return files + (self._mask_files(name, count) if self._masks else [])
 
     def _remove(self, name: str) -> None:
-        """Remove what an earlier record of this picture left behind, whatever was asked for then."""
+        """Remove all files of an earlier record of this image, whatever its settings were."""
         record = self.log.records.get(name)
         if record is None or record["status"] != DONE:
             return
@@ -173,7 +173,7 @@ def _unlink(path: Path) -> None:
 
 
 def _stamp(source: ImageSource) -> list[int] | None:
-    """Size in bytes and time of the last change, by which an edited picture is recognized; None if it is gone."""
+    """Size in bytes and time of the last change, to recognize an edited image; None if it is gone."""
     try:
         status = source.path.stat()
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def _read_identity(run_file: Path) -> Any:
         return json.loads(run_file.read_text())["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
-            f"{run_file} does not say with which settings {run_file.parent} was made; choose another output.dir, "
+            f"{run_file} does not contain the settings of the results in {run_file.parent}; choose another output.dir, "
             "or resume=false to replace its results"
         ) from None
 

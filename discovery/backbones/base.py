@@ -1,4 +1,4 @@
-"""What a backbone is: normalized pixels of a batch in, one token a patch out."""
+"""The backbone interface: normalized pixels of a batch in, one token per patch out."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Backbone(Protocol):
-    """One file and one yaml make a new one; nothing is registered anywhere.
+    """Interface of feature extractors. A new one is one file and one yaml; there is no registry.
 
-    ``preprocess`` holds what the backbone itself insists on; it goes before the method's preset.
+    ``preprocess`` holds the backbone's own requirements; they override the method's preset.
     """
 
     patch_size: int
@@ -35,10 +35,10 @@ class Backbone(Protocol):
         Args:
             pixels: (B, 3, h, w) float32, normalized by ``mean`` and ``std``, h and w multiples of the patch.
             geometries: one per image.
-            attention: whether ``FeatureGrid.attention`` is wanted.
+            attention: whether to return ``FeatureGrid.attention`` too.
 
         Raises:
-            ValueError: if attention is wanted and ``has_attention`` is false, or the sizes do not fit.
+            ValueError: if attention is requested and ``has_attention`` is false, or the sizes do not fit.
         """
         ...
 
@@ -47,5 +47,5 @@ class Backbone(Protocol):
         ...
 
     def provenance(self) -> Mapping[str, Any]:
-        """Name and origin of the weights as json values, for ``run.json``."""
+        """Name and origin of the weights as JSON values, for ``run.json``."""
         ...

@@ -1,7 +1,7 @@
-"""A descriptor without weights: color at three scales, texture, and position.
+"""Handcrafted features without weights: color at three scales, texture, and position.
 
-For trying the toolkit offline and for tests. It finds things that differ in color or texture from what surrounds them and
-knows nothing about objects; the papers' numbers need a DINO backbone.
+For tests and for trying the toolkit offline. They separate regions that differ in color or texture from their surroundings
+and carry no semantics; the papers' numbers need a DINO backbone.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from eigenseg.data.geometry import Geometry
 from eigenseg.data.preprocess import Preprocess
 
 _BLURS = (0.0, 2.0, 8.0)  # pixels: the patch's own color, its surroundings, the region
-_WAVELENGTHS = (4.0, 8.0)  # pixels: finest texture that survives resizing, and one period a patch
-_ORIENTATIONS = 6  # every 30 degrees; a Gabor filter with these envelopes hears about 40
+_WAVELENGTHS = (4.0, 8.0)  # pixels: finest texture that survives resizing, and one period per patch
+_ORIENTATIONS = 6  # every 30 degrees; a Gabor filter with these envelopes responds to about 40
 _ENVELOPE = 0.56  # sigma over wavelength for a bandwidth of one octave
-_FLAT = 1e-6  # a channel that varies less than this carries rounding, not picture
+_FLAT = 1e-6  # a channel that varies less than this carries rounding errors alone
 
 
 class ColorTexture:
     """Lab color blurred at sigma 0, 2 and 8, Gabor energies (2 wavelengths x 6 orientations, smoothed), y and x: D = 23.
 
-    Channels are averaged over patches of 8 pixels and z-scored per image. There is neither CLS nor attention.
+    Channels are averaged over patches of 8x8 pixels and z-scored per image. There is neither CLS nor attention.
     """
 
     patch_size = 8
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
-    # Filters are in pixels, so the picture's scale is fixed; rounding avoids padding, which would look like an object.
+    # Filters are in pixels, so the image's scale is fixed; rounding avoids padding, which would look like an object.
     preprocess = Preprocess(mode="round", resize=240)
     has_attention = False
 
@@ -44,12 +44,12 @@ class ColorTexture:
         self._device = torch.device("cpu")
 
     def to(self, device: torch.device) -> ColorTexture:
-        """Where tokens go; filtering happens on the CPU."""
+        """Set the device of the tokens; filtering happens on the CPU. Returns itself."""
         self._device = device
         return self
 
     def provenance(self) -> dict[str, Any]:
-        """There are no weights."""
+        """Name of the features; there are no weights."""
         return {"architecture": "color_texture", "weights": {"source": "none"}}
 
     def __call__(self, pixels: Tensor, geometries: Sequence[Geometry], attention: bool = False) -> FeatureGrid:
@@ -61,15 +61,15 @@ class ColorTexture:
             attention: not available.
 
         Raises:
-            ValueError: if attention is asked for.
+            ValueError: if attention is requested.
         """
         if attention:
             raise ValueError("backbone color_texture has no attention; choose a ViT, such as dino_vits16")
         images = pixels.permute(0, 2, 3, 1).cpu().numpy()
         channels = torch.from_numpy(np.stack([pixel_features(image) for image in images]))  # (B, 23, h, w)
         patches = F.avg_pool2d(channels, self.patch_size)
-        spread = patches.std(dim=(2, 3), keepdim=True, correction=0)
-        patches = (patches - patches.mean(dim=(2, 3), keepdim=True)) / spread.clamp(min=_FLAT)
+        std = patches.std(dim=(2, 3), keepdim=True, correction=0)
+        patches = (patches - patches.mean(dim=(2, 3), keepdim=True)) / std.clamp(min=_FLAT)
         return FeatureGrid(
             tokens=patches.flatten(2).mT.contiguous().to(self._device),
             grid=(patches.shape[2], patches.shape[3]),
@@ -79,7 +79,7 @@ class ColorTexture:
 
 
 def pixel_features(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """All channels of one picture before averaging.
+    """All channels of one image before averaging.
 
     Args:
         image: (h, w, 3) float32 RGB in [0, 1].
@@ -109,7 +109,7 @@ def gabor_energy(lightness: NDArray[np.float32], wavelength: float, angle: float
         angle: radians, of the direction across the stripes.
 
     Returns:
-        (h, w) float32, not negative.
+        (h, w) float32, nonnegative.
     """
     sigma = _ENVELOPE * wavelength
     side = 2 * int(np.ceil(3 * sigma)) + 1
@@ -117,8 +117,8 @@ def gabor_energy(lightness: NDArray[np.float32], wavelength: float, angle: float
         cv2.getGaborKernel((side, side), sigma, angle, wavelength, gamma=1.0, psi=phase, ktype=cv2.CV_32F)
         for phase in (0.0, np.pi / 2)
     )
-    even -= even.mean()  # brightness alone must give no response
+    even -= even.mean()  # constant brightness must give no response
     energy = np.hypot(cv2.filter2D(lightness, -1, even), cv2.filter2D(lightness, -1, odd))
-    # Two wavelengths are where the beat of neighboring stripes has vanished.
+    # Two wavelengths are enough for the ripple of neighboring stripes to vanish.
     smoothed: NDArray[np.float32] = cv2.GaussianBlur(energy, (0, 0), 2 * wavelength)
     return smoothed

@@ -1,6 +1,6 @@
-"""Resized position tables: a ViT was trained on one grid, pictures come in any.
+"""Position embeddings resized to the image's grid of patches.
 
-The published DINO code stretches the table by bicubic interpolation with a *scale factor* of (patches + 0.1) / table side,
+The published DINO code resizes the table by bicubic interpolation with a *scale factor* of (patches + 0.1) / table side,
 and that factor, not the ratio of the sizes, places the sampling points. Interpolating to the target size instead, as other
 libraries do, shifts every sample and changes the keys by 3 to 7 % away from the training size. DINOv2 without registers was
 published with the same code.
@@ -20,12 +20,12 @@ PositionRule = Literal["dino", "timm"]
 
 
 def resize_positions(table: Tensor, grid: tuple[int, int], prefix: int, rule: PositionRule) -> Tensor:
-    """Fit a learned position table to a grid of patches.
+    """Resize a learned position table to a grid of patches.
 
     Args:
         table: (1, prefix + side^2, D) trained on a square grid.
-        grid: patches (gh, gw) wanted.
-        prefix: entries at the front that belong to CLS and are kept as they are.
+        grid: target (gh, gw), in patches.
+        prefix: leading entries, of CLS, which are kept as they are.
         rule: ``"dino"``, the published DINO form (``vision_transformer.py``, ``interpolate_pos_encoding``);
             ``"timm"``, bicubic with antialiasing to the target size.
 
@@ -41,5 +41,5 @@ def resize_positions(table: Tensor, grid: tuple[int, int], prefix: int, rule: Po
     square = table[:, prefix:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     # The 0.1 keeps floor(side * factor) from falling one short; being part of the factor, it also moves the samples.
     factor = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
-    stretched = F.interpolate(square, scale_factor=factor, mode="bicubic")
-    return torch.cat([table[:, :prefix], stretched.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+    scaled = F.interpolate(square, scale_factor=factor, mode="bicubic")
+    return torch.cat([table[:, :prefix], scaled.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)

@@ -1,8 +1,8 @@
 """Self-supervised ViTs (DINO, DINOv2, DINOv3) as feature extractors: any facet of any block, no hooks.
 
-Facets are what the qkv layer of a block's attention gives, heads concatenated, before any further normalization or rotation
-(TokenCut and its successors use the keys of the last block), or the block's output after the final LayerNorm. Only what
-the facet needs is computed: of the last block no more than LayerNorm and qkv.
+A facet is the output of the qkv layer of a block's attention, heads concatenated, before any further normalization or
+rotation (TokenCut and its successors use the keys of the last block), or the block's output after the final LayerNorm. Only
+what the facet needs is computed: for keys of the last block no more than its LayerNorm and qkv.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class ViTBackbone:
         weights: ``"pretrained"``, ``"random"``, a path, or a state dict; see ``load_vit``.
         facet: one of key, query, value, token, or several joined by ``+`` (``"key+query+value"``), concatenated in this
             order.
-        block: which block, from 0, or from the end when negative.
-        position: how a learned position table is resized, ``"dino"`` or ``"timm"``; rotary models ignore it.
+        block: index of the block, from 0, or from the end when negative.
+        position: how learned position embeddings are resized, ``"dino"`` or ``"timm"``; rotary models ignore it.
         center: subtract each image's mean token; makes random weights usable.
-        amp: run the network in bfloat16 autocast; tokens are float32 either way.
+        amp: run the network under bfloat16 autocast; tokens are float32 either way.
         seed: of random weights.
         cached_as: the authors' file name in torch hub's checkpoint folder.
         model_args: further arguments of the timm model.
 
     Raises:
-        FileNotFoundError: if there are no weights.
+        FileNotFoundError: if no weights are available.
         ValueError: if an option or the weights do not fit.
     """
 
@@ -86,10 +86,10 @@ class ViTBackbone:
         self.center, self.amp = center, amp
         self.patch_size: int = self.model.patch_embed.patch_size[0]  # type: ignore[union-attr, index, assignment]
         if weights == RANDOM:
-            logger.warning("%s has random weights (seed %d): its objects mean nothing", architecture, seed)
+            logger.warning("%s has random weights (seed %d): its results are meaningless", architecture, seed)
 
     def to(self, device: torch.device) -> ViTBackbone:
-        """Move the network; returns itself."""
+        """Move the network to a device; returns itself."""
         self.model.to(device)
         return self
 
@@ -99,7 +99,7 @@ class ViTBackbone:
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor, geometries: Sequence[Geometry], attention: bool = False) -> FeatureGrid:
-        """Facets of a batch of equal size; see ``Backbone``.
+        """Encode a batch of equal size; see ``Backbone``.
 
         Args:
             pixels: (B, 3, h, w) float32, normalized.
@@ -117,9 +117,9 @@ class ViTBackbone:
                 states = block(states, **rotation)
             last = blocks[self.block]
             facets = self._facets(last, states, rotation)
-        together = torch.cat([facets[name] for name in self.facets], dim=-1)
+        combined = torch.cat([facets[name] for name in self.facets], dim=-1)
         prefix: int = self.model.num_prefix_tokens  # type: ignore[assignment]
-        tokens = together[:, prefix:]
+        tokens = combined[:, prefix:]
         if self.center:
             tokens = tokens - tokens.mean(dim=1, keepdim=True)
         return FeatureGrid(
@@ -127,13 +127,13 @@ class ViTBackbone:
             grid=(height // self.patch_size, width // self.patch_size),
             kind=self.facet,
             geometries=tuple(geometries),
-            cls=together[:, 0],
-            registers=together[:, 1:prefix] if prefix > 1 else None,
+            cls=combined[:, 0],
+            registers=combined[:, 1:prefix] if prefix > 1 else None,
             attention=self._cls_attention(last.attn, facets, rotation)[:, :, prefix:] if attention else None,
         )
 
     def _facets(self, block: Any, states: Tensor, rotation: dict[str, Tensor]) -> dict[str, Tensor]:
-        """All facets of a block that this extractor or its attention may need: name -> (B, prefix + N, D) float32."""
+        """The facets of a block that the tokens or the attention may need: name -> (B, prefix + N, D) float32."""
         facets = dict(zip(_QKV, project_qkv(block.attn, block.norm1(states)), strict=True))
         if "token" in self.facets:
             facets["token"] = self.model.norm(block(states, **rotation))  # type: ignore[operator]
@@ -145,10 +145,10 @@ class ViTBackbone:
         query, key = (facets[name].reshape(*facets[name].shape[:2], heads, -1).transpose(1, 2) for name in ("query", "key"))
         query, key = attn.q_norm(query[:, :, :1]), attn.k_norm(key)
         if rotation:
-            # CLS and registers have no place in the picture, so only patches are rotated.
+            # CLS and registers have no position in the image, so only patches are rotated.
             prefix = attn.num_prefix_tokens
-            turned = apply_rot_embed_cat(key[:, :, prefix:], rotation["rope"], half=attn.rotate_half)
-            key = torch.cat([key[:, :, :prefix], turned], dim=2)
+            rotated = apply_rot_embed_cat(key[:, :, prefix:], rotation["rope"], half=attn.rotate_half)
+            key = torch.cat([key[:, :, :prefix], rotated], dim=2)
         attention: Tensor = (query @ key.mT * attn.scale).softmax(dim=-1)
         return attention[:, :, 0]
 
@@ -157,15 +157,15 @@ class ViTBackbone:
 
 
 def embed_patches(model: Any, pixels: Tensor, position: PositionRule) -> tuple[Tensor, dict[str, Tensor]]:
-    """First states of a ViT: patches, positions, CLS and registers.
+    """Input of a ViT's first block: embedded patches with positions, CLS and registers.
 
     Args:
         model: timm's VisionTransformer or Eva, built with ``dynamic_img_size``.
         pixels: (B, 3, h, w) normalized.
-        position: rule for the table.
+        position: how the position table is resized.
 
     Returns:
-        (B, prefix + N, D), and what every block gets besides: the rotary embedding of an Eva, else nothing.
+        (B, prefix + N, D), and keyword arguments for every block: the rotary embedding of an Eva, else none.
     """
     patches = model.patch_embed(pixels)  # (B, gh, gw, D)
     if isinstance(model, Eva):
@@ -186,7 +186,7 @@ def project_qkv(attn: nn.Module, states: Tensor) -> tuple[Tensor, Tensor, Tensor
     if layer.qkv is None:
         return layer.q_proj(states), layer.k_proj(states), layer.v_proj(states)
     bias = layer.qkv.bias
-    if getattr(layer, "q_bias", None) is not None:  # Eva trains no bias for the keys
+    if getattr(layer, "q_bias", None) is not None:  # Eva has no trained bias for the keys
         bias = torch.cat([layer.q_bias, layer.k_bias, layer.v_bias])
     query, key, value = F.linear(states, layer.qkv.weight, bias).chunk(3, dim=-1)
     return query, key, value

@@ -1,4 +1,4 @@
-"""Weights for a timm model: by name, from a file, from a state dict, or random on request. Strict in every case."""
+"""Weights for a timm model: by name, from a file, from a state dict, or random. Loading is always strict."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from eigenseg.data.checkpoints import read_checkpoint
 
 PRETRAINED, RANDOM = "pretrained", "random"
-# A training checkpoint keeps the network under one of these, best first: DINO's teacher is the one that was published.
+# A training checkpoint keeps the network under one of these keys, best first: DINO's published network is the teacher.
 _CONTAINERS = ("teacher", "student", "model_ema", "model", "state_dict")
 _PREFIXES = ("module.", "backbone.")
-# The projection and classification heads that self-supervised training puts on top; a feature extractor has none.
+# Projection and classification heads of self-supervised training; a feature extractor has none.
 _HEADS = ("head.", "fc_norm.", "dino_head.", "ibot_head.")
 
 
@@ -34,7 +34,7 @@ def load_vit(
     model_args: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Build a timm ViT and fill it.
+    """Build a timm ViT and load its weights.
 
     Args:
         architecture: timm's name, such as ``vit_small_patch16_224.dino``.
@@ -45,34 +45,34 @@ def load_vit(
         seed: of random weights; the global generators are left alone.
 
     Returns:
-        The model in evaluation mode on the CPU, and where its weights came from, as json values.
+        The model in evaluation mode on the CPU, and the provenance of its weights as JSON values.
 
     Raises:
-        FileNotFoundError: if there are no weights; the message names the ways to get them.
-        ValueError: if a file holds something else than this architecture's tensors.
+        FileNotFoundError: if no weights are available; the message names the ways to get them.
+        ValueError: if a file does not hold exactly this architecture's tensors.
     """
     options = {"num_classes": 0, "dynamic_img_size": True, **(model_args or {})}
     if isinstance(weights, Mapping):
-        return _filled(architecture, options, dict(weights), "the state dict"), {"source": "state dict"}
+        return _load(architecture, options, dict(weights), "the state dict"), {"source": "state dict"}
     if weights == RANDOM:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = _create(architecture, options)
         return model.eval(), {"source": RANDOM, "seed": seed}
     if weights == PRETRAINED:
-        place = Path(torch.hub.get_dir(), "checkpoints", cached_as) if cached_as else None
-        cached = place if place and place.exists() else _in_hub_cache(architecture)
+        hub_path = Path(torch.hub.get_dir(), "checkpoints", cached_as) if cached_as else None
+        cached = hub_path if hub_path and hub_path.exists() else _in_hub_cache(architecture)
         if cached is None:
-            return _download(architecture, options, place)
+            return _download(architecture, options, hub_path)
         weights = cached
     path = Path(weights).expanduser()
     content = read_checkpoint(path, "backbone.weights", (f"'{PRETRAINED}'", f"'{RANDOM}'"))
-    model = _filled(architecture, options, content, str(path))
+    model = _load(architecture, options, content, str(path))
     return model, {"source": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors of the network inside a training checkpoint: container, wrapper prefixes and heads removed."""
+    """The network's tensors in a training checkpoint: containers, wrapper prefixes and heads are removed."""
     for name in _CONTAINERS:
         if isinstance(content.get(name), Mapping):
             return unwrap(content[name])
@@ -85,22 +85,23 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _filled(architecture: str, options: dict[str, Any], content: Mapping[str, Any], origin: str) -> nn.Module:
+def _load(architecture: str, options: dict[str, Any], content: Mapping[str, Any], origin: str) -> nn.Module:
     model = _create(architecture, options)
     state = _to_timm_names(unwrap(content), model)
-    wanted = model.state_dict()
-    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    shapes = [name for name in wanted.keys() & state.keys() if wanted[name].shape != state[name].shape]
+    expected = model.state_dict()
+    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    shapes = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
     if missing or unexpected or shapes:
         problems = [f"{len(missing)} tensors missing" + _example(missing)] if missing else []
-        problems += [f"{len(unexpected)} unknown" + _example(unexpected)] if unexpected else []
+        problems += [f"{len(unexpected)} unexpected" + _example(unexpected)] if unexpected else []
         if shapes:
             name = min(shapes)
-            came, expected = list(state[name].shape), list(wanted[name].shape)
-            problems.append(f"{len(shapes)} of another shape ({name}: {came}, {expected} wanted)")
+            problems.append(
+                f"{len(shapes)} of another shape ({name}: {list(state[name].shape)}, expected {list(expected[name].shape)})"
+            )
         raise ValueError(
             f"backbone.weights: {origin} does not fit {architecture}: {'; '.join(problems)}; "
-            "choose the backbone that the file was trained as"
+            "choose the backbone that matches the file"
         )
     broken = sorted(name for name, value in state.items() if not torch.isfinite(value).all())
     if broken:
@@ -110,7 +111,7 @@ def _filled(architecture: str, options: dict[str, Any], content: Mapping[str, An
 
 
 def _to_timm_names(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """DINOv2's and DINOv3's published names become timm's; DINO's are the same already."""
+    """Rename tensors of DINOv2 and DINOv3 checkpoints to timm's names; DINO's are the same already."""
     if isinstance(model, eva.Eva) and "storage_tokens" in state:
         return dict(eva.checkpoint_filter_fn(state, model))
     if isinstance(model, vision_transformer.VisionTransformer) and "mask_token" in state:
@@ -127,33 +128,33 @@ def _create(architecture: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _in_hub_cache(architecture: str) -> Path | None:
-    """The file that timm downloaded earlier, found without asking the network."""
+    """The file that timm downloaded earlier, looked up without network access."""
     settings = timm.get_pretrained_cfg(architecture)
     for name in ("model.safetensors", "pytorch_model.bin"):
-        found = huggingface_hub.try_to_load_from_cache(settings.hf_hub_id, name) if settings else None
-        if isinstance(found, str):
-            return Path(found)
+        cached = huggingface_hub.try_to_load_from_cache(settings.hf_hub_id, name) if settings else None
+        if isinstance(cached, str):
+            return Path(cached)
     return None
 
 
-def _download(architecture: str, options: dict[str, Any], place: Path | None) -> tuple[nn.Module, dict[str, Any]]:
+def _download(architecture: str, options: dict[str, Any], hub_path: Path | None) -> tuple[nn.Module, dict[str, Any]]:
     _create(architecture, options)  # a wrong name is the user's error, not the network's
     try:
         _require_hub()
         model: nn.Module = timm.create_model(architecture, pretrained=True, **options)
-    # The hub's client raises its own, its HTTP library's and the system's errors, depending on what is missing.
+    # The hub's client raises its own, its HTTP library's or the system's errors, depending on what is missing.
     except Exception as error:
-        authors = f", or put the authors' file at {place}" if place else ""
+        authors = f", or put the authors' file at {hub_path}" if hub_path else ""
         raise FileNotFoundError(
             f"no weights for {architecture}: they are in no cache and cannot be downloaded ({type(error).__name__}). "
-            "Go online once, so that timm can fetch them by name; or give a file with backbone.weights=path.pth "
+            "Go online once, so that timm can download them; or give a file with backbone.weights=path.pth "
             f"(or .safetensors){authors}. To try eigenseg without weights use backbone=color_texture"
         ) from error
     return model.eval(), {"source": "timm", "sha256_of_tensors": _digest(model)}
 
 
 def _require_hub() -> None:
-    """Fail at once where there is no network; the hub's client would try for most of a minute."""
+    """Fail at once without a network; the hub's client would retry for most of a minute."""
     if not any(urllib.request.getproxies().get(kind) for kind in ("https", "all")):
         host = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
         socket.create_connection((host.hostname or "", host.port or 443), timeout=5).close()

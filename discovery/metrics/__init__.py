@@ -1,4 +1,4 @@
-"""Metrics of single boxes: CorLoc, and localization with classes."""
+"""Metrics of single boxes: CorLoc, and localization with class labels."""
 
 import lazy_loader as lazy
 

@@ -5,7 +5,7 @@ from .affinity import (
     normalized_cut as normalized_cut,
 )
 from .arpack import solve_ncut_arpack as solve_ncut_arpack
-from .certificate import Status as Status
+from .certificate import Status as Status, has_cut as has_cut
 from .checks import check_features as check_features, check_graph_parameters as check_graph_parameters
 from .dense import solve_ncut_dense as solve_ncut_dense
 from .lobpcg import solve_ncut_lobpcg as solve_ncut_lobpcg

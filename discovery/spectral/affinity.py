@@ -1,4 +1,4 @@
-"""The token graph of TokenCut: who looks like whom, as an operator.
+"""The token graph of TokenCut as a linear operator: which tokens look alike.
 
 W = a 1 1^T + c B. For the published graph B_ij = [cos(f_i, f_j) > tau] is a 0/1 matrix. Only B is stored: the rank-one term
 is added to products and degrees, which are therefore exact (a row sum of 0/1 is an integer).
@@ -35,12 +35,12 @@ class Affinity:
     """Token graphs of a batch of images.
 
     Args:
-        edges: B; what it says of excluded tokens does not count.
+        edges: B; rows and columns of excluded tokens are ignored.
         offset: a, the weight between any two tokens of the graph.
-        scale: c, what an edge adds.
-        valid: (B, N) bool, tokens that belong to the graph. The others take no part in N, products or degrees.
+        scale: c, the weight that an edge adds.
+        valid: (B, N) bool, tokens that belong to the graph. The others do not count in N, products or degrees.
         non_finite: (B,) int64, tokens with NaN or infinite features; they are kept without edges, like masked ones.
-        features: (B, N, D) float32 of unit length, for a solver's first guess; None if the graph came from elsewhere.
+        features: (B, N, D) float32 of unit length, for a solver's initial block; None if the graph was not built from any.
     """
 
     edges: Edges
@@ -63,7 +63,7 @@ class Affinity:
         """Graphs of the images with these indices."""
         chosen = list(images)
         if chosen == list(range(len(self))):
-            return self  # indices would copy features
+            return self  # indexing would copy the features
         return replace(
             self,
             edges=self.edges.select(chosen),
@@ -74,7 +74,7 @@ class Affinity:
 
     @cached_property
     def row_sums(self) -> Tensor:
-        """Row sums of B over the graph: (B, N) float64; of a 0/1 matrix exact integers, because its products are exact."""
+        """Row sums of B over the graph: (B, N) float64; exact integers for a 0/1 matrix, whose products are exact."""
         inside = self.valid.double()
         return self.edges.product(inside[:, None, :])[:, 0] * inside
 
@@ -85,7 +85,7 @@ class Affinity:
         return torch.where(self.valid, self.offset * count + self.scale * self.row_sums, 0.0)
 
     def product(self, vectors: Tensor) -> Tensor:
-        """W @ vectors for (B, N, m) float64; excluded tokens give and receive nothing."""
+        """W @ vectors for (B, N, m) float64; excluded tokens contribute nothing and get 0."""
         rows = (vectors * self.valid[:, :, None]).mT
         spread = self.offset * rows.sum(dim=2, keepdim=True) + self.scale * self.edges.product(rows)
         return spread.mT * self.valid[:, :, None]
@@ -96,7 +96,7 @@ class Affinity:
         return torch.where(pairs, self.offset + self.scale * self.edges.dense(), 0.0)
 
     def mask(self, tokens: Tensor) -> Affinity:
-        """Cut all edges of some tokens, self-loops too; they stay in the graph with weight a to everything.
+        """Cut all edges of some tokens, self-loops too; they stay in the graph with weight a to every token.
 
         Equal to a rebuild with those features set to 0 (their cosine 0 does not exceed tau >= 0), as MaskCut does.
 
@@ -104,21 +104,22 @@ class Affinity:
             tokens: (B, N) bool.
 
         Raises:
-            ValueError: if it is something else.
+            ValueError: if shape or dtype are wrong.
         """
         check_token_mask("tokens", tokens, self.valid.shape)
         return replace(self, edges=self.edges.mask(tokens))
 
     def exclude(self, tokens: Tensor) -> Affinity:
-        """Take some tokens out of the graph: out of N, products and degrees. Nothing is copied.
+        """Remove some tokens from the graph: from N, products and degrees. Nothing is copied.
 
-        Equal to a rebuild with ``valid`` False there. MaskCut does this with what it has found, where it does not ``mask``.
+        Equal to a rebuild with ``valid`` False there. MaskCut removes the tokens of each object this way; its published
+        loop uses ``mask``.
 
         Args:
             tokens: (B, N) bool.
 
         Raises:
-            ValueError: if it is something else.
+            ValueError: if shape or dtype are wrong.
         """
         check_token_mask("tokens", tokens, self.valid.shape)
         return replace(self, valid=self.valid & ~tokens)
@@ -137,7 +138,7 @@ def build_affinity(
 
     W_ij = 1 where cos(f_i, f_j) > tau (strict), else eps; self-loops are kept. ``weights="video"`` adds eps on edges
     too (TokenCut-video). ``"cosine"`` keeps the cosine itself where it exceeds tau, the published ablation without
-    binarization; such a graph takes 8 bytes an entry. A token of zero length, or one that is not finite, has no edge, not
+    binarization; such a graph takes 8 bytes per entry. A token of zero length, or one that is not finite, has no edge, not
     even to itself.
 
     Args:
@@ -145,20 +146,25 @@ def build_affinity(
             counts as one of zero length, one whose length float32 cannot hold (1e19) as not finite.
         tau: threshold, in [0, 1).
         eps: weight of a missing edge, in (0, 1); it keeps the graph connected and D invertible.
-        valid: (B, N) bool, False takes a token out of the graph altogether; None keeps all.
-        weights: which published weighting.
-        storage: of the 0/1 matrix, see ``storage_dtype``.
+        valid: (B, N) bool, False removes a token from the graph; None keeps all.
+        weights: one of the published weightings.
+        storage: type of the 0/1 matrix, see ``storage_dtype``.
 
     Raises:
-        TypeError: if the features are no tensor.
-        ValueError: if a shape or a parameter is out of range, or a device lacks the storage.
+        TypeError: if the features are not a tensor.
+        ValueError: if a shape or a parameter is out of range, or the device does not support the storage.
+
+    Example:
+        >>> tokens = torch.tensor([[[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]])
+        >>> (build_affinity(tokens).dense() > 0.5).int().tolist()
+        [[[1, 1, 0], [1, 1, 0], [0, 0, 1]]]
     """
     check_features(features)
     check_graph_parameters(tau, eps)
     if weights not in ("image", "video", "cosine"):
         raise ValueError(f"weights must be 'image', 'video' or 'cosine', got {weights!r}")
     if weights == "cosine" and tau < eps:
-        raise ValueError(f"weights='cosine' needs tau >= eps, else an edge weighs less than none; got {tau} and {eps}")
+        raise ValueError(f"weights='cosine' needs tau >= eps, else an edge weighs less than no edge; got {tau} and {eps}")
     valid = valid_or_all(valid, features)
     dtype = storage_dtype(storage, features.device, features.shape[1])
 
@@ -169,7 +175,7 @@ def build_affinity(
     matrix = threshold_cosines(unit, tau, dtype)
     if weights == "cosine":
         cosines = (unit.double() @ unit.double().mT).clamp(max=1)
-        cosines.diagonal(dim1=1, dim2=2).fill_(1)  # by definition; rounded, isolated tokens would not be alike
+        cosines.diagonal(dim1=1, dim2=2).fill_(1)  # by definition; rounding would make isolated tokens differ
         matrix = torch.where(matrix > 0, (cosines - eps) / (1 - eps), 0.0)
     return Affinity(
         edges=MatrixEdges(matrix),
@@ -183,19 +189,19 @@ def build_affinity(
 
 @full_precision()
 def affinity_from_weights(weights: Tensor, eps: float = 0.0, valid: Tensor | None = None) -> Affinity:
-    """A graph whose weights are given: W = eps 1 1^T + weights.
+    """Build a graph from given weights: W = eps 1 1^T + weights.
 
-    A batch of weights of 0 and 1 alone (also bool) takes the exact binary path, any other float64. Without eps a
-    connection so weak that lambda_2 is below 1e-9 cannot be told from none.
+    A batch whose weights are all 0 or 1 (also bool) takes the exact binary path, any other is kept in float64. Without eps
+    a connection so weak that lambda_2 is below 1e-9 counts as none.
 
     Args:
         weights: (B, N, N) bool, integer or floating, in [0, 1e100], symmetric.
         eps: added between all tokens, at least 0. Without it a graph of several components is DEGENERATE.
-        valid: (B, N) bool, False takes a token out of the graph; None keeps all.
+        valid: (B, N) bool, False removes a token from the graph; None keeps all.
 
     Raises:
-        TypeError: if the weights are no tensor.
-        ValueError: if they are not what is asked for.
+        TypeError: if the weights are not a tensor.
+        ValueError: if shape, range or symmetry are wrong.
     """
     check_weights(weights, eps)
     valid = valid_or_all(valid, weights)

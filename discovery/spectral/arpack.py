@@ -1,4 +1,4 @@
-"""ARPACK, the implicitly restarted Lanczos method that SciPy carries, for comparison with the block iteration."""
+"""ARPACK, the implicitly restarted Lanczos method in SciPy, for comparison with the block iteration."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def solve_ncut_arpack(
 ) -> NcutResult:
     """Smallest k nontrivial pairs by ``scipy.sparse.linalg.eigsh`` on a dense float64 matrix, image by image on the CPU.
 
-    An image that does not converge is FAILED; no other method steps in. A single start vector cannot see all copies of a
-    repeated eigenvalue: such an image may pass for an ordinary one, above all for large k.
+    An image that does not converge is FAILED; there is no fallback. A single start vector cannot find all copies of a
+    repeated eigenvalue: such an image may not be recognized as DEGENERATE, above all for large k.
 
     Args:
-        affinity: graphs of B images; those on a GPU are brought to the CPU.
+        affinity: graphs of B images; those on a GPU are copied to the CPU.
         k: pairs per image, 1 <= k < N.
         tol: relative accuracy of the eigenvalues; 0: machine precision.
         max_iterations: restarts; None: SciPy's 10 N.
         seed: of the start vector.
 
     Raises:
-        TypeError: if the affinity is something else.
+        TypeError: if this is not an ``Affinity``.
         ValueError: if k is out of range.
     """
 
@@ -42,7 +42,7 @@ def solve_ncut_arpack(
             mu, y = eigsh(matrix.cpu().numpy(), k=count, which="LA", tol=tol, v0=start, maxiter=max_iterations)
         except ArpackNoConvergence as failure:
             mu, y, status = failure.eigenvalues, failure.eigenvectors, Status.FAILED
-        except ArpackError:  # it gives up on some repeated eigenvalues without any pair
+        except ArpackError:  # raised without any pair on some repeated eigenvalues
             mu, y, status = np.zeros(0), np.zeros((len(matrix), 0)), Status.FAILED
         order = np.argsort(-mu)
         return torch.from_numpy(mu[order]).to(matrix), torch.from_numpy(y[:, order]).to(matrix), status

@@ -1,4 +1,4 @@
-"""From eigenpairs to a result: refined, oriented and judged in the same way whichever solver found them."""
+"""From eigenpairs to a result: refined, oriented and assessed in the same way for every solver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def separation(pairs: Pairs, pair: int) -> Tensor:
 
     Args:
         pairs: at least ``pair`` + 2 of them.
-        pair: index of the first of the two.
+        pair: index of the first of the two eigenvalues.
 
     Returns:
         (B,) float64.
@@ -41,17 +41,17 @@ def assess(
     proven_gap: Tensor | None = None,
     row_norms: Tensor | None = None,
 ) -> NcutResult:
-    """Judge a batch.
+    """Turn the eigenpairs of a batch into a result with status and proofs.
 
-    Each vector is replaced by M y / theta, which is closer by a factor and known already.
+    Each vector is replaced by M y / theta, which is more accurate and already computed.
 
     Args:
         affinity, operator: the graphs.
         pairs: k + 1 of them, the last for the gap alone.
-        status: what each image is called if nothing speaks against it.
+        status: of each image, unless it turns out to be trivial or degenerate.
         passes, ritz_block: passed on, see ``NcutResult``.
-        proven_gap: (B,) lower bound of the first gap that proofs rest on; None: the distance to the second value found.
-        row_norms: (B, N) of M, None: no token is proven.
+        proven_gap: (B,) lower bound of the first gap, on which proofs rest; None: the distance to the second Ritz value.
+        row_norms: (B, N) of M; None: no token is proven.
     """
     count = pairs.values.shape[1] - 1
     values = torch.nan_to_num(pairs.values, neginf=0.0)[:, :count]  # an image with no pair at all is trivial: lambda_2 = 1

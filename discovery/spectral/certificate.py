@@ -1,7 +1,8 @@
-"""What an eigenpair is worth: status of an image, and the tokens whose side of the cut no error can change."""
+"""Reliability of eigenpairs: the status of an image, and the tokens whose side of the cut no error can change."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 import torch
@@ -12,7 +13,7 @@ from eigenseg.discovery.spectral.deflated import DeflatedAffinity
 
 
 class Status(Enum):
-    """How an image's eigenpairs were obtained, and whether they mean something."""
+    """How an image's eigenpairs were obtained, and whether they are meaningful."""
 
     CONVERGED = "converged"  # by an iteration, to its tolerance
     DENSE = "dense"  # by a dense float64 factorization
@@ -24,16 +25,23 @@ class Status(Enum):
 REPEATED = 1e-9  # below this gap rounding decides which vector of an eigenspace comes out
 _NO_CUT = 1e-9  # lambda_2 this close to 1: the graph is the rank-one background alone
 _ROUNDING = 1e-13  # residual that float64 leaves on an exactly solved pair
-_LOOSE_ANGLE = 1e-3  # a vector known no better than this angle decides nothing
+_LOOSE_ANGLE = 1e-3  # a vector with a larger error angle does not determine a partition
+
+
+def has_cut(status: Sequence[Status], device: torch.device | None = None) -> Tensor:
+    """Which images have a cut at all: (B,) bool, False if TRIVIAL or FAILED."""
+    return torch.tensor([one not in (Status.TRIVIAL, Status.FAILED) for one in status], device=device)
 
 
 def vector_angle(residual: Tensor, gap: Tensor) -> Tensor:
-    """Bound on the angle between a vector and the eigenvector it stands for (Davis and Kahan): sqrt(2) residual / gap.
+    """Bound on the angle between a vector and the eigenvector it approximates (Davis and Kahan): sqrt(2) residual / gap.
 
     Args:
         residual: (B,) residual norm of the pair.
-        gap: (B,) distance from its eigenvalue to the nearest other one, or a lower bound of it; infinite where nothing
-            bounds it from 0 or below.
+        gap: (B,) distance from its eigenvalue to the nearest other one, or a lower bound of it.
+
+    Returns:
+        (B,) in radians; infinite where the gap is 0 or less.
     """
     angle = 2**0.5 * (residual + _ROUNDING) / gap.clamp(min=_ROUNDING)
     return torch.where(gap > 0, angle, torch.inf)
@@ -48,21 +56,21 @@ def judge(
         theta: (B,) largest nontrivial eigenvalue 1 - lambda_2.
         gap: (B,) its distance to the next one.
         residual: (B,) of its pair.
-        disconnected: (B,) bool, whether the graph falls into components: then 0 is a repeated eigenvalue.
-        solved: what an image is called that is neither trivial nor degenerate; FAILED stays.
+        disconnected: (B,) bool, whether the graph has several components: then 0 is a repeated eigenvalue.
+        solved: status of images that are neither trivial nor degenerate; FAILED stays.
     """
     trivial = theta < _NO_CUT
     degenerate = (gap <= REPEATED) | (vector_angle(residual, gap) > _LOOSE_ANGLE) | disconnected
     return tuple(
-        one if one is Status.FAILED else Status.TRIVIAL if none else Status.DEGENERATE if many else one
-        for one, none, many in zip(solved, trivial.tolist(), degenerate.tolist(), strict=True)
+        status if status is Status.FAILED else Status.TRIVIAL if no_cut else Status.DEGENERATE if repeated else status
+        for status, no_cut, repeated in zip(solved, trivial.tolist(), degenerate.tolist(), strict=True)
     )
 
 
 def proven_tokens(
     vector: Tensor, theta: Tensor, angle: Tensor, row_norms: Tensor, inverse_root: Tensor, valid: Tensor
 ) -> Tensor:
-    """Tokens whose side of the mean no error within the bound can change.
+    """Tokens that no error within the bound can move across the mean.
 
     For y' = M y / theta the angle's error reaches entry i only through row i of M, hence |x'_i - x_i| is at most
     |M_i| angle / (theta sqrt(d_i)), about sqrt(N) tighter than the angle alone.
@@ -79,7 +87,7 @@ def proven_tokens(
     """
     count = valid.sum(dim=1, keepdim=True).clamp(min=1)
     mean = (vector * valid).sum(dim=1, keepdim=True) / count
-    # theta near or below 0 proves nothing; the bound is then made infinite
+    # theta near or below 0 proves nothing, so the bound is infinite
     reach = torch.where(theta > _NO_CUT, angle / theta, torch.inf)[:, None]
     error = torch.where(valid, row_norms * inverse_root * reach, 0.0)
     mean_error = error.sum(dim=1, keepdim=True) / count
@@ -89,7 +97,7 @@ def proven_tokens(
 def energy_gap(operator: DeflatedAffinity, row_norms: Tensor, values: Tensor, residuals: Tensor) -> Tensor:
     """Lower bound on theta_1 minus every other eigenvalue, from the Frobenius norm of M; rigorous and nearly free.
 
-    What the first m Ritz pairs leave of |M|_F^2 bounds every eigenvalue outside of them:
+    The part of |M|_F^2 that the first m Ritz pairs leave over bounds every other eigenvalue:
     rest_m^2 = |M|_F^2 - 1 - (n_I - 1) mu_I^2 - sum_j (theta_j^2 + 2 r_j^2), and all eigenvalues lie within
     sqrt(sum_j r_j^2) of those of the two blocks. The best m is taken. Strong where |M|_F^2 is below about 5, as on
     photographs; on sparse graphs it proves nothing.
@@ -100,7 +108,7 @@ def energy_gap(operator: DeflatedAffinity, row_norms: Tensor, values: Tensor, re
         values, residuals: (A, m) all Ritz values, descending, and their residual norms.
 
     Returns:
-        (A,) float64, 0 or less where nothing is proven.
+        (A,) float64; 0 or less proves nothing.
     """
     isolated = (operator.class_sizes[:, 0] - 1).clamp(min=0)
     class_mu = torch.where(isolated > 0, operator.isolated_mu, 0.0)
@@ -119,13 +127,13 @@ def cholesky_gap(operator: DeflatedAffinity, affinity: Affinity, vector: Tensor,
     however inexact y is.
 
     Args:
-        operator, affinity: the same single image.
+        operator, affinity: of the same single image.
         vector: (N,) y of unit length.
         theta, gap: scalars, its Ritz value and the estimated distance to the next eigenvalue, those of differences within
             classes included.
 
     Returns:
-        Scalar float64; minus infinity if there is an eigenvalue above t that should not be.
+        Scalar float64; minus infinity if an unexpected eigenvalue lies above t.
     """
     t = (theta - gap / 2).clamp(min=theta / 2)
     inverse_root = operator.inverse_root[0, 0]

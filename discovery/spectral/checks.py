@@ -13,10 +13,10 @@ LARGEST_WEIGHT = 1e100  # squares of sums of larger ones overflow
 
 
 def check_features(features: Any) -> None:
-    """Reject what is not a batch of token features.
+    """Raise if this is not a batch of token features.
 
     Raises:
-        TypeError: if it is no tensor.
+        TypeError: if it is not a tensor.
         ValueError: if its shape or dtype is wrong, or the batch is empty.
     """
     if not isinstance(features, Tensor):
@@ -28,7 +28,7 @@ def check_features(features: Any) -> None:
 
 
 def check_graph_parameters(tau: Any, eps: Any) -> None:
-    """Reject a threshold or a background weight for which the graph has no meaning; a yaml may hold anything.
+    """Raise if the threshold or the background weight is out of range; values from a yaml may have any type.
 
     Raises:
         ValueError: naming the parameter.
@@ -40,10 +40,10 @@ def check_graph_parameters(tau: Any, eps: Any) -> None:
 
 
 def check_weights(weights: Any, eps: Any) -> None:
-    """Reject what is not a batch of symmetric weights with a background weight.
+    """Raise if these are not a batch of symmetric weights and a background weight.
 
     Raises:
-        TypeError: if the weights are no tensor.
+        TypeError: if the weights are not a tensor.
         ValueError: if shape, range or symmetry are wrong.
     """
     if not isinstance(weights, Tensor):
@@ -56,7 +56,7 @@ def check_weights(weights: Any, eps: Any) -> None:
     if not peak <= LARGEST_WEIGHT or weights.min() < 0:
         raise ValueError(f"weights must lie in [0, {LARGEST_WEIGHT:g}], got {float(weights.min()):g} to {peak:g}")
     if not torch.equal(weights, weights.mT):
-        raise ValueError("weights must be symmetric to the last bit; (w + w.mT) / 2 is")
+        raise ValueError("weights must be symmetric to the last bit, as (w + w.mT) / 2 is")
 
 
 def valid_or_all(valid: Tensor | None, like: Tensor) -> Tensor:
@@ -73,10 +73,10 @@ def valid_or_all(valid: Tensor | None, like: Tensor) -> Tensor:
 
 
 def check_token_mask(name: str, mask: Tensor, shape: torch.Size) -> None:
-    """Reject what is not one bool a token.
+    """Raise if this is not one bool per token.
 
     Raises:
-        ValueError: naming the mask, and the shape it must have.
+        ValueError: naming the mask and the expected shape.
     """
     if mask.shape != shape or mask.dtype != torch.bool:
         raise ValueError(f"{name} must be {tuple(shape)} bool, got {tuple(mask.shape)} {mask.dtype}")

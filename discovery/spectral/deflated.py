@@ -1,11 +1,11 @@
-"""The normalized affinity without what is known of its spectrum beforehand.
+"""The normalized affinity, deflated by the part of its spectrum that is known beforehand.
 
-M = D^-1/2 W D^-1/2 has eigenvalues mu = 1 - lambda. Known are the trivial pair (mu = 1, q ~ D^1/2 1) and, of tokens that
-cannot be told apart, all differences: among isolated tokens (an edge to themselves only) mu = c / d, among masked ones (no
-edge) mu = 0. Projecting these out leaves one averaged direction per class, and an iteration that no longer stalls in a
+M = D^-1/2 W D^-1/2 has eigenvalues mu = 1 - lambda. Known are the trivial pair (mu = 1, q ~ D^1/2 1) and all differences of
+indistinguishable tokens: of isolated tokens (an edge to themselves only) with mu = c / d, of masked ones (no edge) with
+mu = 0. Projecting these out leaves one averaged direction per class, and an iteration that no longer stalls in a
 cluster of hundreds of equal eigenvalues.
 
-Vectors are rows here, (A, m, N): memory runs along the tokens, as products and sums do.
+Vectors are rows here, (A, m, N), contiguous along the tokens, as products and sums are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eigenseg.discovery.spectral.edges import Edges
 
 @dataclass(frozen=True)
 class DeflatedAffinity:
-    """M for A images, and what is known of its spectrum.
+    """M for A images, and the known part of its spectrum.
 
     Args:
         edges: B of those images.
@@ -59,12 +59,12 @@ class DeflatedAffinity:
 
     @property
     def isolated_mu(self) -> Tensor:
-        """c / d, the eigenvalue of differences of isolated tokens: (A,) float64; 0 where there is none."""
+        """c / d, the eigenvalue of differences of isolated tokens: (A,) float64; 0 for images without any."""
         inverse = self.inverse_root[:, 0] ** 2 * self.classes[:, 0]
         return self.scale * inverse.amax(dim=1)
 
     def average(self, vectors: Tensor) -> Tensor:
-        """Give every member of a class its class's mean."""
+        """Replace every member of a class by the class's mean."""
         if not self.has_classes:
             return vectors
         means = (vectors @ self.classes.mT) / self.class_sizes.clamp(min=1)[:, None, :]  # (A, m, 2)
@@ -72,7 +72,7 @@ class DeflatedAffinity:
         return outside * vectors + means @ self.classes
 
     def product(self, vectors: Tensor) -> Tensor:
-        """M u for every row of (A, m, N) float64. M leaves the unknown part to itself; only rounding needs cleaning."""
+        """M u for every row of (A, m, N) float64. M maps the unknown part to itself; only rounding leaves it."""
         scaled = self.inverse_root * vectors
         spread = self.offset * scaled.sum(dim=2, keepdim=True)
         return self.inverse_root * (self.scale * self.edges.product(scaled) + spread)
@@ -94,17 +94,17 @@ def deflate(affinity: Affinity) -> DeflatedAffinity:
     """Prepare the operator for all images of a batch."""
     degrees = affinity.degrees
     root = degrees.sqrt()
-    # Without a rank-one term a token may have no weight at all; it is outside of the spectrum then.
-    weighty = affinity.valid & (degrees > 0)
-    isolated = weighty & (affinity.edges.loops() == 1) & (affinity.row_sums == 1)
-    masked = weighty & (affinity.row_sums == 0)
+    # Without a rank-one term a token may have no weight at all; then it does not count in the spectrum.
+    weighted = affinity.valid & (degrees > 0)
+    isolated = weighted & (affinity.edges.loops() == 1) & (affinity.row_sums == 1)
+    masked = weighted & (affinity.row_sums == 0)
     classes = torch.stack([isolated, masked], dim=1).double()
     tiny = torch.finfo(torch.float64).tiny
     return DeflatedAffinity(
         edges=affinity.edges,
         offset=affinity.offset,
         scale=affinity.scale,
-        inverse_root=torch.where(weighty, 1 / root.clamp(min=tiny), 0.0)[:, None, :],
+        inverse_root=torch.where(weighted, 1 / root.clamp(min=tiny), 0.0)[:, None, :],
         trivial=(root / root.norm(dim=1, keepdim=True).clamp(min=tiny))[:, None, :],
         classes=classes,
         has_classes=bool((classes.sum(dim=2) > 1).any()),

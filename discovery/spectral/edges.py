@@ -1,4 +1,4 @@
-"""The matrix of a token graph's edges, as whatever can be multiplied: the solvers ask for nothing else."""
+"""Edges of a token graph as an operator: solvers need its products, not its entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Storage = Literal["auto", "int8", "float32", "bfloat16"]
 class Edges(Protocol):
     """B of a batch of graphs: symmetric, entries in [0, 1], N tokens.
 
-    Whatever offers this is solved like the matrices below: packed bits, tiles that are computed again in every product.
+    Any implementation works with the solvers: the matrices below, packed bits, tiles recomputed in every product.
     """
 
     def __len__(self) -> int:
@@ -33,21 +33,21 @@ class Edges(Protocol):
         ...
 
     def mask(self, tokens: Tensor) -> Edges:
-        """The same without the rows and columns of some tokens, (B, N) bool."""
+        """The same without the edges of some tokens, (B, N) bool."""
         ...
 
     def select(self, images: Sequence[int]) -> Edges:
-        """The graphs of some images; cheap, because the iteration drops images as they converge."""
+        """The graphs of some images; must be cheap, because the iteration drops images as they converge."""
         ...
 
     def dense(self) -> Tensor:
-        """B written out: (B, N, N) float64. Only dense solvers and proofs ask for it."""
+        """B as a dense tensor: (B, N, N) float64. Only dense solvers and proofs need it."""
         ...
 
 
 @dataclass(frozen=True)
 class MatrixEdges:
-    """B as a matrix in memory: 0/1 in a narrow type with exact products, or weights in float64.
+    """B as a dense matrix in memory: 0/1 in a narrow type with exact products, or weights in float64.
 
     Args:
         matrix: (B, N, N) int8, float32 or bfloat16 of 0 and 1, or float64 in [0, 1]; symmetric.
@@ -72,13 +72,13 @@ class MatrixEdges:
         return loops if self.images is None else loops[list(self.images)]
 
     def mask(self, tokens: Tensor) -> MatrixEdges:
-        """A copy without some tokens' rows and columns."""
+        """A copy with some tokens' rows and columns set to 0."""
         return MatrixEdges(self._chosen().masked_fill(tokens[:, :, None] | tokens[:, None, :], 0))
 
     def select(self, images: Sequence[int]) -> MatrixEdges:
         """Some of the graphs; 0/1 matrices on a CPU without a copy."""
         if self.matrix.is_cuda or self.matrix.dtype == torch.float64:
-            # A batched product wants them side by side: better once here than in every product.
+            # A batched product needs them contiguous: better copied once here than in every product.
             return MatrixEdges(self._chosen()[list(images)])
         order = range(len(self.matrix)) if self.images is None else self.images
         return replace(self, images=tuple(order[i] for i in images))
@@ -92,17 +92,17 @@ class MatrixEdges:
 
 
 def storage_dtype(storage: Any, device: torch.device, tokens: int) -> torch.dtype:
-    """The type a 0/1 matrix is kept in.
+    """The dtype in which a 0/1 matrix is stored.
 
-    ``"auto"``: int8 on a CPU with exact int8 products, bfloat16 on a CUDA device, float32 elsewhere. All give the same
-    products to the bit; they differ in bytes and speed.
+    ``"auto"``: int8 on a CPU with exact int8 products, bfloat16 on a CUDA device, float32 elsewhere. All give bitwise the
+    same products; they differ in memory and speed.
 
     Raises:
-        ValueError: if the name is unknown, or the device cannot multiply that type exactly.
+        ValueError: if the name is unknown, the device cannot multiply that type exactly, or there are too many tokens.
     """
     fits = {"int8": device.type == "cpu" and int8_is_exact(), "bfloat16": device.type == "cuda" and bfloat16_is_exact()}
     if storage == "auto":
-        storage = next((name for name, here in fits.items() if here), "float32")
+        storage = next((name for name, exact in fits.items() if exact), "float32")
     if storage not in ("int8", "float32", "bfloat16"):
         raise ValueError(f"storage must be 'auto', 'int8', 'float32' or 'bfloat16', got {storage!r}")
     if not fits.get(storage, True):
@@ -113,18 +113,18 @@ def storage_dtype(storage: Any, device: torch.device, tokens: int) -> torch.dtyp
     return dtype
 
 
-# Rows of cosines at a time: a tile of 256 x N float32 stays in the cache between the product and the comparison.
+# Rows of cosines per tile: 256 x N float32 stay in the cache between the product and the comparison.
 _TILE = 256
 
 
 def threshold_cosines(unit: Tensor, tau: float, dtype: torch.dtype) -> Tensor:
-    """B_ij = [u_i . u_j > tau] without ever holding all cosines.
+    """B_ij = [u_i . u_j > tau] without holding all cosines in memory.
 
-    Only tiles on and above the diagonal are computed and then mirrored, which halves the work and makes B symmetric; a
-    product's rounding need not be.
+    Only tiles on and above the diagonal are computed and then mirrored, which halves the work and makes B symmetric, which
+    the rounding of a product need not be.
 
     Args:
-        unit: (B, N, D) float32 of unit length, or 0.
+        unit: (B, N, D) float32 of unit length, or zero vectors.
         tau: strict threshold.
         dtype: of the result.
 
@@ -133,7 +133,7 @@ def threshold_cosines(unit: Tensor, tau: float, dtype: torch.dtype) -> Tensor:
     """
     batch, tokens, _ = unit.shape
     matrix = torch.empty(batch, tokens, tokens, dtype=dtype, device=unit.device)
-    # A CPU finishes one image after the other, a GPU all of them at once.
+    # One image at a time on a CPU, all at once on a GPU.
     groups = [slice(0, batch)] if unit.is_cuda else [slice(i, i + 1) for i in range(batch)]
     for group in groups:
         rows, result = unit[group], matrix[group]

@@ -1,4 +1,4 @@
-"""LOBPCG (Knyazev, 2001) as PyTorch carries it, for comparison with the block iteration."""
+"""LOBPCG (Knyazev, 2001) in PyTorch, for comparison with the block iteration."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def solve_ncut_lobpcg(
 ) -> NcutResult:
     """Smallest k nontrivial pairs by ``torch.lobpcg`` on a dense float64 matrix, image by image on the graphs' device.
 
-    An image whose residual stays above ``tol`` is FAILED; no other method steps in.
+    An image whose residual stays above ``tol`` is FAILED; there is no fallback.
 
     Args:
         affinity: graphs of B images, with at least 3 (k + 1) tokens each.
         k: pairs per image.
         tol: residual norm at which a pair counts as converged.
-        max_iterations: steps, one product with a block each.
+        max_iterations: steps of one block product each.
         seed: of the start block.
 
     Raises:
-        TypeError: if the affinity is something else.
+        TypeError: if this is not an ``Affinity``.
         ValueError: if k is out of range or a graph too small.
     """
 
@@ -42,9 +42,9 @@ def solve_ncut_lobpcg(
             )
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn(len(matrix), count, generator=generator, dtype=torch.float64).to(matrix)
-        # torch compares residuals relative to an estimate of the matrix's norm: ask for more than enough.
+        # torch compares residuals relative to an estimate of the matrix's norm, so its tolerance is stricter.
         mu, y = torch.lobpcg(matrix, k=count, X=start, niter=max_iterations, tol=tol / 100, largest=True)
-        wanted = (matrix @ y[:, :k] - y[:, :k] * mu[:k]).norm(dim=0)
-        return mu, y, Status.CONVERGED if wanted.max() <= tol else Status.FAILED
+        residuals = (matrix @ y[:, :k] - y[:, :k] * mu[:k]).norm(dim=0)
+        return mu, y, Status.CONVERGED if residuals.max() <= tol else Status.FAILED
 
     return solve_each(affinity, k, largest)

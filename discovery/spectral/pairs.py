@@ -1,4 +1,4 @@
-"""Eigenpairs of M on their way from a solver to the result."""
+"""Eigenpairs of M, as solvers compute them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 class Pairs(NamedTuple):
-    """m eigenpairs of M for a batch of graphs, or of a single one without the leading dimension; vectors are rows.
+    """m eigenpairs of M for a batch of graphs, or for a single one without the leading dimension; vectors are rows.
 
-    A pair that a small graph does not have holds the value -inf and zeros.
+    A pair that a small graph does not have has the value -inf and a zero vector.
     """
 
     values: Tensor  # (B, m) float64, descending

@@ -1,4 +1,4 @@
-"""Arithmetic that no global switch may make sloppier: a graph or a proof computed in TensorFloat-32 is another one."""
+"""Full precision regardless of global settings: TensorFloat-32 would change graphs and invalidate proofs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No autograd, no autocast, and float32 products in float32 (IEEE) on every device; the caller's settings come back.
+    """No autograd, no autocast, and float32 products in float32 (IEEE) on every device; settings are restored on exit.
 
-    Usable as a decorator. The switches for products belong to the process: the first to enter saves and sets them, the last
-    to leave, in whichever thread, puts them back.
+    Usable as a decorator. The settings for products are global to the process: the first thread to enter saves and sets
+    them, the last to leave restores them.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -27,7 +27,7 @@ def full_precision() -> Iterator[None]:
 
 _lock = Lock()
 _inside = 0
-_restore: Callable[[], object] = bool  # nothing to put back yet
+_restore: Callable[[], object] = bool  # nothing to restore yet
 
 
 @contextmanager
@@ -47,18 +47,18 @@ def _ieee_products() -> Iterator[None]:
 
 
 def _set_ieee() -> Callable[[], object]:
-    """Switch, and return what switches back."""
+    """Set IEEE products, and return a function that restores the previous settings."""
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch below 2.9
         precision = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         return partial(torch.set_float32_matmul_precision, precision)
-    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
-    before = [switch.fp32_precision for switch in switches]
-    for switch in switches:
-        switch.fp32_precision = "ieee"
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
 
     def restore() -> None:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
 
     return restore

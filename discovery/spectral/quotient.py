@@ -1,6 +1,6 @@
-"""Classes of tokens that cannot be told apart: their known eigenpairs, and the small problem left of a sparse graph.
+"""Classes of indistinguishable tokens: their known eigenpairs, and the small quotient problem of a sparse graph.
 
-All isolated tokens of an image are alike, and so are all masked ones. Of each class only the average takes part in the
+All isolated tokens of an image are equivalent, and so are all masked ones. Only the average of each class matters for the
 unknown spectrum; the differences between n members are n - 1 eigenvectors with a known, equal eigenvalue.
 """
 
@@ -23,9 +23,9 @@ def quotient_pairs(operator: DeflatedAffinity) -> Pairs:
     """
     classes, inverse_root = operator.classes[0], operator.inverse_root[0, 0]
     single = ((classes.sum(dim=0) == 0) & (inverse_root > 0)).nonzero()[:, 0]
-    alone = inverse_root.new_zeros(len(single), len(inverse_root))
-    alone[torch.arange(len(single), device=alone.device), single] = 1
-    basis = torch.cat([alone, *(member[None] / member.sum().sqrt() for member in classes if member.any())])
+    units = inverse_root.new_zeros(len(single), len(inverse_root))
+    units[torch.arange(len(single), device=units.device), single] = 1
+    basis = torch.cat([units, *(members[None] / members.sum().sqrt() for members in classes if members.any())])
     # Moving the trivial pair to -1 keeps it below everything else.
     trivial = basis @ operator.trivial[0].T
     matrix = basis @ operator.product(basis[None])[0].T - 2 * trivial @ trivial.T
@@ -45,13 +45,13 @@ def with_class_pairs(operator: DeflatedAffinity, pairs: Pairs, count: int) -> Pa
         if number > 0:
             vectors = _differences(inside, len(members), number)
             parts.append(Pairs(vectors.new_full((number,), mu), vectors, mu * vectors))
-    together = Pairs(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    order = together.values.argsort(descending=True, stable=True)[:count]
-    return Pairs(*(part[order] for part in together))
+    combined = Pairs(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    order = combined.values.argsort(descending=True, stable=True)[:count]
+    return Pairs(*(part[order] for part in combined))
 
 
 def _differences(inside: Tensor, tokens: int, number: int) -> Tensor:
-    """Helmert's vectors: e_1 + ... + e_j - j e_(j+1), unit length, on the members of a class: (number, N)."""
+    """Helmert vectors e_1 + ... + e_j - j e_(j+1), unit length, on the members of a class: (number, N)."""
     vectors = torch.zeros(number, tokens, dtype=torch.float64, device=inside.device)
     for j in range(1, number + 1):
         length = (j * (j + 1)) ** 0.5

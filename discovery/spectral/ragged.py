@@ -1,4 +1,4 @@
-"""Images of unequal size: grouped by their number of tokens, solved in batches, returned in the order they came."""
+"""Images of different sizes: grouped by their number of tokens, solved in batches, returned in the input's order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eigenseg.discovery.spectral.affinity import build_affinity
 from eigenseg.discovery.spectral.result import NcutResult
 from eigenseg.discovery.spectral.solve import NcutSolver, solve_ncut
 
-# Entries of all graphs that are in memory at once: 0.25 GB of int8, 1 GB of float32.
+# Entries of all graphs in memory at a time: 0.25 GB of int8, 1 GB of float32.
 _GRAPH_ENTRIES = 2**28
 
 
@@ -30,19 +30,19 @@ def solve_ncut_ragged(
     weights: Literal["image", "video", "cosine"] = "image",
     solver: NcutSolver = solve_ncut,
 ) -> list[NcutResult]:
-    """Build and solve the graphs of images that need not have equally many tokens.
+    """Build and solve the graphs of images that may have different numbers of tokens.
 
     Args:
-        features: of every image (N_i, D_i) floating.
-        k: nontrivial pairs of each, smaller than the smallest N_i.
+        features: (N_i, D_i) floating for every image.
+        k: nontrivial pairs per image, smaller than the smallest N_i.
         tau, eps, weights: as in ``build_affinity``.
-        solver: called once per group of equal shape, or several times if the group's graphs do not fit into memory.
+        solver: called once per group of equal shape, or several times if the group's graphs exceed the memory limit.
 
     Returns:
         One result per image, each a batch of one, in the order of ``features``.
 
     Raises:
-        TypeError: if an image's features are no tensor.
+        TypeError: if an image's features are not a tensor.
         ValueError: if one of them has a wrong shape, or a parameter is out of range.
     """
     groups = defaultdict[tuple[int, ...], list[int]](list)

@@ -1,4 +1,4 @@
-"""What a spectral solver returns, with the evidence for it."""
+"""Result of a spectral solver, with error bounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eigenseg.discovery.spectral.certificate import Status
 
-# Twin tokens of a binary graph have equal entries up to rounding; the lowest index among them is the peak on every machine.
+# Equivalent tokens of a binary graph have equal entries up to rounding; the peak is the lowest index on every machine.
 _TIE = 1e-9
 
 
@@ -21,13 +21,14 @@ class NcutResult:
         eigenvalues: (B, k) float64, ascending; the trivial 0 is left out.
         eigenvectors: (B, N, k) float64, x^T D x = 1, entry of largest magnitude positive (``orient``); 0 at tokens
             that were excluded from the graph.
-        residuals: (B, k) float64, |M y - (1 - lambda) y| with M = D^-1/2 W D^-1/2 and |y| = 1, of the y that the solver
-            found; x stems from M y / (1 - lambda), which is closer where 1 - lambda is the largest.
-        gap: (B,) float64, distance from eigenvalue k to the next one; infinite where there is none. After an iteration
+        residuals: (B, k) float64, |M y - (1 - lambda) y| with M = D^-1/2 W D^-1/2 and |y| = 1, of the solver's y; x is
+            computed from M y / (1 - lambda), which is more accurate where 1 - lambda is the largest.
+        gap: (B,) float64, distance from eigenvalue k to the next one; infinite if there is none. After an iteration
             the next one is known up to its residual, and the gap is shortened by that.
         proven: (B, N) bool, whether an error bound proves on which side of the mean the first eigenvector's entry lies.
         status: one per image.
-        passes: (B,) int64, products with the graph that were needed, a dense solve after them or not; 0 without iteration.
+        passes: (B,) int64, products with the graph during the iteration, whether a dense solve followed or not; 0 without
+            iteration.
         ritz_block: (B, N, m) float64 orthonormal block y to start a similar problem from, or None.
     """
 

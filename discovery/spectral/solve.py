@@ -1,4 +1,4 @@
-"""The front door of the spectral solver: large graphs by iteration, small or stubborn ones dense, all of them judged."""
+"""Entry point of the spectral solver: large graphs by iteration, small or unconverged ones by a dense solve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eigenseg.discovery.spectral.dense import dense_pairs, require_pairs
 from eigenseg.discovery.spectral.krylov import (
     EVERY_CYCLE,
     IN_CHUNKS,
-    WARM_SHARE,
+    WARM_FRACTION,
     Ritz,
     Widths,
     iterate,
@@ -28,10 +28,10 @@ from eigenseg.discovery.spectral.precision import full_precision
 from eigenseg.discovery.spectral.quotient import quotient_pairs, with_class_pairs
 from eigenseg.discovery.spectral.result import NcutResult
 
-# With so few distinguishable tokens the quotient is solved faster than a block of eight finds its way, and a block that is
-# wider than the space diverges.
+# With so few distinguishable tokens a dense solve of the quotient is faster than the iteration, and a block that is wider
+# than the space diverges.
 _SMALL = 128
-# Above this a dense float64 solve takes gigabytes and many minutes; such an image is reported instead.
+# Above this a dense float64 solve takes gigabytes and many minutes; such an image is reported as FAILED instead.
 _DENSE_LIMIT = 8000
 
 Fallback = Literal["dense", "raise", "flag"]
@@ -39,9 +39,9 @@ Certificate = Literal["estimate", "energy", "cholesky", "none"]
 
 
 class NcutSolver(Protocol):
-    """Anything that solves a batch of graphs: ``solve_ncut``, ``solve_ncut_dense``, a partial of them, your own.
+    """Interface of solvers: ``solve_ncut``, ``solve_ncut_dense``, a partial of them, your own.
 
-    One that returns a ``ritz_block`` is given it back as ``start``, a keyword, when a similar problem is solved next.
+    A solver that returns a ``ritz_block`` must take it as the keyword ``start`` when a similar problem is solved next.
     """
 
     def __call__(self, affinity: Affinity, k: int = 1) -> NcutResult:
@@ -50,10 +50,10 @@ class NcutSolver(Protocol):
 
 
 def check_solver(solver: NcutSolver) -> None:
-    """Solve a toy graph, so that wrong options of a solver show where it is chosen, not image by image.
+    """Solve a toy graph, so that wrong options of a solver raise at construction, not image by image.
 
     Raises:
-        TypeError, ValueError: as the solver does.
+        TypeError, ValueError: from the solver.
     """
     solver(build_affinity(torch.eye(12)[None]), k=1)
 
@@ -76,30 +76,35 @@ def solve_ncut(
 
     Thick-restart block Krylov iteration on M = D^-1/2 W D^-1/2 without its trivial pair; lambda = 1 - theta. An image with
     at most 126 tokens that are neither isolated nor masked is solved densely, and so is one on which the iteration stalls.
-    The partition of proven tokens does not depend on batch, threads or device.
+    The partition of the proven tokens does not depend on batch, threads or device.
 
     Args:
         affinity: graphs of B images with N tokens.
         k: nontrivial pairs, 1 <= k < N, and below ``keep``.
         tol: residual norm at which a pair counts as converged.
-        max_passes: products with the graph before ``fallback``; None: 40, or 80 for k above 4, and in proportion more above
-            900 tokens, where a dense solve is dearer.
+        max_passes: products with the graph before ``fallback``; None: 40, or 80 for k above 4, and proportionally more
+            above 900 tokens, where a dense solve costs more.
         block, keep, basis: widths of the iteration; None: 16 and 32, or 24 and 48 for k above 4.
         start: ``"features"`` (random combinations of the tokens' features), ``"random"``, or the ``ritz_block`` of a
             similar problem, (B, N, m).
         seed: of all random numbers; global generators are left alone.
-        certificate: what ``proven`` rests on. ``"estimate"``: the distance to the second Ritz value, which a pair that is
-            orthogonal to everything the iteration saw would escape (probability 0 with its random share).
+        certificate: basis of ``proven``. ``"estimate"``: the distance to the second Ritz value, which misses a pair that is
+            orthogonal to all iterates (probability 0 with a random fraction in the start).
             ``"energy"``: a rigorous bound from the graph's Frobenius norm, nearly free, that proves tokens on dense graphs
-            only. ``"cholesky"``: a rigorous factorization of N^3 / 3 operations and 8 N^2 bytes an image, up to 8000
+            only. ``"cholesky"``: a rigorous factorization of N^3 / 3 operations and 8 N^2 bytes per image, up to 8000
             tokens; an image that fails it has missed a pair and goes to ``fallback``. ``"none"``: nothing is proven.
-        fallback: what happens to an image that does not converge: ``"dense"`` (up to 8000 tokens, beyond that as
-            ``"flag"``), ``"raise"``, or ``"flag"``: status FAILED, the residual says how far it got.
+        fallback: what to do with an image that does not converge: ``"dense"`` (up to 8000 tokens, beyond that like
+            ``"flag"``), ``"raise"``, or ``"flag"``: status FAILED, with the final residual.
 
     Raises:
-        TypeError: if the affinity is something else.
+        TypeError: if this is not an ``Affinity``.
         ValueError: if k, a width or a name is out of range.
         RuntimeError: if an image does not converge and ``fallback="raise"``.
+
+    Example:
+        >>> tokens = torch.eye(2).repeat_interleave(3, dim=0)[None]  # two groups of three equal tokens
+        >>> (solve_ncut(build_affinity(tokens)).eigenvectors[0, :, 0] > 0).tolist()
+        [True, True, True, False, False, False]
     """
     require_pairs(affinity, k)
     few = k <= 4
@@ -180,7 +185,7 @@ def _first_block(
     if isinstance(start, Tensor):
         given, noise = start[images].to(operator.trivial).mT[:, :keep], starting_block(operator, None, keep, seed)
         known = given.shape[1]
-        return torch.cat([with_noise(given, noise[:, :known], WARM_SHARE), noise[:, known:]], dim=1)
+        return torch.cat([with_noise(given, noise[:, :known], WARM_FRACTION), noise[:, known:]], dim=1)
     features = affinity.features if start == "features" else None
     if features is not None and len(images) < len(affinity):
         features = features[images]
@@ -188,13 +193,13 @@ def _first_block(
 
 
 def _insert_class_pairs(operator: DeflatedAffinity, pairs: Pairs, large: list[int]) -> None:
-    """Differences within classes, which the iteration never sees, where they belong among the largest."""
+    """Insert differences within classes, which are projected out of the iteration, where they are among the largest."""
     known = torch.stack([operator.isolated_mu, torch.zeros_like(operator.isolated_mu)], dim=1)
     known = torch.where(operator.class_sizes > 1, known, -torch.inf).amax(dim=1)
-    matter = (known > pairs.values[:, -1]).tolist()
-    for i in (i for i in large if matter[i]):
-        found = Pairs(*(part[i] for part in pairs))
-        pairs.put(i, with_class_pairs(operator.select([i]), found, len(found.values)))
+    affected = (known > pairs.values[:, -1]).tolist()
+    for i in (i for i in large if affected[i]):
+        current = Pairs(*(part[i] for part in pairs))
+        pairs.put(i, with_class_pairs(operator.select([i]), current, len(current.values)))
 
 
 def _certify(
@@ -207,14 +212,14 @@ def _certify(
     large: list[int],
     row_norms: Tensor | None,
 ) -> Tensor:
-    """Proven lower bounds of the first gap, (B,): infinite where the estimate stands, -inf where a pair was missed."""
+    """Proven lower bounds of the first gap, (B,): infinite where the estimate is used, -inf where a pair was missed."""
     bound = torch.full_like(pairs.values[:, 0], torch.inf)
     if certificate == "energy" and row_norms is not None:
         bound[large] = energy_gap(part, row_norms[large], ritz.values, ritz.residuals).clamp(min=0)
     if certificate == "cholesky":
         estimate = separation(pairs, 0)
         for j, i in enumerate(large):
-            # A repeated eigenvalue is flagged as such; there is nothing to prove.
+            # A repeated eigenvalue makes the image DEGENERATE; there is nothing to prove.
             if ritz.converged[j] and estimate[i] > REPEATED:
                 one = affinity[i : i + 1]
                 bound[i] = cholesky_gap(operator.select([i]), one, pairs.vectors[i, 0], pairs.values[i, 0], estimate[i])
@@ -222,7 +227,7 @@ def _certify(
 
 
 def _fall_back(affinity: Affinity, pairs: Pairs, ritz: Ritz, i: int, j: int, fallback: str) -> Status:
-    """What becomes of image i, the iteration's j-th, that did not converge; a dense solve replaces its pairs."""
+    """Handle image i, the iteration's j-th, which did not converge; a dense solve replaces its pairs."""
     if fallback == "raise":
         raise RuntimeError(
             f"image {i} did not converge: residual {float(pairs.residuals[i, :-1].max()):.1e} after {int(ritz.passes[j])} "
@@ -230,6 +235,6 @@ def _fall_back(affinity: Affinity, pairs: Pairs, ritz: Ritz, i: int, j: int, fal
         )
     if fallback == "flag" or affinity.valid.shape[1] > _DENSE_LIMIT:
         return Status.FAILED
-    found, status = dense_pairs(affinity[i : i + 1], pairs.values.shape[1])
-    pairs.put(i, found)
+    solved, status = dense_pairs(affinity[i : i + 1], pairs.values.shape[1])
+    pairs.put(i, solved)
     return status

@@ -21,7 +21,7 @@ from eigenseg.report.charts import COLORS
 # Settings that say where things lie or how fast they go, not what is computed.
 _NOT_SETTINGS = ("output.", "runtime.", "expected", "resume", "limit", *LOCATIONS)
 _LABEL = 40  # letters of a bar's label; more would leave no room for the bars
-_COLUMNS = 4  # measures of the printed table; the csv has all of them
+_COLUMNS = 4  # metrics in the printed table; the csv has all of them
 
 
 class Run(NamedTuple):
@@ -37,15 +37,13 @@ def run_collect(arguments: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no folder, or no result below it.
-        ValueError: if a file cannot be read, or a measure is unknown.
+        ValueError: if a file cannot be read, or a metric is unknown.
     """
     options = _parse(arguments)
     runs = [run for folder in options.folders for run in find_runs(Path(folder))]
     quoted = sorted({run.result["main"] for run in runs})
     if not options.metric and len(quoted) > 1:
-        raise ValueError(
-            f"the results quote different measures ({', '.join(quoted)}); collect them apart, or give --metric"
-        )
+        raise ValueError(f"the results quote different metrics ({', '.join(quoted)}); collect them apart, or give --metric")
     metric = options.metric or quoted[0]
     known = sorted({name for run in runs for name in run.result["metrics"]})
     if metric not in known:
@@ -91,7 +89,7 @@ def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def varied_settings(runs: Sequence[Run]) -> list[str]:
-    """Names of the settings in which runs differ; a group's own name stands for what its yamls hold."""
+    """Names of the settings in which runs differ; the name of a group stands for what its yamls hold."""
     names = {name for run in runs for name in run.settings if not name.startswith(_NOT_SETTINGS)}
     differing = {name for name in names if len({json.dumps(run.settings.get(name)) for run in runs}) > 1}
     groups = {name for name in differing if "." not in name}
@@ -135,8 +133,8 @@ def _as_csv(table: list[dict[str, Any]]) -> bytes:
 
 
 def _print(table: list[dict[str, Any]], varied: Sequence[str], metric: str, protocol: str, output: Path) -> None:
-    measures = [name for row in table for name in row if name not in ("run", "notes", *varied)]
-    shown = list(dict.fromkeys([metric, *measures]))[:_COLUMNS]
+    metrics = [name for row in table for name in row if name not in ("run", "notes", *varied)]
+    shown = list(dict.fromkeys([metric, *metrics]))[:_COLUMNS]
     # Runs that no setting tells apart are told apart by their folders, and what was scored only in part says so.
     alike = len({tuple(str(row[name]) for name in varied) for row in table}) < len(table)
     varied = [*(["run"] if alike else []), *varied]

@@ -11,13 +11,13 @@ from rich.table import Table
 
 
 def is_watched() -> bool:
-    """Whether somebody sees standard error."""
+    """Whether standard error is a terminal."""
     return Console(stderr=True).is_terminal
 
 
 @contextlib.contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, only where somebody sees it; yields what advances it by a number."""
+    """A bar on standard error if that is a terminal; yields a function that advances it by a number."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = not (total and is_watched())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:

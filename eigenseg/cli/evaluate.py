@@ -1,6 +1,6 @@
 """``eigenseg evaluate``: a method, or predictions in files, against a dataset.
 
-Data flow: dataset -> pictures -> ``predictions/`` (as ``extract`` writes them) -> scores of single items, in worker
+Data flow: dataset -> images -> ``predictions/`` (as ``extract`` writes them) -> scores of single items, in worker
 processes -> numbers -> table, ``metrics.json``, ``report.html``. Predictions given by path enter in the middle.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from eigenseg.cli.console import format_number, print_table, progress_bar
-from eigenseg.cli.extract import dataset_images, predict_into, report_failures
+from eigenseg.cli.predict import dataset_images, predict_into, report_failures
 from eigenseg.config.build import build_dataset, build_metric
 from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.data.datasets.base import Dataset
@@ -28,8 +28,8 @@ from eigenseg.data.scoring import check_kind, check_processes, score_dataset
 from eigenseg.report.page import write_report
 from eigenseg.runtime import limit_threads, versions
 
-# Label maps are what videos and saliency maps are read back from; the report draws what somebody looks at.
-_PICTURES = {"labels": True, "overlays": False, "heatmap": False, "masks": False}
+# Label maps are what videos and saliency maps are read back from; the report draws overlays of its own.
+_WRITTEN = {"labels": True, "overlays": False, "heatmap": False, "masks": False}
 
 
 def run_evaluate(config: Any) -> dict[str, Any]:
@@ -51,15 +51,15 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     limit_threads(settings["runtime"]["threads"])
     indices = _choose_items(dataset, settings["limit"])
     root = Path(job_folder(settings["output"]["dir"]) or os.path.join("outputs", "evaluate"))
-    place, failures, missing = settings["predictions"], 0, settings["missing"]
-    if place is None:
+    path, failures, missing = settings["predictions"], 0, settings["missing"]
+    if path is None:
         make_folder(root)
         sources, origin = dataset_images(dataset, indices), settings["dataset"]
-        summary, folder = predict_into(root / "predictions", config, sources, origin, _pictures_for(dataset))
+        summary, folder = predict_into(root / "predictions", config, sources, origin, _written_for(dataset))
         report_failures(folder, sources)
-        # A picture that failed is recorded and named; in the numbers it is one in which nothing was found.
-        place, failures, missing = folder.root, summary.failures, "empty"
-    predictions = open_predictions(place, dataset, missing)
+        # An image that failed is recorded and named; in the numbers it has no predictions.
+        path, failures, missing = folder.root, summary.failures, "empty"
+    predictions = open_predictions(path, dataset, missing)
     lacking = check_overlap(predictions, dataset, indices)
     with progress_bar("scoring", len(indices)) as advance:
         scored = score_dataset(dataset, predictions, metric, indices, settings["runtime"]["processes"], advance)
@@ -67,7 +67,7 @@ def run_evaluate(config: Any) -> dict[str, Any]:
         *_notes(len(indices), len(dataset.items), lacking, failures),
         *_warnings(predictions, dataset, indices, missing),
     ]
-    result = _describe(settings, dataset, scored, len(indices), notes)
+    result = _result(settings, dataset, scored, len(indices), notes)
     if all(values[scored.item_score] is None for values in result["items"].values()):
         result["notes"].append(
             "no item has an object in its annotation, so there is nothing to score; are these the right annotations?"
@@ -79,9 +79,9 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     return {**result, "output": str(root), "failures": failures}
 
 
-def _pictures_for(dataset: Dataset) -> dict[str, bool]:
+def _written_for(dataset: Dataset) -> dict[str, bool]:
     # Scores of soft maps are not those of their outlines.
-    return {**_PICTURES, "saliency": dataset.kind == "saliency"}
+    return {**_WRITTEN, "saliency": dataset.kind == "saliency"}
 
 
 def _choose_items(dataset: Dataset, limit: int | None) -> Sequence[int]:
@@ -93,9 +93,7 @@ def _choose_items(dataset: Dataset, limit: int | None) -> Sequence[int]:
     return range(min(limit or count, count))
 
 
-def _describe(
-    settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count: int, notes: list[str]
-) -> dict[str, Any]:
+def _result(settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count: int, notes: list[str]) -> dict[str, Any]:
     names = choices()
     chosen = [f"{group}={names[group]}" for group in ("method", "backbone", "solver", "postprocess") if group in names]
     source = f"predictions {settings['predictions']}" if settings["predictions"] else "computed: " + ", ".join(chosen)
@@ -138,21 +136,21 @@ def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
     if scored < items:
         notes.append(f"the first {scored} of {items} items only")
     if failures:
-        notes.append(f"{failures} pictures could not be processed and count as nothing found")
+        notes.append(f"{failures} images could not be processed and count as empty")
     elif lacking:
-        notes.append(f"{lacking} of {scored} items have no prediction and count as nothing found")
+        notes.append(f"{lacking} of {scored} items have no prediction and count as empty")
     return notes
 
 
 def _warnings(predictions: Predictions, dataset: Dataset, indices: Sequence[int], missing: str) -> list[str]:
-    """What a person might not expect: predictions that are nobody's, frames that count as empty."""
-    notes, strangers = [], predictions.unmatched(dataset.items)
-    if strangers:
-        notes.append(f"{len(strangers)} predictions belong to no item and were left out, such as {strangers[0]}")
+    """What a user might not expect: predictions without an item, frames that count as empty."""
+    notes, unmatched = [], predictions.unmatched(dataset.items)
+    if unmatched:
+        notes.append(f"{len(unmatched)} predictions belong to no item and were left out, such as {unmatched[0]}")
     if missing == "empty" and isinstance(predictions, VideoPredictions):
         absent = sum(len(predictions.absent_frames(dataset.annotation(i))) for i in indices)
         if absent:
-            notes.append(f"{absent} frames have no prediction and count as nothing found")
+            notes.append(f"{absent} frames have no prediction and count as empty")
     return notes
 
 
@@ -162,7 +160,7 @@ def _print(result: Mapping[str, Any], root: Path, report: bool) -> None:
     table = Table(
         title=f"{result['dataset']}, {result['scored']}\n{result['protocol']}", title_justify="left", title_style=""
     )
-    for column in ("measure", "protocol"):
+    for column in ("metric", "protocol"):
         table.add_column(column)
     table.add_column("value", justify="right")
     if paper:

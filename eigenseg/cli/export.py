@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eigenseg.data.files import write_bytes
+from eigenseg.data.files import read_json, write_bytes
 from eigenseg.data.results.pseudo_labels import pseudo_labels
 
 
@@ -25,11 +25,7 @@ def run_export(arguments: Sequence[str]) -> dict[str, Any]:
     source = source / "instances.json" if source.is_dir() else source
     if not source.is_file():
         raise FileNotFoundError(f"export: no such results {source}; eigenseg extract writes them")
-    try:
-        results = json.loads(source.read_text())
-    except ValueError as error:
-        raise ValueError(f"{source} is no json: {error}") from None
-    labels = pseudo_labels(results, options.min_score, options.prefix)
+    labels = pseudo_labels(read_json(source), options.min_score, options.prefix)
     target = Path(options.output)
     write_bytes(target, json.dumps(labels, allow_nan=False).encode() + b"\n")
     print(f"{len(labels['annotations'])} annotations of {len(labels['images'])} images -> {target}")

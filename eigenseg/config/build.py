@@ -31,7 +31,7 @@ def build_parts(config: DictConfig) -> PredictorParts:
     """Build what a ``Predictor`` is made of.
 
     Raises:
-        ValueError: if a ``_target_`` is not trusted, or a constructor refuses its arguments.
+        ValueError: if a ``_target_`` is not trusted, or a constructor rejects its arguments.
         FileNotFoundError: if weights are missing.
     """
     allowed = (*TRUSTED, *config.allow_targets)
@@ -74,7 +74,7 @@ def build_metric(config: DictConfig) -> Metric:
     """Build what scores the predictions.
 
     Raises:
-        ValueError: if there is none, or its constructor refuses a setting.
+        ValueError: if there is none, or its constructor rejects a setting.
     """
     if config.evaluation is None:
         raise ValueError("evaluation is missing, and the dataset names none; choose one, such as evaluation=corloc")

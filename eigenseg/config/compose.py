@@ -49,23 +49,23 @@ def compose(
         ValueError: if a name or an override is unknown.
     """
     with contextlib.ExitStack() as stack:
-        places = []
+        folders = []
         if isinstance(overrides, str):
             raise TypeError(f"overrides must be a list of strings, got the string {overrides!r}")
         if config_dir is not None:
             if not Path(config_dir).is_dir():
                 raise FileNotFoundError(f"config_dir: no such folder {os.fspath(config_dir)}")
-            places.append(Path(config_dir).resolve())
+            folders.append(Path(config_dir).resolve())
         names = {}
         for group, choice in (("method", method), ("backbone", backbone)):
             if choice is None:
                 continue
             names[group] = str(choice)
             if str(choice).endswith((".yaml", ".yml")):
-                place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                names[group] = _place_yaml(Path(choice), place / group)
-                places.append(place)
-        search = ",".join(f"'file://{place}'" for place in places)
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                names[group] = _copy_yaml(Path(choice), folder / group)
+                folders.append(folder)
+        search = ",".join(f"'file://{folder}'" for folder in folders)
         chosen = [f"{group}='{name}'" for group, name in names.items()]
         stack.enter_context(_own_hydra())
         with readable_errors(command):
@@ -90,12 +90,12 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {name: None if value == MISSING else value for name, value in settings.items()}
 
 
-def job_folder(wanted: str | None) -> str | None:
-    """Where this job writes: as wanted, or, in a sweep, a folder of its own inside of that or of Hydra's sweep folder."""
+def job_folder(output_dir: str | None) -> str | None:
+    """Where this job writes: ``output_dir``, or, in a sweep, a folder of its own below that or Hydra's sweep folder."""
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         sweep = HydraConfig.get().sweep
-        return os.path.join(wanted or sweep.dir, sweep.subdir)
-    return wanted
+        return os.path.join(output_dir or sweep.dir, sweep.subdir)
+    return output_dir
 
 
 @contextlib.contextmanager
@@ -104,8 +104,8 @@ def readable_errors(command: str = "extract") -> Iterator[None]:
     try:
         yield
     except MissingConfigException as error:
-        wanted, options = error.missing_cfg_file or "", error.options or []
-        group, _, name = wanted.rpartition("/")
+        missing, options = error.missing_cfg_file or "", error.options or []
+        group, _, name = missing.rpartition("/")
         if group and options:
             raise ValueError(f"unknown {group} {name!r}; known: {', '.join(sorted(options))}") from None
         raise ValueError(" ".join(str(error).split())) from None
@@ -121,7 +121,7 @@ def readable_errors(command: str = "extract") -> Iterator[None]:
         raise ValueError(" ".join(f"{error}{detail}".split())) from None
 
 
-def _place_yaml(path: Path, group: Path) -> str:
+def _copy_yaml(path: Path, group: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"no such configuration: {path}")
     group.mkdir()

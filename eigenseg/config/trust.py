@@ -13,7 +13,7 @@ TRUSTED = ("eigenseg", "torch", "torchvision", "timm")
 
 
 def check_targets(node: Any, allowed: Sequence[str], key: str) -> None:
-    """Refuse a ``_target_`` that leads outside the allowed packages, under whatever name it is reached.
+    """Raise if a ``_target_`` leads outside the allowed packages, under whatever name it is reached.
 
     Raises:
         ValueError: naming key, target and ``allow_targets``.
@@ -34,7 +34,7 @@ def _check_target(target: str, allowed: Sequence[str], key: str) -> None:
         # Hydra logs three lines before it raises what is said in one below.
         logging.getLogger("hydra.utils").disabled = True
         try:
-            found = get_object(target)
+            target_object = get_object(target)
         except Exception as error:
             reason = " ".join(str(error).split())
             own = not _within(target, TRUSTED)
@@ -43,7 +43,7 @@ def _check_target(target: str, allowed: Sequence[str], key: str) -> None:
         finally:
             logging.getLogger("hydra.utils").disabled = False
         # torch.os.system begins with torch and is not torch's.
-        home = getattr(found, "__module__", None) or ""
+        home = getattr(target_object, "__module__", None) or ""
         if _within(home, allowed):
             return
         target = f"{target} (defined in {home or 'no module'})"

@@ -1,4 +1,4 @@
-"""A page that shows what a number is made of: summary, distribution over items, worst, median and best cases."""
+"""An HTML report of an evaluation: summary, distribution over items, worst, median and best cases."""
 
 from eigenseg.report.page import write_report
 

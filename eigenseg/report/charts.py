@@ -1,4 +1,4 @@
-"""Charts as SVG text, ready to be put into a page; matplotlib without its global state."""
+"""Charts as SVG elements for an HTML page; matplotlib without pyplot's global state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Text stays text, and equal data make equal files.
+# Text stays text, and equal data give equal files.
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "eigenseg",
@@ -21,15 +21,15 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 COLORS = ("#3d5afe", "#ff3b6b", "#00a88f", "#ff9d00", "#8e44ff", "#5a6b7b")
-_BINS = 25  # enough to see two humps, few enough for a hundred items
+_BINS = 25  # enough to show two modes, few enough for a hundred items
 
 
 def histogram(values: Sequence[float], label: str) -> str:
-    """How many items scored what.
+    """Histogram of the items' scores, with their mean.
 
     Args:
-        values: one an item.
-        label: of the axis.
+        values: one per item.
+        label: of the horizontal axis.
 
     Returns:
         An ``<svg>`` element.

@@ -1,4 +1,4 @@
-"""``report.html``: one file, no script, nothing fetched."""
+"""``report.html``: a single file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from eigenseg.data.predictions.base import Predictions
 from eigenseg.report.cases import draw_case
 from eigenseg.report.charts import histogram
 
-_CASES = 4  # of each sort: a page that is read, not scrolled past
-_LONGEST_SIDE = 420  # pixels of a panel; twelve cases then make about a megabyte
+_CASES = 4  # per section, so that the page stays short enough to read
+_LONGEST_SIDE = 420  # pixels of a panel; twelve cases then take about a megabyte
 
 
 class _Case(NamedTuple):
     name: str
     score: float
-    panels: list[tuple[str, str]]  # caption, data address
+    panels: list[tuple[str, str]]  # caption, data URI
 
 
 def write_report(path: Path, result: Mapping[str, Any], dataset: Dataset, predictions: Predictions) -> None:
-    """Write the page of one evaluation.
+    """Write the report of one evaluation.
 
     Args:
-        path: of the html file.
-        result: what ``metrics.json`` holds.
-        dataset, predictions: as they were scored.
+        path: of the HTML file.
+        result: the content of ``metrics.json``.
+        dataset, predictions: those that were scored.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     key = result["item_score"]
     scores = {name: values[key] for name, values in result["items"].items() if values.get(key) is not None}
@@ -62,7 +62,7 @@ def write_report(path: Path, result: Mapping[str, Any], dataset: Dataset, predic
 
 
 def _choose(ranked: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Worst, median and best names of a list sorted from worst to best; few items are shown once."""
+    """Worst, median and best names of a list sorted from worst to best; a short list is one section."""
     if len(ranked) <= 3 * _CASES:
         return [("All cases, from worst to best", list(ranked))] if ranked else []
     middle = (len(ranked) - _CASES) // 2

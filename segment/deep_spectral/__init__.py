@@ -1,4 +1,4 @@
-"""Deep Spectral Methods (Melas-Kyriazi et al., CVPR 2022): an object, regions, and names for regions of a dataset."""
+"""Deep Spectral Methods (Melas-Kyriazi et al., CVPR 2022): object localization, and segmentation of objects and regions."""
 
 import lazy_loader as lazy
 

@@ -1,8 +1,8 @@
-"""Deep Spectral Methods: the object that the second eigenvector of an image shows.
+"""Deep Spectral Methods: the object in the second eigenvector of an image.
 
 Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, sections 4.1 and 4.2. Data flow: tokens (and colors) ->
 ``graph.py`` -> ``eigensegments.py`` -> side of the second eigenvector -> for localization its largest component and box,
-for segmentation all of it and a soft map. ``regions.py`` and ``semantics.py`` go on from more eigenvectors.
+for segmentation all of it and a soft mask. ``regions.py`` and ``semantics.py`` use more eigenvectors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from eigenseg.data.preprocess import Preprocess, grid_colors
 from eigenseg.discovery.grid import largest_component, mask_boxes
 from eigenseg.discovery.method import in_chunks, token_instances
 from eigenseg.discovery.reasons import no_cut_reason, single_tokens
-from eigenseg.discovery.spectral import NcutSolver, Status, check_solver, graphs_at_once, normalized_cut, solve_ncut
+from eigenseg.discovery.spectral import NcutSolver, check_solver, graphs_at_once, has_cut, normalized_cut, solve_ncut
 from eigenseg.segment.deep_spectral.eigensegments import Eigensegments, eigensegments
 from eigenseg.segment.deep_spectral.graph import Laplacian, check_graph
 
@@ -41,19 +41,21 @@ class Located(NamedTuple):
 
 
 def localize(eigenvector: Tensor, grid: Size, compat: Literal["reference"] | None = None) -> Located:
-    """Object of an eigenvector: x > 0, its complement where that is more than half, then the largest 8-connected component.
+    """Object of an eigenvector: x > 0, or its complement if that is more than half, then the largest 8-connected component.
 
-    The threshold is 0, not the mean, which makes it another rule than TokenCut's. Of equally large components the one with
-    the lowest index is taken.
+    The threshold is 0, not the mean as in TokenCut. Of equally large components the one with the lowest index is taken.
 
     Args:
         eigenvector: (B, N) real, the second of each image (``eigensegments(...).eigenvectors[:, :, 1]``), any scale.
         grid: (gh, gw) with gh * gw = N.
-        compat: None: a vector of one sign separates nothing, so there is no object. ``"reference"``: it gives the whole
-            grid, as published.
+        compat: None: a vector of one sign gives no object. ``"reference"``: it gives the whole grid, as published.
 
     Raises:
-        ValueError: if the grid does not hold N cells or an entry is not finite.
+        ValueError: if the grid does not match the N cells or an entry is not finite.
+
+    Example:
+        >>> localize(torch.tensor([[0.8, -0.1, -0.2, 0.9, -0.3, -0.1]]), (2, 3)).box.tolist()  # xyxy in cells
+        [[0, 0, 1, 2]]
     """
     side = positive_side(eigenvector, grid)
     covered = side.flatten(1).sum(dim=1)
@@ -75,7 +77,7 @@ def positive_side(eigenvector: Tensor, grid: Size) -> Tensor:
         (B, gh, gw) bool.
 
     Raises:
-        ValueError: if the grid does not hold N cells or an entry is not finite.
+        ValueError: if the grid does not match the N cells or an entry is not finite.
     """
     if eigenvector.ndim != 2 or eigenvector.shape[1] != grid[0] * grid[1]:
         shape = tuple(eigenvector.shape)
@@ -88,15 +90,15 @@ def positive_side(eigenvector: Tensor, grid: Size) -> Tensor:
 def saliency_map(eigenvector: Tensor, geometry: Geometry) -> NDArray[np.float32]:
     """An eigenvector as a soft mask: 0.5 + x / (2 max x) where x > 0, 0.5 - x / (2 min x) elsewhere, bilinear to pixels.
 
-    The peak is 1, what lies farthest on the other side is 0, and above 0.5 is the object. The sides are scaled apart: the
-    smaller side of a cut has the larger entries, which would press the rest against 0.5.
+    The maximum becomes 1, the minimum 0, and the object lies above 0.5. Both sides are scaled separately: the smaller side
+    of a cut has the larger entries, and a common scale would leave the other side close to 0.5.
 
     Args:
         eigenvector: (gh, gw) real.
         geometry: of that grid.
 
     Returns:
-        (H, W) float32 in [0, 1]; 0 where a crop cut the image away.
+        (H, W) float32 in [0, 1]; 0 at pixels that were cropped.
     """
     exact = eigenvector.double()
     tiny = torch.finfo(torch.float64).tiny
@@ -107,15 +109,16 @@ def saliency_map(eigenvector: Tensor, geometry: Geometry) -> NDArray[np.float32]
 
 
 class DeepSpectral:
-    """Deep Spectral Methods as a method: one object an image, in original pixels, or none with a reason.
+    """Deep Spectral Methods as a method: features of a batch in, one ``Instances`` per image out, in original pixels.
 
-    Its score is max(0, 1 - NCut) of the eigenvector's positive side in the graph that was cut. Extras: ``eigenvector``
-    (gh, gw) float32, ``eigenvalue``, ``gap``, ``cut_value``, ``status``. After ``task="segmentation"`` every result, an
-    empty one too, has ``metadata["saliency"]``, (H, W) float32 in [0, 1], see ``saliency_map``; without an object it is 0.
+    Each result holds one instance, or none with ``metadata["reason"]``. Its score is max(0, 1 - NCut) of the eigenvector's
+    positive side in the graph that was cut. Extras: ``eigenvector`` (gh, gw) float32, ``eigenvalue``, ``gap``,
+    ``cut_value``, ``status``. With ``task="segmentation"`` every result, an empty one too, has ``metadata["saliency"]``,
+    (H, W) float32 in [0, 1], see ``saliency_map``; without an object it is 0.
 
     Args:
         task: ``"localization"``: the largest component of the smaller side, see ``localize``; ``"segmentation"``: all of
-            the positive side; published figures have a CRF after it.
+            the positive side; the published results are refined by a CRF.
         color_weight, upsample, laplacian, solver: as in ``eigensegments``.
 
     Raises:
@@ -143,18 +146,18 @@ class DeepSpectral:
         """Find the object of every image of a batch.
 
         Raises:
-            ValueError: if ``upsample`` does not divide the patches into whole pixels.
+            ValueError: if ``upsample`` does not divide the patch size.
         """
         patch = features.geometries[0].patch_size if len(features) else self.upsample
         if patch % self.upsample:
-            raise ValueError(f"upsample={self.upsample} does not divide the patch of {patch} pixels into whole cells")
+            raise ValueError(f"upsample={self.upsample} must divide the patch size {patch}")
         nodes = features.tokens.shape[1] * self.upsample**2
         if nodes < 2:
             results = single_tokens(features.geometries)
         else:
-            # Weights are float64, where the graphs that the number is made for take a byte an entry.
-            parts = in_chunks(features, images, max(1, graphs_at_once(nodes) // 8))
-            results = [instances for part in parts for instances in self._cut(*part)]
+            # Weights are float64, while ``graphs_at_once`` counts one byte per entry.
+            chunks = in_chunks(features, images, max(1, graphs_at_once(nodes) // 8))
+            results = [instances for chunk in chunks for instances in self._cut(*chunk)]
         return results if self.task == "localization" else [_with_saliency(instances) for instances in results]
 
     def _cut(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
@@ -173,10 +176,11 @@ class DeepSpectral:
             masks = localize(vectors, segments.grid).mask
         else:
             masks = positive_side(vectors, segments.grid)
-        has_cut = torch.tensor([status not in (Status.TRIVIAL, Status.FAILED) for status in segments.status])
-        masks = masks & has_cut[:, None, None].to(masks.device)
-        values = normalized_cut(segments.affinity, vectors > 0)
         tokens = features.tokens.shape[1]
+        # A graph of colors has a cut even if no token has features.
+        cuttable = has_cut(segments.status, masks.device) & (segments.affinity.non_finite < tokens)
+        masks = masks & cuttable[:, None, None]
+        values = normalized_cut(segments.affinity, vectors > 0)
         return [_instances(segments, masks, float(values[i]), geometries[i], tokens, i) for i in range(len(features))]
 
 
@@ -184,7 +188,7 @@ def _instances(
     segments: Eigensegments, masks: Tensor, cut_value: float, geometry: Geometry, tokens: int, i: int
 ) -> Instances:
     status, non_finite = segments.status[i], int(segments.affinity.non_finite[i])
-    otherwise = "the eigenvector has one sign, or its object lies outside of the image"
+    otherwise = "the eigenvector has one sign, or its object lies outside the image"
     return token_instances(
         masks[i : i + 1],
         [max(0.0, 1 - cut_value)],

@@ -1,7 +1,7 @@
 """Eigensegments: the smallest eigenvectors of the Laplacian of Deep Spectral's graph (``graph.py``).
 
-Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, section 3.2. ``deep_spectral.py`` finds an object with them,
-``regions.py`` several.
+Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, section 3.2. ``deep_spectral.py`` derives an object from them,
+``regions.py`` several regions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from eigenseg.discovery.spectral import Affinity, NcutSolver, Status, affinity_f
 from eigenseg.discovery.spectral.certificate import REPEATED
 from eigenseg.segment.deep_spectral.graph import Laplacian, check_graph, check_nodes, deep_spectral_affinity, finite_tokens
 
-_WEIGHTLESS = 1e-12  # the published bound under which a row sum is no degree
-_ZERO = 1e-9  # relative to the peak: below it rounding decides an entry's sign, so it counts as 0
+_WEIGHTLESS = 1e-12  # the published bound below which a degree counts as 0
+_ZERO = 1e-9  # relative to the peak: below it rounding decides an entry's sign, so the entry counts as 0
 
 
 class Eigensegments(NamedTuple):
@@ -27,8 +27,8 @@ class Eigensegments(NamedTuple):
 
     eigenvalues: Tensor  # (B, K) float64, ascending; the first is the trivial 0
     eigenvectors: Tensor  # (B, N, K) float64, x^T D x = 1 (ordinary: x^T x = 1); 0 at tokens without any weight
-    gap: Tensor  # (B,) float64, distance of the last eigenvalue to the next one; infinite where there is none
-    status: tuple[Status, ...]  # how the first nontrivial pair was obtained, and whether it means something
+    gap: Tensor  # (B,) float64, distance of the last eigenvalue to the next one; infinite if there is none
+    status: tuple[Status, ...]  # of the first nontrivial pair
     grid: Size  # (gh, gw), gh * gw = N
     affinity: Affinity  # W; its ``non_finite`` counts tokens whose features were not finite
 
@@ -45,18 +45,18 @@ def eigensegments(
 ) -> Eigensegments:
     """K smallest eigenpairs of (D - W) x = lambda D x, the trivial first one included.
 
-    Vector 0 is constant, and positive. The others have ``majority_sign``; entries below 1e-9 of a vector's largest are set
-    to 0. Nodes without weight (row sum below 1e-12) are not in the graph: 0 in every vector, as published, but there each
-    adds a pair lambda = 1 to the spectrum. A pair that a graph is too small for has a vector of zeros and no meaning.
+    Vector 0 is constant and positive. The others have ``majority_sign``; entries below 1e-9 of a vector's largest are set
+    to 0. Nodes without weight (row sum below 1e-12) are not in the graph and 0 in every vector, as published; the published
+    graph keeps them, and each adds a pair lambda = 1 to the spectrum. Missing pairs of small graphs have zero vectors.
 
     Args:
         tokens, grid, colors, color_weight, upsample: as in ``deep_spectral_affinity``.
-        count: K, from 2 to the number of nodes. Published: 5 for segments, 2 for a single object.
+        count: K, from 2 to the number of nodes. Published: 5 for regions, 2 for a single object.
         laplacian: ``"ordinary"`` solves (D - W) x = lambda x instead, by a dense decomposition.
         solver: computes the generalized pairs.
 
     Raises:
-        TypeError: if the tokens are no tensor.
+        TypeError: if the tokens are not a tensor.
         ValueError: if a shape or a parameter is out of range.
     """
     check_graph(color_weight, upsample, laplacian)
@@ -86,10 +86,10 @@ def eigensegments(
 
 
 def majority_sign(vectors: Tensor) -> Tensor:
-    """The published sign: a vector is negated where more than half and less than all of its entries are positive.
+    """The published sign: a vector is negated if more than half but not all of its entries are positive.
 
     Args:
-        vectors: (..., N) real. With half of its entries positive or fewer a vector keeps the sign that it came with.
+        vectors: (..., N) real. A vector with at most half of its entries positive keeps its sign.
     """
     positive = (vectors > 0).double().mean(dim=-1, keepdim=True)
     return torch.where((positive > 0.5) & (positive < 1), -vectors, vectors)
@@ -99,7 +99,7 @@ def _ordinary_pairs(affinity: Affinity, count: int) -> tuple[Tensor, Tensor, Ten
     """Smallest nontrivial pairs of D - W: values (B, count), vectors (B, count, N), gap (B,), status."""
     weights, valid, degrees = affinity.dense(), affinity.valid, affinity.degrees
     inside, nodes = valid.double(), valid.sum(dim=1)
-    # The spectrum ends at twice the largest degree: the constant vector and excluded nodes are moved behind it.
+    # The spectrum ends at twice the largest degree: the constant vector and excluded nodes are moved beyond it.
     end = 3 * degrees.amax(dim=1).clamp(min=1)
     constant = inside / inside.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
     matrix = torch.diag_embed(torch.where(valid, degrees, end[:, None])) - weights
@@ -115,8 +115,8 @@ def _ordinary_pairs(affinity: Affinity, count: int) -> tuple[Tensor, Tensor, Ten
     trivial = (flat | (nodes < 2)).tolist()
     degenerate = ((first_gap <= REPEATED) | (values[:, 0] <= REPEATED * end)).tolist()
     status = [
-        Status.TRIVIAL if none else Status.DEGENERATE if many else Status.DENSE
-        for none, many in zip(trivial, degenerate, strict=True)
+        Status.TRIVIAL if no_cut else Status.DEGENERATE if repeated else Status.DENSE
+        for no_cut, repeated in zip(trivial, degenerate, strict=True)
     ]
     return values[:, :count], vectors, gap, tuple(status)
 
@@ -125,4 +125,4 @@ def _check_count(count: Any, nodes: int) -> None:
     if nodes < 2:
         raise ValueError("eigensegments need at least 2 tokens, got one; enlarge the image with preprocess.resize")
     if not isinstance(count, int) or not 2 <= count <= nodes:
-        raise ValueError(f"count must be a number of eigenpairs from 2 to {nodes}, the nodes of the graph, got {count!r}")
+        raise ValueError(f"count must be an integer from 2 to {nodes}, the number of nodes, got {count!r}")

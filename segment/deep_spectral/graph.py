@@ -1,4 +1,4 @@
-"""The graph of Deep Spectral Methods: positive cosines of features, and nearness in color and position if asked for.
+"""The graph of Deep Spectral Methods: positive cosines of features, and optionally nearest neighbors in color and position.
 
 Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, section 3.2.
 """
@@ -18,17 +18,17 @@ from eigenseg.data.geometry import Size
 from eigenseg.discovery.spectral.precision import full_precision
 
 Laplacian = Literal["generalized", "ordinary"]
-# The published lists (k, w): one that stays close by, one that looks at little but color.
+# The published pairs (k, w): one for neighbors close by, one that depends mostly on color.
 NEIGHBORS = ((20, 2.0), (10, 0.1))
 
 
 @full_precision()
 def color_affinity(colors: Tensor, grid: Size, neighbors: Sequence[tuple[int, float]] = NEIGHBORS) -> Tensor:
-    """How often two tokens are among each other's nearest in color and position, W_knn.
+    """Adjacency counts of nearest neighbors in color and position, W_knn.
 
-    For each (k, w) a token has k nearest ones, itself included, by Euclidean distance in (r, g, b, w x, w y) with x and y
-    from 0 to 1 across the grid; each adds 1 to (token, neighbor) and 1 to (neighbor, token). Of equally near ones the
-    lowest index is taken (published: whichever a search tree meets). Where there are fewer than k tokens, all are.
+    For each (k, w) a token has k nearest neighbors, itself included, by Euclidean distance in (r, g, b, w x, w y) with x
+    and y from 0 to 1 across the grid; each adds 1 to (token, neighbor) and 1 to (neighbor, token). Of equally near tokens
+    the lowest index is taken (published: the first in a search tree). With fewer than k tokens all are neighbors.
 
     Args:
         colors: (B, N, 3) floating RGB in [0, 1], row-major.
@@ -36,10 +36,10 @@ def color_affinity(colors: Tensor, grid: Size, neighbors: Sequence[tuple[int, fl
         neighbors: pairs (k, w).
 
     Returns:
-        (B, N, N) uint8, symmetric; 4 on the diagonal for the two published lists.
+        (B, N, N) uint8, symmetric; 4 on the diagonal for the two published pairs.
 
     Raises:
-        TypeError: if the colors are no tensor.
+        TypeError: if the colors are not a tensor.
         ValueError: if shape or range are wrong.
     """
     check_nodes(colors, grid, "colors")
@@ -49,22 +49,22 @@ def color_affinity(colors: Tensor, grid: Size, neighbors: Sequence[tuple[int, fl
             f"from {float(colors.min()):g} to {float(colors.max()):g}"
         )
     tokens = torch.arange(colors.shape[1], device=colors.device)
-    apart = torch.zeros(len(colors), len(tokens), len(tokens), dtype=torch.float64, device=colors.device)
+    color_distance = torch.zeros(len(colors), len(tokens), len(tokens), dtype=torch.float64, device=colors.device)
     for channel in colors.double().unbind(dim=2):
-        apart += (channel[:, :, None] - channel[:, None, :]).square()
-    place = torch.zeros_like(apart[0])
+        color_distance += (channel[:, :, None] - channel[:, None, :]).square()
+    distance = torch.zeros_like(color_distance[0])
     for line, side in ((tokens // grid[1], grid[0]), (tokens % grid[1], grid[1])):
-        # Whole steps are subtracted before they are scaled: what is equally far is so to the last bit.
-        place += ((line[:, None] - line[None, :]).double() / max(side - 1, 1)).square()
-    counts = torch.zeros_like(apart, dtype=torch.uint8)
+        # Integers are subtracted before they are scaled, so equal distances are equal to the last bit.
+        distance += ((line[:, None] - line[None, :]).double() / max(side - 1, 1)).square()
+    counts = torch.zeros_like(color_distance, dtype=torch.uint8)
     for k, weight in neighbors:
-        near = _nearest(apart + weight**2 * place, k)
+        near = _nearest(color_distance + weight**2 * distance, k)
         counts += near.byte() + near.mT.byte()
     return counts
 
 
 def _nearest(distance: Tensor, count: int) -> Tensor:
-    """Which ``count`` entries of each row (B, N, N) are smallest, the lowest index first among equals; bool."""
+    """The ``count`` smallest entries of each row (B, N, N), of equal ones those of lowest index, as bool."""
     count = min(count, distance.shape[2])
     bound = distance.kthvalue(count, dim=2, keepdim=True).values
     closer, tied = distance < bound, distance == bound
@@ -90,8 +90,8 @@ def deep_spectral_affinity(
         (B, M, M) float64, at least 0, symmetric to the last bit, M = u^2 N.
 
     Raises:
-        TypeError: if the tokens are no tensor.
-        ValueError: if a shape or a parameter is out of range, or colors are wanted and missing.
+        TypeError: if the tokens are not a tensor.
+        ValueError: if a shape or a parameter is out of range, or colors are required and missing.
     """
     check_nodes(tokens, grid, "tokens")
     check_graph(color_weight, upsample)
@@ -101,14 +101,14 @@ def deep_spectral_affinity(
         maps = unit.mT.reshape(len(unit), -1, *grid)
         unit = F.interpolate(maps, fine, mode="bilinear", align_corners=False).flatten(2).mT
     weights = (unit @ unit.mT).clamp_(min=0)
-    weights = (weights + weights.mT) / 2  # a matrix product is symmetric up to rounding alone
+    weights = (weights + weights.mT) / 2  # a matrix product is symmetric only up to rounding
     peak = weights.amax(dim=(1, 2), keepdim=True)
     weights /= torch.where(peak > 0, peak, 1.0)
     if not color_weight:
         return weights
     if colors is None or len(colors) != len(tokens):
-        came = "none" if colors is None else f"those of {len(colors)}"
-        raise ValueError(f"color_weight={color_weight:g} needs the colors of {len(tokens)} images, got {came}")
+        given = "none" if colors is None else f"those of {len(colors)}"
+        raise ValueError(f"color_weight={color_weight:g} needs the colors of {len(tokens)} images, got {given}")
     return weights.add_(color_affinity(colors, fine).to(weights), alpha=float(color_weight))
 
 
@@ -118,10 +118,10 @@ def finite_tokens(tokens: Tensor) -> Tensor:
 
 
 def check_nodes(nodes: Any, grid: Size, name: str) -> None:
-    """Reject what is not one vector a node.
+    """Raise if this is not one vector per node.
 
     Raises:
-        TypeError: if it is no tensor.
+        TypeError: if it is not a tensor.
         ValueError: if shape or dtype do not fit the grid.
     """
     if not isinstance(nodes, Tensor):
@@ -135,7 +135,7 @@ def check_nodes(nodes: Any, grid: Size, name: str) -> None:
 
 
 def check_graph(color_weight: Any, upsample: Any, laplacian: Any = "generalized") -> None:
-    """Reject parameters for which the graph has no meaning; a yaml may hold anything.
+    """Raise if a parameter is out of range; values from a yaml may have any type.
 
     Raises:
         ValueError: naming the parameter.

@@ -1,6 +1,6 @@
-"""Several regions an image: clusters of tokens in the space of the nontrivial eigenvectors (Deep Spectral Methods).
+"""Multi-region segmentation: clusters of tokens in the space of the nontrivial eigenvectors (Deep Spectral Methods).
 
-Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, section 4.3. ``semantics.py`` names the regions of a dataset.
+Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, section 4.3. ``semantics.py`` labels the regions of a dataset.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eigenseg.data.geometry import Size
 
-_STARTS = 10  # of k-means; the best of them counts, as in the scikit-learn of the paper's time
+_STARTS = 10  # ``n_init`` of k-means, the default of scikit-learn at the time of the paper
 
 
 def multi_region(
@@ -28,18 +28,18 @@ def multi_region(
 ) -> NDArray[np.int64]:
     """Regions of a batch of images: k-means of the tokens in the space of eigenvectors 1 and up, as they are.
 
-    An image with fewer distinct tokens than clusters has a region for each of them.
+    An image with fewer distinct tokens than clusters gets one region per distinct token.
 
     Args:
         eigenvectors: (B, N, K), the constant one first, K at least 2; from ``eigensegments``.
         eigenvalues: (B, K) ascending.
         grid: (gh, gw) with gh * gw = N.
-        n_clusters: background included, 1 to N; ``"adaptive"``: as many as ``adaptive_clusters`` says. Published: 15.
-        seed: of k-means; the published one has none.
+        n_clusters: background included, 1 to N; ``"adaptive"``: see ``adaptive_clusters``. Published: 15.
+        seed: of k-means; the published code sets none.
 
     Returns:
         ``segments`` (B, gh, gw) int64: 0 for the background, which is the cluster with the most border tokens, 1 and up for
-        the others in the order in which they appear, row by row.
+        the others in row-major order of their first tokens.
 
     Raises:
         ValueError: if a shape or a number is out of range, or an eigenvector is not finite.
@@ -74,7 +74,7 @@ def _numbers(n_clusters: Any, eigenvalues: Tensor, tokens: int) -> Sequence[int]
 
 
 def adaptive_clusters(eigenvalues: Tensor) -> Tensor:
-    """Eigenvalues below the largest gap, the gap after the trivial one left out; of equal gaps the first.
+    """Number of eigenvalues below the largest gap, that after the trivial one left out; of equal gaps the first.
 
     Args:
         eigenvalues: (B, K) ascending, K at least 3.
@@ -93,7 +93,7 @@ def adaptive_clusters(eigenvalues: Tensor) -> Tensor:
 
 
 def background_first(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Number segments anew: 0 is the one with the most border tokens, the others follow in row-major order.
+    """Renumber segments: 0 is the one with the most border tokens, the others follow in row-major order.
 
     Every border token counts once, corners too. Of several with equally many the one that appears first is the background.
 

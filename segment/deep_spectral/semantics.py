@@ -1,8 +1,8 @@
-"""Deep Spectral semantics: the regions of a whole dataset get names by clustering what they look like.
+"""Semantic segmentation of Deep Spectral Methods: the regions of a whole dataset are clustered by their features.
 
-Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022. Data flow: segments -> box of each -> descriptor of the crop -> unit
-length -> PCA if wanted -> mini-batch k-means over all images -> label maps. Nothing here needs weights: who calls it brings
-the descriptor.
+Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022. Data flow: segments -> box of each -> features of the crop -> unit
+length -> optional PCA -> mini-batch k-means over all images -> label maps. The caller provides the encoder, so this module
+needs no weights.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from eigenseg.data.images import ImageArray
 from eigenseg.data.rle import BoolArray
 
 Encode = Callable[[ImageArray], Tensor | ArrayLike]
-"""Crop (h, w, 3) uint8 RGB, at least one pixel, to its descriptor (D,); the published one is the CLS token of a ViT."""
+"""Crop (h, w, 3) uint8 RGB, at least one pixel, to its features (D,); the published ones are the CLS token of a ViT."""
 Segments = NDArray[np.integer]
-_STARTS = 3  # of mini-batch k-means, as in the scikit-learn of the paper's time
-_SHORTEST = 1e-12  # descriptors shorter than this stay as they are
+_STARTS = 3  # ``n_init`` of mini-batch k-means, the default of scikit-learn at the time of the paper
+_SHORTEST = 1e-12  # lower bound of the divisor: zero features stay zero
 
 
 class Regions(NamedTuple):
     """Segments of one image that are not background."""
 
-    labels: NDArray[np.int64]  # (n,) their numbers in the label map, ascending
+    labels: NDArray[np.int64]  # (n,) their labels in the label map, ascending
     boxes: NDArray[np.int64]  # (n, 4) xyxy half-open, in cells of the map
 
 
 def tidy_mask(mask: BoolArray, erode: int = 2, dilate: int = 5) -> BoolArray:
-    """Erode, then dilate by four neighbors, step by step; a step of erosion that would leave nothing is left out.
+    """Erode, then dilate with 4 neighbors, step by step; an erosion step that would empty the mask is skipped.
 
-    What lies outside of the grid does not erode a mask.
+    The border of the grid does not erode a mask.
 
     Args:
         mask: (gh, gw) bool.
@@ -59,7 +59,7 @@ def segment_regions(segments: Segments, erode: int = 2, dilate: int = 5) -> Regi
         erode, dilate: as in ``tidy_mask``.
 
     Raises:
-        ValueError: if the map has another shape or negative numbers, or a number of steps is negative.
+        ValueError: if the map has another shape or negative labels, or a number of steps is negative.
     """
     if segments.ndim != 2 or segments.dtype.kind not in "iu" or (segments.size and segments.min() < 0):
         raise ValueError(f"segments must be (gh, gw) integers of at least 0, got {segments.shape} {segments.dtype}")
@@ -74,7 +74,7 @@ def segment_regions(segments: Segments, erode: int = 2, dilate: int = 5) -> Regi
 
 
 def crop_boxes(image: ImageArray, boxes: NDArray[np.integer], geometry: Geometry) -> list[ImageArray]:
-    """The parts of a picture, at its full resolution, that boxes of cells cover; never empty.
+    """Crops of an image, at full resolution, by boxes of cells; never empty.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -82,10 +82,10 @@ def crop_boxes(image: ImageArray, boxes: NDArray[np.integer], geometry: Geometry
         geometry: of the image.
 
     Raises:
-        ValueError: if the picture has another size.
+        ValueError: if the image does not have the geometry's size.
     """
     if image.shape[:2] != geometry.image_size:
-        raise ValueError(f"the picture has {image.shape[:2]} pixels, its geometry says {geometry.image_size}")
+        raise ValueError(f"the image has size {image.shape[:2]}, its geometry {geometry.image_size}")
     height, width = geometry.image_size
     crops = []
     for x0, y0, x1, y1 in geometry.boxes_to_image(torch.from_numpy(np.asarray(boxes, dtype=np.int64))).tolist():
@@ -96,10 +96,10 @@ def crop_boxes(image: ImageArray, boxes: NDArray[np.integer], geometry: Geometry
 
 
 def unit_descriptors(crops: Iterable[ImageArray], encode: Encode) -> NDArray[np.float32]:
-    """Descriptors of crops, each divided by its length: (n, D) float32, (0, 0) without crops.
+    """Features of crops, each divided by its norm: (n, D) float32, (0, 0) without crops.
 
     Raises:
-        ValueError: if one is no vector, is not finite, or has another length than the first.
+        ValueError: if the features of a crop are not a vector, are not finite, or have another width than the first.
     """
     rows: list[NDArray[np.float32]] = []
     for crop in crops:
@@ -124,12 +124,12 @@ def cluster_descriptors(
     max_iter: int = 5000,
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """Clusters of descriptors by mini-batch k-means, after a projection to ``pca`` components if that is not None.
+    """Cluster descriptors by mini-batch k-means, after a projection to ``pca`` components if that is not None.
 
     Args:
         descriptors: (M, D), of all segments of all images.
-        n_clusters: published: 20 by default, 21 in its description. At most M.
-        pca: published where used: 32. At most M and D.
+        n_clusters: at most M. Published: 20 by default in the code, 21 in its documentation.
+        pca: at most M and D. Published, where used: 32.
         batch_size, max_iter, seed: of mini-batch k-means, published values.
 
     Returns:
@@ -161,14 +161,14 @@ def semantic_maps(
     clusters: NDArray[np.integer],
     compat: Literal["reference"] | None = None,
 ) -> list[NDArray[np.int32]]:
-    """Label maps: every region gets its cluster, the background 0.
+    """Label maps in which every region has its cluster's label, the background 0.
 
     Args:
         segments: (gh, gw) of every image.
         regions: of every image, from ``segment_regions``.
         clusters: (M,) from 0, of the regions of all images in their order.
-        compat: None: cluster c is named c + 1. ``"reference"``: c, as published, where regions of cluster 0 cannot be told
-            from the background; with 21 clusters that makes the 21 labels of the published evaluation.
+        compat: None: cluster c has label c + 1. ``"reference"``: label c, as published, which merges cluster 0 with the
+            background; 21 clusters then give the 21 labels of the published evaluation.
 
     Returns:
         One (gh, gw) int32 per image.
@@ -178,17 +178,16 @@ def semantic_maps(
     """
     if compat not in (None, "reference"):
         raise ValueError(f"compat must be null or 'reference', got {compat!r}")
-    if len(clusters) != sum(len(found.labels) for found in regions):
-        raise ValueError(
-            f"{sum(len(found.labels) for found in regions)} regions need as many clusters, got {len(clusters)}"
-        )
+    count = sum(len(of_image.labels) for of_image in regions)
+    if len(clusters) != count:
+        raise ValueError(f"{count} regions need as many clusters, got {len(clusters)}")
     names = np.asarray(clusters, dtype=np.int32) + (0 if compat == "reference" else 1)
     maps, start = [], 0
-    for one, found in zip(segments, regions, strict=True):
+    for one, of_image in zip(segments, regions, strict=True):
         table = np.zeros(int(one.max(initial=0)) + 1, dtype=np.int32)
-        table[found.labels] = names[start : start + len(found.labels)]
+        table[of_image.labels] = names[start : start + len(of_image.labels)]
         maps.append(table[one])
-        start += len(found.labels)
+        start += len(of_image.labels)
     return maps
 
 
@@ -202,19 +201,19 @@ def semantic_segmentation(
     compat: Literal["reference"] | None = None,
     **clustering: Any,
 ) -> list[NDArray[np.int32]]:
-    """Label maps of a dataset from its segments, in one go; pictures are read one after the other.
+    """Label maps of a dataset from its segments, all steps in one call; images are read one after the other.
 
     Args:
         images: (H, W, 3) uint8 RGB each, full resolution; may be a generator.
         segments: (gh, gw) each, 0 the background, from ``multi_region``.
-        geometries: whose grids are those of the segments. Of ``upsample`` u they have the u-th part of the patch.
-        encode: crop to descriptor.
+        geometries: with the grids of the segments; after ``upsample`` u the patch size is divided by u.
+        encode: crop to features.
         erode, dilate: as in ``tidy_mask``.
         compat: as in ``semantic_maps``.
         clustering: arguments of ``cluster_descriptors``.
 
     Returns:
-        One (gh, gw) int32 per image; ``labels_to_image`` brings them to pixels. Without any region all are 0.
+        One (gh, gw) int32 per image; ``labels_to_image`` maps them to pixels. Without any region all are 0.
 
     Raises:
         ValueError: if lengths, grids or numbers do not fit.
@@ -225,8 +224,8 @@ def semantic_segmentation(
     regions = [segment_regions(one, erode, dilate) for one in segments]
     crops = (
         crop
-        for image, found, geometry in zip(images, regions, geometries, strict=True)
-        for crop in crop_boxes(image, found.boxes, geometry)
+        for image, of_image, geometry in zip(images, regions, geometries, strict=True)
+        for crop in crop_boxes(image, of_image.boxes, geometry)
     )
     descriptors = unit_descriptors(crops, encode)
     clusters = cluster_descriptors(descriptors, **clustering) if len(descriptors) else np.zeros(0, dtype=np.int64)
@@ -234,7 +233,7 @@ def semantic_segmentation(
 
 
 def labels_to_image(labels: Segments, geometry: Geometry) -> NDArray[np.int32]:
-    """A label map in pixels, nearest cell; what a crop cut away is background, 0.
+    """A label map in pixels, by nearest neighbor; cropped pixels are background, 0.
 
     Args:
         labels: (gh, gw) integers.

@@ -1,4 +1,4 @@
-"""FOUND (Siméoni et al., CVPR 2023): ``found.py`` is the method, ``background.py`` and ``head.py`` its two stages."""
+"""FOUND (Siméoni et al., CVPR 2023): ``found.py`` is the method, ``background.py`` and ``head.py`` are its two stages."""
 
 import lazy_loader as lazy
 

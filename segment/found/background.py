@@ -1,4 +1,4 @@
-"""FOUND's background: patches that resemble the one which all heads look at the least (Siméoni et al., CVPR 2023)."""
+"""FOUND's background: patches similar to the one with the least attention over all heads (Siméoni et al., CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from eigenseg.data.geometry import Size
 from eigenseg.discovery.checks import check_attention
 from eigenseg.discovery.spectral.checks import check_features, valid_or_all
 
-TIE = 1e-9  # patches whose values differ by less, relatively, are alike; the lowest index goes first
+TIE = 1e-9  # patches whose values differ by less, relatively, are tied; the lowest index is taken
 
 
 class Background(NamedTuple):
     """The background of every image, in patches."""
 
-    mask: Tensor  # (B, gh, gw) bool; holds all patches where the image has no object, and those that take no part
-    reference: Tensor  # (B,) int64, row-major, the patch attended the least; 0 where none is usable
+    mask: Tensor  # (B, gh, gw) bool; includes patches that are not usable, and all of an image without an object
+    reference: Tensor  # (B,) int64, row-major, the least attended patch; 0 if none is usable
     similarity: Tensor  # (B, N) float64, cosine of the weighted keys with the reference's, in [-1, 1]
     weights: Tensor  # (B, heads) float64, at least 0; 1 if not weighted
     density: Tensor  # (B, heads) float64, fraction of patches with attention above the level
     level: Tensor  # (B,) float64, mean attention over heads and patches
     usable: Tensor  # (B, N) bool, patches that are valid and finite
-    distinct: Tensor  # (B,) bool, whether the attention tells patches apart, and the reference's key is not 0
+    distinct: Tensor  # (B,) bool, whether the attention differs between patches, and the reference's key is not 0
     non_finite: Tensor  # (B,) int64, valid patches ignored because their key or attention was not finite
 
 
@@ -43,9 +43,9 @@ def background(
     """Find the background, FOUND's first stage.
 
     The reference is r = argmin_p sum_h w_h a_h(p), and background is where cos((w_h k_h(p))_h, (w_h k_h(r))_h) > threshold
-    (strict). A head that looks at fewer patches counts more: w_h = ln(sum_g (Q_g + eps) / (Q_h + eps)) with Q_h the
-    fraction of patches where a_h exceeds the image's mean attention. A head that looks at no patch has Q = 0 and a
-    weight of about 23, and rules the rest. Where no patch is attended less than others everything is background.
+    (strict). A head that attends to fewer patches counts more: w_h = ln(sum_g (Q_g + eps) / (Q_h + eps)) with Q_h the
+    fraction of patches where a_h exceeds the image's mean attention. A head that attends to no patch has Q = 0 and a
+    weight of about 23, and dominates the others. If all patches are attended equally, all are background.
 
     Args:
         attention: (B, heads, N) floating, softmax attention of CLS to the patches in the last block.
@@ -54,11 +54,11 @@ def background(
         threshold: of the cosine, in [-1, 1). Published: 0.3.
         epsilon: keeps the logarithm finite. Published: 1e-10.
         weighted: False sets all weights to 1.
-        valid: (B, N) bool, False takes a patch out; None keeps all.
+        valid: (B, N) bool, False removes a patch; None keeps all.
 
     Raises:
-        TypeError: if the attention or the keys are no tensor.
-        ValueError: if shapes or parameters are out of range, or weights are asked of a single head.
+        TypeError: if the attention or the keys are not a tensor.
+        ValueError: if shapes or parameters are out of range, or ``weighted`` is set for a single head.
     """
     check_attention(attention, grid)
     check_features(keys)
@@ -71,18 +71,18 @@ def background(
     valid = valid_or_all(valid, keys)
     finite = torch.isfinite(keys.float().norm(dim=2)) & torch.isfinite(attention).all(dim=1)
     usable = valid & finite
-    looks = torch.where(usable[:, None], attention, 0.0).double()
+    attended = torch.where(usable[:, None], attention, 0.0).double()
     parts = torch.where(usable[:, :, None], keys, 0.0).double().view(batch, count, heads, -1)
 
     patches = usable.sum(dim=1).clamp(min=1)
-    level = looks.sum(dim=(1, 2)) / (heads * patches)
-    density = (looks > level[:, None, None]).sum(dim=2).double() / patches[:, None]
+    level = attended.sum(dim=(1, 2)) / (heads * patches)
+    density = (attended > level[:, None, None]).sum(dim=2).double() / patches[:, None]
     weights = torch.ones_like(density)
     if weighted:
         weights = torch.log((density + epsilon).sum(dim=1, keepdim=True) / (density + epsilon))
-    attended = torch.where(usable, torch.einsum("bh,bhn->bn", weights, looks), torch.inf)
-    lowest = attended.amin(dim=1, keepdim=True)
-    least = (attended <= lowest + TIE * lowest.abs()) & usable
+    total = torch.where(usable, torch.einsum("bh,bhn->bn", weights, attended), torch.inf)
+    lowest = total.amin(dim=1, keepdim=True)
+    least = (total <= lowest + TIE * lowest.abs()) & usable
     reference = least.int().argmax(dim=1)  # argmax of 0/1 returns the first one
 
     weighted_keys = (parts * weights[:, None, :, None]).flatten(2)
@@ -105,7 +105,7 @@ def background(
 
 
 def check_background_parameters(threshold: Any, epsilon: Any) -> None:
-    """Refuse parameters without a meaning; a yaml may hold anything.
+    """Raise if a parameter is out of range; values from a yaml may have any type.
 
     Raises:
         ValueError: naming the parameter.

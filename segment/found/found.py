@@ -1,7 +1,7 @@
-"""FOUND: objects as what is not background (Siméoni et al., CVPR 2023).
+"""FOUND: the foreground as the complement of the background (Siméoni et al., CVPR 2023).
 
-Data flow: CLS attention and keys -> background (``found_background.py``) -> the rest is the object (mode "background");
-or keys -> a trained 1x1 convolution (``found_head.py``) -> saliency above one half (mode "head"). Then components.
+Data flow: CLS attention and keys -> background (``background.py``) -> its complement is the object (mode "background");
+or keys -> a trained 1x1 convolution (``head.py``) -> saliency above 0.5 (mode "head"). Then components.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ from eigenseg.segment.found.head import FoundHead, load_head, random_head
 
 logger = logging.getLogger(__name__)
 
-_NOWHERE = -30.0  # logit of a patch that takes no part: a saliency of 1e-13
+_UNUSED_LOGIT = -30.0  # of a patch that is not usable: a saliency of 1e-13
 
 
 class FOUND:
     """FOUND as a method: features of a batch in, one ``Instances`` per image out, in original pixels.
 
-    ``mode="background"`` needs no training: the object is what ``background`` leaves. ``mode="head"`` asks a trained
-    ``FoundHead`` for a logit a patch, object where the saliency sigmoid(logit) exceeds one half.
+    ``mode="background"`` needs no training: the object is the complement of ``background``. With ``mode="head"`` a trained
+    ``FoundHead`` gives one logit per patch; the object is where the saliency sigmoid(logit) exceeds 0.5.
 
-    ``metadata["saliency"]`` is a NumPy (H, W) float32 map in [0, 1], also where no object is found: the sigmoid of the
+    ``metadata["saliency"]`` is a NumPy (H, W) float32 map in [0, 1], also for images without an object: the sigmoid of the
     bilinearly upsampled logits, or, without a head, the upsampled distance from the background, linear in the cosine c on
-    either side of the threshold t: 0 at c = 1, one half at c = t, 1 at c = -1. An instance's score is its mean over the
+    either side of the threshold t: 0 at c = 1, 0.5 at c = t, 1 at c = -1. An instance's score is its mean over the
     mask. Extras: ``seed_point`` (x, y of the most salient pixel in the mask). With ``mode="background"``
-    ``metadata["reference"]`` is the token index of the patch that stands for the background. An image whose patches are all
+    ``metadata["reference"]`` is the token index of the background's reference patch. An image whose patches are all
     alike has no object.
 
     Args:
         mode: see above.
-        head: file or ``FoundHead`` for ``mode="head"``, or ``"random"``, for tests and studies.
+        head: file or ``FoundHead`` for ``mode="head"``, or ``"random"``, for tests and ablations.
         outputs: ``"single"`` is the largest 4-connected component, ``"multi"`` all of them, the largest first.
-        level: where components are: ``"patch"``, published for boxes (CorLoc), or ``"pixel"``, published for saliency: the
-            upsampled map is cut at one half.
+        level: where components are computed: ``"patch"``, published for boxes (CorLoc), or ``"pixel"``, published for
+            saliency, where the upsampled map is thresholded at 0.5.
         threshold, epsilon, weighted: as in ``background``.
-        padding: ``"keep"`` lets patches that hold padding take part, as published; ``"drop"`` takes them out.
+        padding: ``"keep"`` uses patches with padding, as published; ``"drop"`` ignores them.
 
     Raises:
         FileNotFoundError: if the head's file is missing.
-        ValueError: if a parameter is out of range, or there is no head where one is needed.
+        ValueError: if a parameter is out of range, or ``mode="head"`` has no head.
     """
 
     preprocess = Preprocess(mode="pad")
@@ -91,12 +91,12 @@ class FOUND:
             raise ValueError(f"head={head!r} is used with mode='head' only, got mode='background'")
         self.mode, self.head, self.outputs, self.level, self.padding = mode, head, outputs, level, padding
         self.threshold, self.epsilon, self.weighted = threshold, epsilon, weighted
-        self.needs_attention = mode == "background"  # a head looks at keys alone
+        self.needs_attention = mode == "background"  # a head uses keys alone
         self._head: FoundHead | None = None
         if isinstance(head, FoundHead):
             self._head = head
         elif head == "random":
-            logger.warning("FOUND has a random head (seed 0): its objects mean nothing")
+            logger.warning("FOUND has a random head (seed 0): its results are meaningless")
         elif head is not None:
             self._head = load_head(head)
 
@@ -105,7 +105,7 @@ class FOUND:
         """Find the objects of every image of a batch.
 
         Raises:
-            ValueError: if the features are no keys, of another width than the head's, or carry no attention.
+            ValueError: if the features are not keys, have another width than the head, or carry no attention.
         """
         if features.kind != "key":
             raise ValueError(f"FOUND works on keys, backbone.facet=key; got {features.kind!r}")
@@ -118,32 +118,32 @@ class FOUND:
     def _by_background(self, features: FeatureGrid, valid: Tensor) -> _Maps:
         attention = require_attention(features.attention, "FOUND")
         settings = (self.threshold, self.epsilon, self.weighted, valid)
-        rest = background(attention, features.tokens, features.grid, *settings)
-        cosine, threshold = rest.similarity, self.threshold
+        result = background(attention, features.tokens, features.grid, *settings)
+        cosine, threshold = result.similarity, self.threshold
         near, far = 0.5 * (1 - cosine) / (1 - threshold), 1 - 0.5 * (cosine + 1) / (threshold + 1 or 1)
         soft = torch.where(cosine > threshold, near, far).clamp(0, 1)
-        soft = torch.where(rest.usable & rest.distinct[:, None], soft, 0.0).view_as(rest.mask)
-        return _Maps(soft, False, ~rest.mask, rest.distinct, rest.usable, rest.non_finite, rest.reference)
+        soft = torch.where(result.usable & result.distinct[:, None], soft, 0.0).view_as(result.mask)
+        return _Maps(soft, False, ~result.mask, result.distinct, result.usable, result.non_finite, result.reference)
 
     def _by_head(self, features: FeatureGrid, valid: Tensor) -> _Maps:
         tokens = features.tokens
         head = self._head or random_head(tokens.shape[2])
         if head.width != tokens.shape[2]:
-            raise ValueError(f"head is for keys of width {head.width}, the backbone's have {tokens.shape[2]}")
+            raise ValueError(f"head is for keys of width {head.width}, the backbone's keys have {tokens.shape[2]}")
         finite = torch.isfinite(tokens.float().norm(dim=2))
         usable = valid & finite
         logits = head.to(tokens.device)(torch.where(usable[:, :, None], tokens, 0.0).double())
         highest, lowest = (torch.where(usable, sign * logits, -torch.inf).amax(dim=1) * sign for sign in (1, -1))
         distinct = highest - lowest > TIE * torch.maximum(highest.abs(), lowest.abs())
-        logits = torch.where(usable, logits, _NOWHERE).view(len(tokens), *features.grid)
+        logits = torch.where(usable, logits, _UNUSED_LOGIT).view(len(tokens), *features.grid)
         objects = (logits > 0) & distinct[:, None, None]
         return _Maps(logits, True, objects, distinct, usable, (valid & ~finite).sum(dim=1), None)
 
     def _instances(self, maps: _Maps, geometry: Geometry, i: int) -> Instances:
         soft = geometry.maps_to_image(maps.soft[i])
         soft = soft.sigmoid() if maps.logits else soft
-        seen = geometry.masks_to_image(torch.ones_like(maps.objects[i]))  # what a crop cut away has no saliency
-        saliency = torch.where(seen & maps.distinct[i], soft, 0.0).float()
+        visible = geometry.masks_to_image(torch.ones_like(maps.objects[i]))  # cropped pixels have no saliency
+        saliency = torch.where(visible & maps.distinct[i], soft, 0.0).float()
         metadata = {
             "geometry": geometry,
             "saliency": saliency.cpu().numpy(),
@@ -166,13 +166,13 @@ class FOUND:
                 continue  # it lies in the padding
             inside = torch.where(mask, saliency, 0.0)
             row, column = divmod(int(peak_index(inside.flatten())), mask.shape[1])
-            hard = mask.cpu().numpy()
-            masks.append(encode_masks(hard[None])[0] if compact else hard)
+            dense = mask.cpu().numpy()
+            masks.append(encode_masks(dense[None])[0] if compact else dense)
             boxes.append(box[0].cpu().numpy())
             scores.append(min(1.0, float(inside.double().sum() / mask.sum())))
             points.append([column + 0.5, row + 0.5])
         if not masks:
-            reason = _why_nothing(maps, i, bool(objects.any()))
+            reason = _empty_reason(maps, i, bool(objects.any()))
             return Instances.empty(geometry.image_size, f"no object: {reason}", **metadata)
         return Instances(
             masks=RleMasks(tuple(masks), geometry.image_size) if compact else np.stack(masks),
@@ -185,31 +185,31 @@ class FOUND:
 
 
 class _Maps(NamedTuple):
-    """What either mode says of a batch."""
+    """Maps of a batch, from either mode."""
 
     soft: Tensor  # (B, gh, gw) float64, logits or saliency
-    logits: bool  # which of them
+    logits: bool  # whether ``soft`` holds logits
     objects: Tensor  # (B, gh, gw) bool
-    distinct: Tensor  # (B,) bool, whether there is something to tell apart
+    distinct: Tensor  # (B,) bool, whether patches differ
     usable: Tensor  # (B, N) bool
     non_finite: Tensor  # (B,) int64
     reference: Tensor | None  # (B,) int64, of the background
 
 
 def _components(objects: Tensor) -> tuple[Tensor, list[int]]:
-    """Labels (H, W) of a mask's components, and which there are, the largest first, equal ones in the picture's order."""
+    """Component labels (H, W) of a mask, and the list of labels, the largest component first, then in row-major order."""
     labels, _ = label_components(objects[None])
     sizes = component_sizes(labels)[0, 1:]
     return labels[0], (sizes.argsort(descending=True, stable=True) + 1).tolist()
 
 
-def _why_nothing(maps: _Maps, i: int, outside: bool) -> str:
+def _empty_reason(maps: _Maps, i: int, outside: bool) -> str:
     usable, non_finite = int(maps.usable[i].sum()), int(maps.non_finite[i])
-    too_few = too_few_reason(maps.usable.shape[1], usable, non_finite, "be told apart")
+    too_few = too_few_reason(maps.usable.shape[1], usable, non_finite, "stand out")
     if too_few is not None:
         return too_few
     if not maps.distinct[i]:
-        return "all patches get the same logit" if maps.logits else "no patch is attended less than others"
+        return "all patches have the same logit" if maps.logits else "no patch is attended less than others"
     if outside:
         return "the object lies in the padding"
-    return "no saliency exceeds one half" if maps.logits else "everything resembles the background"
+    return "no saliency exceeds 0.5" if maps.logits else "all patches are similar to the background"

@@ -1,4 +1,4 @@
-"""FOUND's head: one 1x1 convolution from a patch's key to its saliency (Siméoni et al., CVPR 2023)."""
+"""FOUND's head: a 1x1 convolution from a patch's key to its saliency (Siméoni et al., CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from eigenseg.data.checkpoints import read_checkpoint
 
 
 class FoundHead(nn.Module):
-    """One 1x1 convolution, d -> 1 with a bias: a saliency logit for every patch's key.
+    """A 1x1 convolution, d -> 1 with a bias: one saliency logit per patch.
 
-    Its state dict, which is also what ``load_head`` reads, holds ``decoder.weight`` (1, d, 1, 1) and ``decoder.bias`` (1,).
+    Its state dict, the format that ``load_head`` reads, holds ``decoder.weight`` (1, d, 1, 1) and ``decoder.bias`` (1,).
 
     Args:
         width: d, the width of the keys; 384 for ViT-S.
@@ -36,18 +36,18 @@ class FoundHead(nn.Module):
         """Logits (B, N) of keys (B, N, d), in the keys' precision."""
         weight, bias = self.decoder.weight.flatten(1), self.decoder.bias
         assert bias is not None
-        # A convolution of one pixel is a product; unlike cuDNN's it takes no part in TensorFloat-32 settings of its own.
+        # A 1x1 convolution is a matrix product, which unlike cuDNN has no TensorFloat-32 setting of its own.
         return F.linear(keys, weight.to(keys), bias.to(keys))[..., 0]
 
 
 def load_head(source: str | os.PathLike[str] | Mapping[str, Any]) -> FoundHead:
-    """Fill a head from a ``.pth``/``.pt``/``.safetensors`` file or a state dict; names as in ``FoundHead``.
+    """Load a head from a ``.pth``/``.pt``/``.safetensors`` file or a state dict; names as in ``FoundHead``.
 
-    ``weight`` and ``bias`` alone, the convolution's own state dict, will do too. Nothing else may be there.
+    ``weight`` and ``bias``, the convolution's own state dict, work too. Other tensors are not allowed.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds anything else.
+        ValueError: if it does not hold exactly these two tensors.
     """
     if isinstance(source, Mapping):
         content, origin = dict(source), "the state dict"
@@ -67,14 +67,14 @@ def load_head(source: str | os.PathLike[str] | Mapping[str, Any]) -> FoundHead:
     if weight.ndim != 4 or weight.shape[0] != 1 or weight.shape[2:] != (1, 1) or not weight.numel() or bias.shape != (1,):
         shapes = f"{list(weight.shape)} and {list(bias.shape)}"
         raise ValueError(f"head: {origin} must hold a weight [1, d, 1, 1] and a bias [1], got {shapes}")
-    with torch.random.fork_rng(devices=[]):  # what the constructor draws is thrown away
+    with torch.random.fork_rng(devices=[]):  # the constructor's random weights are replaced below
         head = FoundHead(weight.shape[1])
     head.load_state_dict({"decoder.weight": weight, "decoder.bias": bias}, strict=True)
     return head.eval().requires_grad_(False)
 
 
 def random_head(width: int, seed: int = 0) -> FoundHead:
-    """A head without training, for tests and studies; torch's own generators are left alone."""
+    """An untrained head, for tests and ablations; torch's global generators are left alone."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(1, width, 1, 1, generator=generator) / width**0.5
     return load_head({"decoder.weight": weight, "decoder.bias": torch.zeros(1)})

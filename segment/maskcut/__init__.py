@@ -1,4 +1,4 @@
-"""MaskCut (Wang et al., CutLER, CVPR 2023): ``maskcut.py`` is the method, ``rounds.py`` one round of it."""
+"""MaskCut (Wang et al., CutLER, CVPR 2023): ``maskcut.py`` is the method, ``rounds.py`` holds one round of it."""
 
 import lazy_loader as lazy
 

@@ -1,8 +1,8 @@
-"""MaskCut: several objects an image by repeated normalized cuts (Wang et al., CutLER, CVPR 2023, section 3.2).
+"""MaskCut: several objects per image by repeated normalized cuts (Wang et al., CutLER, CVPR 2023, section 3.2).
 
-Data flow, a round: graphs without the objects so far -> second eigenvectors of all images at once, from the last round's
-Ritz block -> side, seed and component of each (``rounds.py``) -> kept masks leave the graph, finished images leave the
-batch. ``reference.py`` holds the published loop.
+Data flow of a round: graphs without earlier objects -> second eigenvectors of all images at once, warm-started from the
+previous round's Ritz block -> side, seed and component of each (``rounds.py``) -> tokens of kept masks leave the graph,
+finished images leave the batch. ``reference.py`` holds the published loop.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from eigenseg.segment.maskcut.rounds import Round, StopRule, cut_round, solve_wa
 
 @dataclass(frozen=True)
 class CutRounds:
-    """All objects of one image, in the order they were found, and why there are no more."""
+    """All objects of one image, in the order of the rounds, and why the search ended."""
 
     rounds: tuple[Round, ...]
     reason: str
@@ -53,37 +53,45 @@ def maskcut(
     valid: Tensor | None = None,
     solver: NcutSolver = solve_ncut,
 ) -> list[CutRounds]:
-    """Find objects one after the other; what was found leaves the graph.
+    """Find objects one after the other; the tokens of each leave the graph.
 
-    Each round solves (D - W) x = lambda D x of the tokens that are left (W as in TokenCut), fixes the sign so that the
-    largest magnitude is positive, thresholds at the mean, takes the other side if this one holds three of the image's
-    corners, and keeps the component around the largest entry. An image stops by itself, see ``StopRule``.
+    Each round solves (D - W) x = lambda D x of the remaining tokens (W as in TokenCut), fixes the sign so that the
+    largest magnitude is positive, thresholds at the mean, takes the other side if this one covers three of the image's
+    corners, and keeps the component around the largest entry. Each image stops by its own ``StopRule``.
 
     Args:
         tokens: (B, N, D) floating.
         grid: (gh, gw) with gh * gw = N.
         tau, eps: as in ``tokencut``. Published: 0.15 and 1e-5.
-        stop: when an image is finished.
-        valid: (B, N) bool, False takes a token out of the graph from the beginning; None keeps all.
+        stop: when an image is finished; None: the default ``StopRule``.
+        valid: (B, N) bool, False removes a token from all graphs; None keeps all.
         solver: computes the eigenvectors.
 
+    Returns:
+        One ``CutRounds`` per image.
+
     Raises:
-        TypeError: if the tokens are no tensor.
+        TypeError: if the tokens are not a tensor.
         ValueError: if shapes or parameters are out of range, or there are fewer than 2 tokens.
+
+    Example:
+        >>> tokens = torch.eye(2)[[0, 0, 0, 0, 1, 1, 0, 0, 0]][None]  # background and one object
+        >>> [cut.mask.int().tolist() for cut in maskcut(tokens, (3, 3))[0].rounds]
+        [[[0, 0, 0], [0, 1, 1], [0, 0, 0]]]
     """
     check_features(tokens)
     check_grid(tokens, grid, at_least=2)
     stop = stop or StopRule()
-    finite = torch.isfinite(tokens.float().norm(dim=2))  # a token without features can be on no side
+    finite = torch.isfinite(tokens.float().norm(dim=2))  # a token without features belongs to neither side
     graphs = build_affinity(tokens, tau=tau, eps=eps, valid=finite if valid is None else finite & valid)
     rounds_of: list[list[Round]] = [[] for _ in range(len(tokens))]
-    reasons = [f"{stop.max_masks} objects were found, as many as max_masks allows"] * len(tokens)
+    reasons = [f"max_masks={stop.max_masks} objects were found"] * len(tokens)
     images, ritz = list(range(len(tokens))), None
     for index in range(stop.max_masks):
         enough = (graphs.valid.sum(dim=1) >= 2).tolist()
-        for i, many in zip(images, enough, strict=True):
-            reasons[i] = reasons[i] if many else "fewer than two tokens are left"
-        kept = [j for j, many in enumerate(enough) if many]
+        for i, can_cut in zip(images, enough, strict=True):
+            reasons[i] = reasons[i] if can_cut else "fewer than two tokens are left"
+        kept = [j for j, can_cut in enumerate(enough) if can_cut]
         images, graphs, ritz = [images[j] for j in kept], graphs.select(kept), None if ritz is None else ritz[kept]
         if not images:
             break
@@ -105,21 +113,21 @@ def maskcut(
 
 
 class MaskCut:
-    """Several objects an image by repeated normalized cuts (CutLER, CVPR 2023, section 3.2), in original pixels.
+    """MaskCut as a method: features of a batch in, one ``Instances`` per image out, in original pixels.
 
-    Each instance's score says how clean its cut was, not whether it is an object, see ``score``. Extras: ``eigenvector``
+    Each instance's score says how clean its cut is, not whether it is an object, see ``score``. Extras: ``eigenvector``
     (gh, gw) float32, ``eigenvalue``, ``gap``, ``cut_value``, ``seed`` (token index), ``seed_point`` (x, y in pixels),
-    ``round``, ``status``. Metadata: ``stopped``, why the search ended, and ``reason`` where there is no object.
+    ``round``, ``status``. Metadata: ``stopped``, why the search ended, and ``reason`` if there is no object.
 
     Args:
         tau, eps, solver: as in ``maskcut``.
         max_masks, min_area, max_overlap, max_eigenvalue: as in ``StopRule``.
         score: ``"cut"``: max(0, 1 - NCut) of the side that the object was taken from, in the graph of its round;
-            ``"round"``: 1 for the first object of an image, 1/2 for the second, 1/3...
-        padding: ``"keep"`` leaves tokens that hold padding in the graph, ``"drop"`` takes them out.
+            ``"round"``: 1 for the first object of an image, 1/2 for the second, 1/3 for the third, ...
+        padding: ``"keep"`` keeps tokens with padding in the graph, ``"drop"`` removes them.
         compat: ``"reference"`` runs the published loop (``maskcut_reference``) for ``max_masks`` rounds and returns the
-            masks that are not empty; 1 - lambda_2 stands for 1 - NCut in their scores; ``max_eigenvalue`` and ``padding``
-            have no part in it. None: the rules above.
+            masks that are not empty, scored by 1 - lambda_2 instead of 1 - NCut; ``max_eigenvalue`` and ``padding`` are
+            ignored. None: the rules above.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -157,8 +165,8 @@ class MaskCut:
         if tokens < 2:
             return single_tokens(features.geometries)
         cut = self._cut_as_published if self.compat else self._cut
-        parts = in_chunks(features, images, graphs_at_once(tokens))
-        return [instances for part, _ in parts for instances in cut(part)]
+        chunks = in_chunks(features, images, graphs_at_once(tokens))
+        return [instances for chunk, _ in chunks for instances in cut(chunk)]
 
     def _cut(self, features: FeatureGrid) -> list[Instances]:
         valid = valid_tokens(features, self.padding)
@@ -176,7 +184,7 @@ class MaskCut:
             min_area=self.min_area,
             solver=self.solver,
         )
-        stopped = f"all {self.max_masks} rounds were made"
+        stopped = f"all {self.max_masks} rounds are done"
         results = []
         for masks, values, geometry in zip(
             reference.masks, reference.eigenvalues.tolist(), features.geometries, strict=True

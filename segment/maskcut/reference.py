@@ -1,4 +1,4 @@
-"""MaskCut's published loop, kept for comparison: painted tokens stay in the graph, and the eigenvector's sign matters."""
+"""MaskCut's published loop, for comparison: painted tokens stay in the graph, and the eigenvector's sign matters."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from eigenseg.data.geometry import Size
 from eigenseg.discovery.grid import check_grid, component_of, corners_inside
-from eigenseg.discovery.spectral import NcutSolver, build_affinity, check_features, peak_index, solve_ncut
+from eigenseg.discovery.spectral import NcutSolver, build_affinity, check_features, has_cut, peak_index, solve_ncut
 from eigenseg.segment.maskcut.rounds import CORNERS, solve_warm
 
 
 class ReferenceMasks(NamedTuple):
-    """What the published loop returns, in tokens.
+    """Result of the published loop, in tokens.
 
     Args:
-        masks: (B, R, gh, gw) bool, each without the pixels of earlier ones; all False where a round's mask was rejected.
+        masks: (B, R, gh, gw) bool, each without the tokens of earlier ones; all False where a round's mask was rejected.
         eigenvalues: (B, R) float64, lambda_2 of every round's graph.
-        sign_matters: (B, R) bool, whether the other sign of that round's eigenvector gives another component.
+        sign_matters: (B, R) bool, whether the opposite sign of that round's eigenvector gives another component.
     """
 
     masks: Tensor
@@ -40,24 +40,25 @@ def maskcut_reference(
 ) -> ReferenceMasks:
     """Run the published loop on a batch.
 
-    It differs from ``maskcut`` in what its authors' code does and its text does not say: tokens that were found are painted
-    (their edges are cut, they stay in the graph and in the mean, and fall on the object's side by construction); the corner
-    rule looks at the raw sign of the eigenvector; only the mask of the round just before is compared; a rejected mask
-    counts as empty, so that the same mask comes back and is accepted one round later; all rounds are always made.
+    It differs from ``maskcut`` in details of the authors' code that the paper does not mention: tokens of earlier objects
+    are painted (their edges are cut, but they stay in the graph and in the mean, and fall on the object's side by
+    construction); the corner rule uses the raw sign of the eigenvector; a mask is compared only with that of the previous
+    round; a rejected mask counts as empty, so the same mask returns and is kept one round later; the number of rounds is
+    fixed.
 
     Args:
         tokens: (B, N, D) floating.
         grid: (gh, gw).
         tau, eps: as in ``maskcut``.
         rounds: R.
-        signs: (R, B) of 1 and -1, the sign of the eigenvectors that an eigensolver returned, relative to ours (the largest
-            magnitude positive); None: ours.
-        max_overlap: IoU with the mask of the round before above which a mask is rejected.
-        min_area: fraction of the grid up to which a mask is rejected, but in the first round.
+        signs: (R, B) of 1 and -1, the sign of another eigensolver's vectors relative to ours (largest magnitude positive);
+            None: ours.
+        max_overlap: IoU with the mask of the previous round above which a mask is rejected.
+        min_area: fraction of the grid up to which a mask is rejected, except in the first round.
         solver: computes the eigenvectors.
 
     Raises:
-        TypeError: if the tokens are no tensor.
+        TypeError: if the tokens are not a tensor.
         ValueError: if shapes or parameters are out of range.
     """
     check_features(tokens)
@@ -76,23 +77,24 @@ def maskcut_reference(
         ncut = solve_warm(solver, graphs.mask(painted), ritz)
         ritz = ncut.ritz_block
         vectors = ncut.eigenvectors[:, :, 0] * signs[index][:, None].to(tokens.device)
-        found, other = raw_component(vectors, grid), raw_component(-vectors, grid)
+        mask, other = raw_component(vectors, grid), raw_component(-vectors, grid)
+        mask = mask & has_cut(ncut.status, mask.device)[:, None, None]
         if index:
-            shared = (found & previous).flatten(1).sum(dim=1)
-            overlap = shared / (found | previous).flatten(1).sum(dim=1)
-            rejected = (overlap > max_overlap) | (found.flatten(1).double().mean(dim=1) <= min_area)
-            found = found & ~rejected[:, None, None]
-        masks.append(found & ~union)
+            intersection = (mask & previous).flatten(1).sum(dim=1)
+            iou = intersection / (mask | previous).flatten(1).sum(dim=1)
+            rejected = (iou > max_overlap) | (mask.flatten(1).double().mean(dim=1) <= min_area)
+            mask = mask & ~rejected[:, None, None]
+        masks.append(mask & ~union)
         values.append(ncut.eigenvalues[:, 0])
         matters.append((raw_component(vectors, grid) != other).flatten(1).any(dim=1))
-        union, previous = union | found, found
+        union, previous = union | mask, mask
     return ReferenceMasks(torch.stack(masks, dim=1), torch.stack(values, dim=1), torch.stack(matters, dim=1))
 
 
 def raw_component(vectors: Tensor, grid: Size) -> Tensor:
-    """The published rule on an eigenvector as it came: its answer may change with the sign.
+    """Apply the published rule to a raw eigenvector; the result may depend on its sign.
 
-    P = x > mean(x); P is complemented, and x negated, where it holds three corners or lacks the entry of largest magnitude;
+    P = x > mean(x); P is complemented, and x negated, if it covers three corners or lacks the entry of largest magnitude;
     the component around the largest entry is kept.
 
     Args:

@@ -1,4 +1,4 @@
-"""One round of MaskCut: which side of a cut is the object, and whether an image is finished after it."""
+"""One round of MaskCut: choose the object's side of a cut, and decide whether the image is finished."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eigenseg.discovery.grid import component_of, corners_inside
 from eigenseg.discovery.reasons import NOT_CONVERGED
 from eigenseg.discovery.spectral import Affinity, NcutResult, NcutSolver, Status, normalized_cut, orient, peak_index
 
-# The published rule: a side that holds three of the four corners is the background.
+# The published rule: a side that covers three of the four corners is the background.
 CORNERS = 3
 
 
@@ -24,12 +24,12 @@ class Side(NamedTuple):
 
     foreground: Tensor  # (B, gh, gw) bool
     seed: Tensor  # (B,) int64, row-major
-    reversed: Tensor  # (B,) bool, whether the eigenvector was turned round
+    reversed: Tensor  # (B,) bool, whether the oriented eigenvector was negated
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round found in one image.
+    """One image's result of one round.
 
     Args:
         mask: (gh, gw) bool, the seed's component.
@@ -57,12 +57,12 @@ class StopRule:
     """When an image is finished.
 
     Args:
-        max_masks: as many objects as this were found. Published: 3, always.
+        max_masks: number of objects after which the search ends. Published: 3, always reached.
         min_area: a component of at most this fraction of the grid ends the search. Published: 0.01.
-        max_overlap: so does one whose IoU with any earlier mask is larger. Published: 0.5. Masks that leave the graph
-            cannot overlap; the rule matters where they stay.
-        max_eigenvalue: so does a graph whose lambda_2 is larger: what is left has no clean cut. On 80 COCO images 0.7 loses
-            no recall with random ViT-S/8 features and a twentieth with color and texture, for a quarter fewer masks.
+        max_overlap: so does one with a larger IoU with any earlier mask. Published: 0.5. Masks that leave the graph
+            cannot overlap; the rule matters only where they stay.
+        max_eigenvalue: so does a graph with a larger lambda_2, which has no clean cut. On 80 COCO images 0.7 loses no
+            recall with random ViT-S/8 features and 5 % of it with color and texture, for a quarter fewer masks.
 
     Raises:
         ValueError: if a number is out of range.
@@ -82,16 +82,16 @@ class StopRule:
 
 
 def object_side(vectors: Tensor, grid: Size, valid: Tensor | None = None) -> Side:
-    """MaskCut's side of a cut: that of the largest magnitude, unless it holds three of the image's four corners.
+    """MaskCut's side of a cut: that of the largest magnitude, unless it covers three of the image's four corners.
 
-    The published rule looks at the raw sign that the eigensolver happened to return, on which its answer depends; here the
-    sign is fixed first (the largest magnitude is positive), so that it does not. After a reversal the seed is the largest
-    entry of the reversed vector. Tokens exactly at the mean are background.
+    The result of the published rule depends on the raw sign that the eigensolver returned; here the sign is fixed first
+    (the largest magnitude is positive). After a reversal the seed is the largest entry of the reversed vector. Tokens
+    exactly at the mean are background.
 
     Args:
-        vectors: (B, N) float64, one eigenvector an image, any sign.
+        vectors: (B, N) float64, one eigenvector per image, any sign.
         grid: (gh, gw).
-        valid: (B, N) bool; the others take no part in mean, corners and seed.
+        valid: (B, N) bool; the others do not count in mean, corners and seed.
     """
     valid = torch.ones_like(vectors, dtype=torch.bool) if valid is None else valid
     oriented = orient(torch.where(valid, vectors, 0.0))
@@ -104,10 +104,10 @@ def object_side(vectors: Tensor, grid: Size, valid: Tensor | None = None) -> Sid
 
 
 def solve_warm(solver: NcutSolver, graphs: Affinity, ritz: Tensor | None) -> NcutResult:
-    """Solve, from the last round's block where the solver returned one."""
+    """Solve, from the previous round's Ritz block if the solver returned one."""
     if ritz is None:
         return solver(graphs, k=1)
-    warm: Any = solver  # whoever returns a block takes it back
+    warm: Any = solver  # a solver that returns a block takes one as ``start``
     result: NcutResult = warm(graphs, k=1, start=ritz)
     return result
 
@@ -119,29 +119,29 @@ def cut_round(graphs: Affinity, ncut: NcutResult, grid: Size, index: int) -> lis
     masks = component_of(side.foreground, side.seed)
     values = normalized_cut(graphs, side.foreground.flatten(1)).tolist()
     oriented = orient(vectors)
-    shown = torch.where(side.reversed[:, None], -oriented, oriented).view(-1, *grid)
+    signed = torch.where(side.reversed[:, None], -oriented, oriented).view(-1, *grid)
     seeds, eigenvalues, gaps = side.seed.tolist(), ncut.eigenvalues[:, 0].tolist(), ncut.gap.tolist()
     return [
-        Round(masks[j], seeds[j], eigenvalues[j], gaps[j], values[j], shown[j], ncut.status[j], index)
+        Round(masks[j], seeds[j], eigenvalues[j], gaps[j], values[j], signed[j], ncut.status[j], index)
         for j in range(len(ncut))
     ]
 
 
 def why_ended(current: Round, before: Sequence[Round], stop: StopRule) -> str | None:
-    """Why the search ends with this round, whose mask is rejected, in a sentence; None if it goes on."""
+    """Why the search ends with this round, whose mask is then rejected, in a sentence; None if it goes on."""
     if current.status is Status.FAILED:
         return NOT_CONVERGED
     if current.status is Status.TRIVIAL or not current.mask.any():
-        return "the tokens that are left look alike, their graph has no cut"
+        return "the remaining tokens look alike, their graph has no cut"
     if current.eigenvalue > stop.max_eigenvalue:
-        return f"the cleanest cut of what is left has lambda_2 = {current.eigenvalue:.3f}, above {stop.max_eigenvalue}"
+        return f"the best cut of the remaining tokens has lambda_2 = {current.eigenvalue:.3f}, above {stop.max_eigenvalue}"
     area = float(current.mask.double().mean())
     if area <= stop.min_area:
         return f"the next component covers {area:.2%} of the grid, not more than min_area"
     for earlier in before:
-        overlap = float((current.mask & earlier.mask).sum() / (current.mask | earlier.mask).sum())
-        if overlap > stop.max_overlap:
-            return f"the next component repeats object {earlier.index} (IoU {overlap:.2f})"
+        iou = float((current.mask & earlier.mask).sum() / (current.mask | earlier.mask).sum())
+        if iou > stop.max_overlap:
+            return f"the next component repeats object {earlier.index} (IoU {iou:.2f})"
     return None
 
 

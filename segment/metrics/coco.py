@@ -1,8 +1,8 @@
-"""COCO average precision and recall of boxes, masks and boundaries, class-agnostic or by class.
+"""COCO average precision and recall of boxes, masks and boundaries, class-agnostic or per class.
 
-One adapter around faster-coco-eval: everything else of the toolkit speaks of ``Detections`` and ``ObjectAnnotation``. What
-the published evaluators trip over is settled here: annotations are numbered from 1 (0 would lose a match), no detection at
-all scores 0, and the order of equal scores is fixed (images by number or name, then descending score, class, as given).
+An adapter around faster-coco-eval; the rest of the toolkit uses ``Detections`` and ``ObjectAnnotation``. Known pitfalls of
+the published evaluators are avoided: annotation ids start at 1 (id 0 would lose a match), an empty set of detections scores
+0, and ties are broken in a fixed order (images by id or name, then descending score, class, input order).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eigenseg.data.rle import mask_areas
 Regions = Literal["bbox", "segm", "boundary"]
 _WHAT = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries"}
 _SIZES = ("all", "small", "medium", "large")
-# The share of the image diagonal that a boundary is wide (Cheng et al., Boundary IoU, CVPR 2021, section 4).
+# Width of a boundary as a fraction of the image diagonal (Cheng et al., Boundary IoU, CVPR 2021, section 4).
 _BOUNDARY_WIDTH = 0.02
 
 
@@ -38,10 +38,10 @@ class CocoAP(Accumulator[_Record]):
 
     Args:
         regions: ``"bbox"``, ``"segm"`` (masks) or ``"boundary"`` (Boundary AP).
-        class_agnostic: everything is one class, in predictions and annotation (CutLER); otherwise classes must match.
-        max_detections: how many of an image count, by score, in three ascending steps; AP uses the last.
-        difficult_as_crowd: PASCAL VOC's difficult objects are neither missed nor found, as crowd regions; otherwise they
-            are objects like others.
+        class_agnostic: treat all predictions and annotations as one class (CutLER); otherwise classes must match.
+        max_detections: three ascending limits on the detections per image, highest scores first; AP uses the last.
+        difficult_as_crowd: ignore PASCAL VOC's difficult objects, as COCO ignores crowd regions; otherwise they count like
+            any other object.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -68,35 +68,36 @@ class CocoAP(Accumulator[_Record]):
 
     @property
     def tag(self) -> str:
-        """What is printed beside every number."""
-        return f"{_WHAT[self.regions]}, {'class-agnostic' if self.class_agnostic else 'by class'}"
+        """Short name of the protocol, printed next to every number."""
+        return f"{_WHAT[self.regions]}, {'class-agnostic' if self.class_agnostic else 'per class'}"
 
     @property
     def protocol(self) -> str:
-        """The rules in one line."""
-        return f"COCO AP and AR of {self.tag}, at most {self.max_detections[-1]} an image"
+        """The protocol in one line."""
+        return f"COCO AP and AR of {self.tag}, at most {self.max_detections[-1]} detections per image"
 
     def update(self, name: str, prediction: Detections, annotation: ObjectAnnotation) -> None:
         """Score one image.
 
         Raises:
-            ValueError: if masks are missing or have another size than the image, or a class is unknown that counts.
+            ValueError: if masks are missing or differ from the image in size, or a predicted class is not in the dataset.
         """
         if not self.class_agnostic and (prediction.labels < 0).any():
             raise ValueError(
-                f"{name}: the prediction has a class that the dataset does not know; mend it, or be class-agnostic"
+                f"{name}: the prediction has a class that is not in the dataset; fix it, or set "
+                "evaluation.class_agnostic=true"
             )
         if self.regions != "bbox":
-            for owner, masks, count in (
+            for source, masks, count in (
                 ("annotation", annotation.masks, len(annotation)),
                 ("prediction", prediction.masks, len(prediction)),
             ):
                 if masks is None and count:
-                    raise ValueError(f"{name}: the {owner} has no masks; score boxes with evaluation.regions=bbox")
+                    raise ValueError(f"{name}: the {source} has no masks; score boxes with evaluation.regions=bbox")
                 if masks is not None and count and annotation.image_size != masks.shape[1:]:
                     (height, width), (rows, columns) = masks.shape[1:], annotation.image_size or (None, None)
                     raise ValueError(
-                        f"{name}: the {owner}'s masks have {width}x{height} pixels, the image has {columns}x{rows}; "
+                        f"{name}: the {source}'s masks have {width}x{height} pixels, the image has {columns}x{rows}; "
                         "predictions must be in original pixels"
                     )
         self.add(name, _Record(prediction, annotation, self._best_iou(prediction, annotation)))
@@ -104,12 +105,12 @@ class CocoAP(Accumulator[_Record]):
     def compute(self) -> ItemScores:
         """``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR1``, ``AR10``, ``AR100``, ``ARs``, ``ARm``, ``ARl``.
 
-        In [0, 1]; the numbers behind AR are ``max_detections``. None where the annotation holds no such object.
+        In [0, 1]; the numbers after AR are ``max_detections``. None if there is no such object in the ground truth.
         """
-        annotation, found = self._datasets()
+        ground_truth, results = self._datasets()
         evaluation = COCOeval_faster(
-            annotation,
-            found,
+            ground_truth,
+            results,
             self.regions,
             print_function=_silent,
             boundary_dilation_ratio=_BOUNDARY_WIDTH,
@@ -121,7 +122,7 @@ class CocoAP(Accumulator[_Record]):
         return _summarize(evaluation.eval["precision"], evaluation.eval["recall"], self.max_detections)
 
     def item_scores(self) -> dict[str, ItemScores]:
-        """``best_iou`` (mean over an image's objects of the best IoU with a prediction), ``objects``, ``predictions``."""
+        """``best_iou`` (best IoU of each object with a prediction, averaged over objects), ``objects``, ``predictions``."""
         return {
             name: {
                 "best_iou": record.best_iou,
@@ -141,12 +142,12 @@ class CocoAP(Accumulator[_Record]):
         if not len(prediction):
             return 0.0
         if self.regions == "bbox":
-            found, wanted = (_xywh(boxes).tolist() for boxes in (prediction.boxes, objects.boxes))
+            predicted, annotated = (_xywh(boxes).tolist() for boxes in (prediction.boxes, objects.boxes))
         else:
             assert prediction.masks is not None
             assert objects.masks is not None
-            found, wanted = list(prediction.masks.rles), list(objects.masks.rles)
-        ious = np.asarray(coco_mask.iou(found, wanted, [0] * len(objects)))
+            predicted, annotated = list(prediction.masks.rles), list(objects.masks.rles)
+        ious = np.asarray(coco_mask.iou(predicted, annotated, [0] * len(objects)))
         if not self.class_agnostic:
             ious = np.where(prediction.labels[:, None] == objects.labels[None, :], ious, 0)
         return float(ious.max(axis=0).mean())
@@ -155,16 +156,16 @@ class CocoAP(Accumulator[_Record]):
         def key(entry: tuple[str, _Record]) -> tuple[int, str]:
             return entry[1].annotation.image_id or 0, entry[0]
 
-        images, annotations, found = [], [], []
+        images, annotations, results = [], [], []
         for image_id, (_, record) in enumerate(sorted(self.records.items(), key=key), start=1):
             height, width = record.annotation.image_size or (0, 0)
             images.append({"id": image_id, "height": height, "width": width})
             annotations += self._annotation_entries(image_id, record.annotation)
-            found += self._prediction_entries(image_id, record.prediction)
-        classes = sorted({entry["category_id"] for entry in annotations + found}) or [1]
+            results += self._prediction_entries(image_id, record.prediction)
+        classes = sorted({entry["category_id"] for entry in annotations + results}) or [1]
         categories = [{"id": number, "name": str(number)} for number in classes]
         datasets = []
-        for entries in (annotations, found):
+        for entries in (annotations, results):
             for number, entry in enumerate(entries, start=1):
                 entry["id"] = number
             dataset = {"images": images, "annotations": entries, "categories": categories}
@@ -212,10 +213,10 @@ class CocoAP(Accumulator[_Record]):
 
 
 def _summarize(precision: NDArray[np.float64], recall: NDArray[np.float64], limits: Sequence[int]) -> ItemScores:
-    """Twelve numbers from the curves.
+    """COCO's twelve summary metrics.
 
     Args:
-        precision: (10 IoU thresholds, recalls, classes, sizes, limits); -1 where the annotation has no object.
+        precision: (10 IoU thresholds, recalls, classes, sizes, limits); -1 where there is no annotated object.
         recall: (10, classes, sizes, limits), likewise.
         limits: of the last axis.
     """
@@ -240,4 +241,4 @@ def _xywh(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _silent(*_: object) -> None:
-    """faster-coco-eval reports its progress through this."""
+    """Discards faster-coco-eval's progress messages."""

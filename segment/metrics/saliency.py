@@ -1,12 +1,12 @@
-"""Saliency measures of soft or hard foreground maps, in the two families of definitions that papers use.
+"""Saliency metrics of soft or binary foreground maps, in the two families of definitions that papers use.
 
-Both compute F = (1 + beta^2) P R / (beta^2 P + R) with beta^2 = 0.3; everything around it differs, so numbers of one family
-must not be compared with the other's.
+Both compute F = (1 + beta^2) P R / (beta^2 P + R) with beta^2 = 0.3; everything else differs, so numbers from the two
+families must not be compared.
 
-``toolbox``  (the saliency literature's sal_eval_toolbox): annotation is gray >= 0.1; a map is divided by its maximum and
-    thresholded at k/255, >=; precision and recall are averaged over images first, then F, then its maximum over thresholds.
-``tokencut`` (TokenCut's script): annotation is any value above 0; a map is thresholded at k/255, strictly above; F is
-    averaged over images, then its maximum over thresholds; IoU and accuracy at > 0.5.
+``toolbox``  (the saliency literature's sal_eval_toolbox): ground truth is gray >= 0.1; a map is divided by its maximum and
+    thresholded at >= k/255; precision and recall are averaged over images, then F and its maximum over thresholds follow.
+``tokencut`` (TokenCut's script): ground truth is any value above 0; a map is thresholded at > k/255; F is averaged over
+    images, then its maximum over thresholds is taken; IoU and accuracy use > 0.5.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from eigenseg.data.metric import Accumulator, ItemScores, mean
 
 GrayMap = NDArray[np.uint8]
 Curve = NDArray[np.float64]
-# The literature's weight of precision over recall.
+# Weight of precision over recall in the saliency literature.
 BETA_SQUARED = 0.3
 
 
 class SaliencyRecord(NamedTuple):
-    """One image: single numbers, and curves over thresholds that are averaged over images before anything else."""
+    """Scores of one image, and its curves over thresholds, which are averaged over images before anything else."""
 
     values: ItemScores
     curves: dict[str, Curve]
 
 
 class Saliency(Accumulator[SaliencyRecord]):
-    """What both families share: maps in, averages out."""
+    """Base of both families: checks maps and averages their scores."""
 
     kind: ClassVar[Kind] = "saliency"
     main, item_score = "max_f", "iou"
@@ -42,16 +42,16 @@ class Saliency(Accumulator[SaliencyRecord]):
         """Score one image.
 
         Args:
-            name: of the image.
-            prediction: (H, W) uint8, 255 is surely foreground.
+            name: image name.
+            prediction: (H, W) uint8, 255 is certain foreground.
             annotation: (H, W) uint8.
 
         Raises:
             ValueError: if the sizes or types differ.
         """
-        for owner, values in (("prediction", prediction), ("annotation", annotation)):
+        for source, values in (("prediction", prediction), ("annotation", annotation)):
             if values.dtype != np.uint8 or values.ndim != 2:
-                raise ValueError(f"{name}: the {owner} must be (H, W) uint8, got {values.shape} {values.dtype}")
+                raise ValueError(f"{name}: the {source} must be (H, W) uint8, got {values.shape} {values.dtype}")
         if prediction.shape != annotation.shape:
             (height, width), (rows, columns) = prediction.shape, annotation.shape
             raise ValueError(
@@ -60,11 +60,11 @@ class Saliency(Accumulator[SaliencyRecord]):
         self.add(name, self.score(prediction, annotation))
 
     def score(self, prediction: GrayMap, annotation: GrayMap) -> SaliencyRecord:
-        """The numbers and curves of one image."""
+        """Scores and curves of one image."""
         raise NotImplementedError
 
     def item_scores(self) -> dict[str, ItemScores]:
-        """Single numbers of every image."""
+        """Scores of every image."""
         return {name: record.values for name, record in self.in_order()}
 
     def _mean_value(self, key: str) -> float | None:
@@ -76,35 +76,35 @@ class Saliency(Accumulator[SaliencyRecord]):
 
 
 class ToolboxSaliency(Saliency):
-    """The saliency literature's measures: MAE, maximal and adaptive F, maximal and mean IoU."""
+    """Metrics of the saliency literature: MAE, maximal and adaptive F, maximal and mean IoU."""
 
     @property
     def tag(self) -> str:
-        """What is printed beside every number."""
+        """Short name of the protocol, printed next to every number."""
         return "toolbox"
 
     @property
     def protocol(self) -> str:
-        """The rules in one line."""
-        return "saliency, toolbox family: annotation >= 0.1, maps divided by their maximum, P and R averaged before F"
+        """The protocol in one line."""
+        return "saliency, toolbox family: ground truth >= 0.1, maps divided by their maximum, P and R averaged before F"
 
     def score(self, prediction: GrayMap, annotation: GrayMap) -> SaliencyRecord:
-        """``mae``, ``adaptive_f``, ``iou`` (at half of the maximum); curves of precision, recall and IoU at 0 ... 255."""
+        """``mae``, ``adaptive_f``, ``iou`` (at half the maximum); curves of precision, recall and IoU at 0 ... 255."""
         foreground = annotation >= 0.1 * 255
         peak = int(prediction.max(initial=0))
-        # Levels by floor in integers: a quotient of floats would round some of them up.
+        # Integer floor division: a quotient of floats would round some levels up.
         levels = prediction.astype(np.int64) * 255 // max(peak, 1)
-        hits, taken = (_counts_at_least(levels[where]) for where in (foreground, np.ones_like(foreground)))
-        precision, recall, iou = _ratios(hits, taken, int(foreground.sum()))
+        true_positives, predicted = (_counts_at_least(levels[where]) for where in (foreground, np.ones_like(foreground)))
+        precision, recall, iou = _ratios(true_positives, predicted, int(foreground.sum()))
         adaptive = min(2 * prediction.mean() / max(peak, 1), 1.0)
-        chosen = prediction / max(peak, 1) >= adaptive
+        mask = prediction / max(peak, 1) >= adaptive
         low = int(prediction.min(initial=255))
-        # A map of one value cannot be stretched: it is all foreground, or none where that value is 0.
+        # A constant map cannot be stretched: it is all foreground, or all background if the value is 0.
         low = 0 if low == peak else low
         soft = (prediction.astype(np.float64) - low) / max(peak - low, 1)
         values: ItemScores = {
             "mae": float(np.abs(soft - foreground).mean()),
-            "adaptive_f": _f_of_masks(chosen, foreground),
+            "adaptive_f": _f_of_masks(mask, foreground),
             "iou": float(iou[128]),
         }
         return SaliencyRecord(values, {"precision": precision, "recall": recall, "iou": iou})
@@ -120,40 +120,42 @@ class ToolboxSaliency(Saliency):
 
 
 class TokenCutSaliency(Saliency):
-    """TokenCut's measures: maximal F of the averaged F curve, IoU and accuracy at one half."""
+    """TokenCut's metrics: maximum of the mean F curve, IoU and accuracy at threshold 0.5."""
 
     @property
     def tag(self) -> str:
-        """What is printed beside every number."""
+        """Short name of the protocol, printed next to every number."""
         return "tokencut"
 
     @property
     def protocol(self) -> str:
-        """The rules in one line."""
-        return "saliency, tokencut family: annotation > 0, maps > k/255, F averaged over images before its maximum"
+        """The protocol in one line."""
+        return "saliency, tokencut family: ground truth > 0, maps > k/255, F averaged over images before its maximum"
 
     def score(self, prediction: GrayMap, annotation: GrayMap) -> SaliencyRecord:
         """``iou`` and ``accuracy`` at > 0.5, ``f`` there; the curve of F at 0, 1/255, ..., 254/255."""
         foreground, total = annotation > 0, annotation.size
-        hits, taken = (_counts_at_least(prediction[where]) for where in (foreground, np.ones_like(foreground)))
+        true_positives, predicted = (
+            _counts_at_least(prediction[where]) for where in (foreground, np.ones_like(foreground))
+        )
         # Strictly above k is at least k + 1, for k = 0 ... 254.
-        hits, taken, wanted = hits[1:], taken[1:], int(foreground.sum())
+        true_positives, predicted, positives = true_positives[1:], predicted[1:], int(foreground.sum())
         with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(taken > 0, hits / taken, 1.0)
-            recall = hits / wanted if wanted else np.ones(255)
+            precision = np.where(predicted > 0, true_positives / predicted, 1.0)
+            recall = true_positives / positives if positives else np.ones(255)
         curve = f_measure(precision, recall)
         # 127/255 < 0.5 < 128/255
-        hit, area = int(hits[127]), int(taken[127])
-        union = area + wanted - hit
+        intersection, area = int(true_positives[127]), int(predicted[127])
+        union = area + positives - intersection
         values: ItemScores = {
-            "iou": hit / union if union else None,
-            "accuracy": (total - union + hit) / total,
+            "iou": intersection / union if union else None,
+            "accuracy": (total - union + intersection) / total,
             "f": float(curve[127]),
         }
         return SaliencyRecord(values, {"f": curve})
 
     def compute(self) -> ItemScores:
-        """``max_f``, ``iou``, ``accuracy``; an image without any foreground at all has no IoU."""
+        """``max_f``, ``iou``, ``accuracy``; an image with neither predicted nor annotated foreground has no IoU."""
         curve = self._mean_curve("f")
         return {
             "max_f": None if curve is None else float(curve.max()),
@@ -164,26 +166,27 @@ class TokenCutSaliency(Saliency):
 
 def f_measure(precision: Curve, recall: Curve) -> Curve:
     """F = (1 + beta^2) P R / (beta^2 P + R), 0 where both are 0."""
-    bottom = BETA_SQUARED * precision + recall
-    curve: Curve = np.where(bottom > 0, (1 + BETA_SQUARED) * precision * recall / np.where(bottom > 0, bottom, 1), 0.0)
+    numerator, denominator = (1 + BETA_SQUARED) * precision * recall, BETA_SQUARED * precision + recall
+    curve: Curve = np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), 0.0)
     return curve
 
 
 def _counts_at_least(levels: NDArray[np.integer]) -> Curve:
-    """How many entries are >= k, for k = 0 ... 255."""
+    """Number of entries >= k, for k = 0 ... 255."""
     return np.bincount(levels.ravel(), minlength=256)[::-1].cumsum()[::-1].astype(np.float64)
 
 
-def _ratios(hits: Curve, taken: Curve, wanted: int) -> tuple[Curve, Curve, Curve]:
-    """Precision, recall and IoU of every threshold; what has no denominator is 0, IoU of two empty masks likewise."""
+def _ratios(true_positives: Curve, predicted: Curve, positives: int) -> tuple[Curve, Curve, Curve]:
+    """Precision, recall and IoU at every threshold; 0 where the denominator is 0, also the IoU of two empty masks."""
 
-    def ratio(bottom: Curve) -> Curve:
-        return np.divide(hits, bottom, out=np.zeros_like(hits), where=bottom > 0)
+    def ratio(denominator: Curve) -> Curve:
+        return np.divide(true_positives, denominator, out=np.zeros_like(true_positives), where=denominator > 0)
 
-    return ratio(taken), ratio(np.full_like(hits, wanted)), ratio(taken + wanted - hits)
+    union = predicted + positives - true_positives
+    return ratio(predicted), ratio(np.full_like(predicted, positives)), ratio(union)
 
 
 def _f_of_masks(mask: NDArray[np.bool_], foreground: NDArray[np.bool_]) -> float:
-    hits = float((mask & foreground).sum())
-    precision, recall = hits / max(int(mask.sum()), 1), hits / max(int(foreground.sum()), 1)
+    true_positives = float((mask & foreground).sum())
+    precision, recall = (true_positives / max(int(pixels.sum()), 1) for pixels in (mask, foreground))
     return float(f_measure(np.array([precision]), np.array([recall]))[0])

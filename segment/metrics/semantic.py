@@ -1,4 +1,4 @@
-"""Semantic segmentation without labels: clusters are matched to classes over the whole dataset, then mean IoU."""
+"""Unsupervised semantic segmentation: mean IoU after matching clusters to classes over the whole dataset."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Counts = NDArray[np.int64]
 
 
 class SemanticIoU(Accumulator[Counts]):
-    """Mean IoU over classes, all pixels of all images pooled, void (255) left out.
+    """Mean IoU over classes; pixels are pooled over all images, void pixels (255) ignored.
 
     Args:
         classes: number of classes, background included; PASCAL VOC has 21.
-        matching: ``"hungarian"`` gives every class at most one cluster so that the sum of IoUs is largest, ``"majority"``
-            gives every cluster the class that most of its pixels have (several clusters may share one), ``"identity"``
-            takes cluster numbers as class numbers.
+        matching: ``"hungarian"`` assigns at most one cluster to each class and maximizes the sum of IoUs, ``"majority"``
+            assigns each cluster to its most frequent class (several clusters may map to one class), ``"identity"``
+            uses cluster ids as class ids.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -34,31 +34,31 @@ class SemanticIoU(Accumulator[Counts]):
     def __init__(self, classes: int = 21, matching: Matching = "hungarian") -> None:
         super().__init__()
         if not 2 <= classes <= VOID:
-            raise ValueError(f"classes must be a number from 2 to {VOID}, got {classes}")
+            raise ValueError(f"classes must be an integer from 2 to {VOID}, got {classes}")
         if matching not in get_args(Matching):
             raise ValueError(f"matching must be one of {', '.join(get_args(Matching))}, got {matching!r}")
         self.classes, self.matching = classes, matching
 
     @property
     def tag(self) -> str:
-        """What is printed beside every number."""
+        """Short name of the protocol, printed next to every number."""
         return f"{self.matching} matching"
 
     @property
     def protocol(self) -> str:
-        """The rules in one line."""
+        """The protocol in one line."""
         return f"semantic mIoU over {self.classes} classes, pixels pooled, {self.matching} matching, void ignored"
 
     def update(self, name: str, prediction: NDArray[np.integer], annotation: NDArray[np.integer]) -> None:
         """Score one image.
 
         Args:
-            name: of the image.
-            prediction: (H, W) clusters from 0.
-            annotation: (H, W) classes from 0, 255 void.
+            name: image name.
+            prediction: (H, W) cluster ids from 0.
+            annotation: (H, W) class ids from 0; 255 is void.
 
         Raises:
-            ValueError: if the sizes differ or a number is out of range.
+            ValueError: if the sizes differ or an id is out of range.
         """
         if prediction.shape != annotation.shape:
             (height, width), (rows, columns) = prediction.shape, annotation.shape
@@ -66,32 +66,30 @@ class SemanticIoU(Accumulator[Counts]):
                 f"{name}: the label map has {width}x{height} pixels, the annotation {columns}x{rows}; "
                 "predict in original pixels"
             )
-        known = annotation != VOID
-        clusters, wanted = prediction[known].astype(np.int64), annotation[known].astype(np.int64)
-        if wanted.size and wanted.max() >= self.classes:
-            raise ValueError(
-                f"{name}: the annotation has class {wanted.max()}, evaluation.classes={self.classes} allows fewer"
-            )
+        valid = annotation != VOID
+        clusters, labels = prediction[valid].astype(np.int64), annotation[valid].astype(np.int64)
+        if labels.size and labels.max() >= self.classes:
+            raise ValueError(f"{name}: the annotation has class {labels.max()}, but evaluation.classes is {self.classes}")
         if clusters.size and clusters.min() < 0:
-            raise ValueError(f"{name}: clusters are numbered from 0, got {clusters.min()}")
+            raise ValueError(f"{name}: cluster ids must be at least 0, got {clusters.min()}")
         rows = int(clusters.max(initial=0)) + 1
-        counts = np.bincount(clusters * self.classes + wanted, minlength=rows * self.classes)
+        counts = np.bincount(clusters * self.classes + labels, minlength=rows * self.classes)
         self.add(name, counts.reshape(rows, self.classes))
 
     def compute(self) -> ItemScores:
-        """``miou`` over the classes that occur, ``pixel_accuracy``, ``clusters`` (their number), and ``iou_<class>``."""
+        """``miou`` over the classes that occur, ``pixel_accuracy``, the number of ``clusters``, and ``iou_<class>``."""
         total = self._total()
-        ious, right = _class_ious(total, self.assignment())
+        ious, correct = _class_ious(total, self.assignment())
         pixels = int(total.sum())
         values: ItemScores = {
             "miou": mean(ious),
-            "pixel_accuracy": right / pixels if pixels else None,
+            "pixel_accuracy": correct / pixels if pixels else None,
             "clusters": int((total.sum(axis=1) > 0).sum()),
         }
         return {**values, **{f"iou_{i}": iou for i, iou in enumerate(ious)}}
 
     def item_scores(self) -> dict[str, ItemScores]:
-        """``miou`` over the classes in an image, with the dataset's matching."""
+        """``miou`` of every image over its own classes, with the matching of the whole dataset."""
         assignment = self.assignment()
         scores: dict[str, ItemScores] = {}
         for name, counts in self.in_order():
@@ -101,23 +99,23 @@ class SemanticIoU(Accumulator[Counts]):
         return scores
 
     def assignment(self) -> NDArray[np.int64]:
-        """The class of every cluster, -1 where it has none: (clusters,) int64."""
+        """Class of every cluster, -1 if unmatched: (clusters,) int64."""
         total = self._total()
         if self.matching == "majority":
             return np.where(total.sum(axis=1) > 0, total.argmax(axis=1), -1)
         if self.matching == "identity":
-            numbers = np.arange(len(total))
-            return np.where(numbers < self.classes, numbers, -1)
+            ids = np.arange(len(total))
+            return np.where(ids < self.classes, ids, -1)
         union = total.sum(axis=1, keepdims=True) + total.sum(axis=0, keepdims=True) - total
         rows, columns = linear_sum_assignment(total / np.maximum(union, 1), maximize=True)
         assignment = np.full(len(total), -1, dtype=np.int64)
         assignment[rows] = columns
-        # A spare cluster must not make a class count that the annotation does not have.
+        # A surplus cluster must not be matched to a class without annotated pixels, which would then count.
         assignment[(assignment >= 0) & (total.sum(axis=0)[assignment] == 0)] = -1
         return assignment
 
     def _total(self) -> Counts:
-        """Pixels by cluster and class: (clusters, classes) int64."""
+        """Contingency table of clusters and classes in pixels: (clusters, classes) int64."""
         height = max((len(counts) for counts in self.records.values()), default=1)
         total = np.zeros((height, self.classes), dtype=np.int64)
         for counts in self.records.values():
@@ -126,12 +124,12 @@ class SemanticIoU(Accumulator[Counts]):
 
 
 def _class_ious(counts: Counts, assignment: NDArray[np.int64]) -> tuple[list[float | None], int]:
-    """IoU of every class, None where it neither occurs nor is predicted, and the number of right pixels."""
+    """IoU of every class, None if it is neither annotated nor predicted, and the number of correct pixels."""
     classes = counts.shape[1]
     by_class = np.zeros((classes, classes), dtype=np.int64)
-    given = assignment >= 0
-    np.add.at(by_class, assignment[given], counts[given])
-    right, wanted = by_class.diagonal(), counts.sum(axis=0)
-    union = by_class.sum(axis=1) + wanted - right
-    ious = [int(hit) / int(area) if area else None for hit, area in zip(right, union, strict=True)]
-    return ious, int(right.sum())
+    matched = assignment >= 0
+    np.add.at(by_class, assignment[matched], counts[matched])
+    intersections, annotated = by_class.diagonal(), counts.sum(axis=0)
+    unions = by_class.sum(axis=1) + annotated - intersections
+    ious = [int(inter) / int(union) if union else None for inter, union in zip(intersections, unions, strict=True)]
+    return ious, int(intersections.sum())

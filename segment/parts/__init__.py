@@ -1,4 +1,4 @@
-"""Parts of objects: ``hierarchy.py`` is the method, ``merging.py`` the clustering beneath."""
+"""Parts of objects: ``hierarchy.py`` is the method, ``merging.py`` the clustering."""
 
 import lazy_loader as lazy
 

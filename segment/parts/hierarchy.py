@@ -1,7 +1,7 @@
-"""Parts of objects: neighboring tokens of a mask are merged greedily, most alike first, at falling thresholds.
+"""Parts of objects: neighboring tokens of a mask are merged greedily, most similar first, at decreasing thresholds.
 
-The divide-and-conquer step of UnSAM (Wang et al., NeurIPS 2024, section 3.1) on the tokens that a method has anyway. Levels
-are nested by construction: each one goes on merging where the one before stopped.
+The conquer step of UnSAM's divide-and-conquer (Wang et al., NeurIPS 2024, section 3.1) on the backbone's tokens. Levels are
+nested by construction: each one continues merging from the previous one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Part(NamedTuple):
 
     Args:
         mask: (gh, gw) bool.
-        parent: index of the part that holds it in the list it came with; -1: the object itself.
-        level: index of the lowest threshold at which it still stands by itself.
-        coherence: cosine at which its last two pieces were merged, the least within it; 1 for a part never merged.
+        parent: index of the smallest part around it, in the list returned with it; -1: the object itself.
+        level: index of the lowest threshold at which it is still a cluster of its own.
+        coherence: lowest cosine at which clusters within it were merged; 1 for a part never merged.
     """
 
     mask: NDArray[np.bool_]
@@ -47,13 +47,17 @@ def part_tree(
     min_tokens: int = 4,
     max_overlap: float = 0.9,
 ) -> list[Part]:
-    """Parts of one object, larger ones first; every part lies within its parent.
+    """Parts of one object, coarse levels first; every part lies within its parent.
 
     Args:
         tokens, inside, thresholds: as in ``merge_levels``. Published: 0.6, 0.5 ... 0.1.
         min_tokens: smaller clusters are left out. Published: 4.
-        max_overlap: so is one whose IoU with the part or object that holds it is larger, because it says nothing new.
-            Published: 0.9.
+        max_overlap: so are clusters with a larger IoU with their parent, which they would nearly repeat. Published: 0.9.
+
+    Example:
+        >>> tokens = np.repeat(np.eye(2), 4, axis=0)  # the two halves of an object
+        >>> [part.mask.astype(int).tolist() for part in part_tree(tokens, np.ones((2, 4), dtype=bool))]
+        [[[1, 1, 1, 1], [0, 0, 0, 0]], [[0, 0, 0, 0], [1, 1, 1, 1]]]
     """
     parts: list[Part] = []
     levels = merge_levels(tokens, inside, thresholds)
@@ -71,14 +75,14 @@ def part_tree(
 
 
 class PartHierarchy:
-    """Objects of another method, and their parts.
+    """Objects of another method, with their parts.
 
-    Every object is followed by its parts. Extras: ``parent``, the index of the instance that holds a part, -1 for an
-    object; ``level``, the index of the threshold, -1 for an object; the score of a part is its object's score times the
-    lowest cosine at which its pieces were merged, not below 0.
+    Every object is followed by its parts. Extras: ``parent``, the index of a part's parent instance, -1 for an object;
+    ``level``, the index of the threshold, -1 for an object. The score of a part is its object's score times its
+    ``coherence``, at least 0.
 
     Args:
-        base: the method that finds objects; its masks are read back on the token grid (a token belongs to a mask that
+        base: the method that finds objects; its masks are sampled on the token grid (a token belongs to a mask that
             covers its center).
         thresholds, min_tokens, max_overlap: as in ``part_tree``.
 
@@ -93,14 +97,14 @@ class PartHierarchy:
         min_tokens: int = 4,
         max_overlap: float = 0.9,
     ) -> None:
-        falling = [float(threshold) for threshold in thresholds]
-        if not falling or falling != sorted(set(falling), reverse=True) or not -1 <= falling[-1] <= falling[0] <= 1:
-            raise ValueError(f"thresholds must fall within [-1, 1], got {list(thresholds)}")
+        levels = [float(threshold) for threshold in thresholds]
+        if not levels or levels != sorted(set(levels), reverse=True) or not -1 <= levels[-1] <= levels[0] <= 1:
+            raise ValueError(f"thresholds must be decreasing and in [-1, 1], got {list(thresholds)}")
         if min_tokens < 1:
             raise ValueError(f"min_tokens must be at least 1, got {min_tokens}")
         if not 0 < max_overlap <= 1:
-            raise ValueError(f"max_overlap must lie in (0, 1], got {max_overlap}")
-        self.base, self.thresholds, self.min_tokens, self.max_overlap = base, falling, min_tokens, max_overlap
+            raise ValueError(f"max_overlap must be in (0, 1], got {max_overlap}")
+        self.base, self.thresholds, self.min_tokens, self.max_overlap = base, levels, min_tokens, max_overlap
         self.preprocess: Preprocess = base.preprocess
         self.needs_attention: bool = base.needs_attention
 
@@ -108,11 +112,11 @@ class PartHierarchy:
         """Find objects and parts of every image of a batch."""
         tokens = features.tokens.double().cpu().numpy()
         return [
-            self._divide(objects, points, geometry)
+            self._add_parts(objects, points, geometry)
             for objects, points, geometry in zip(self.base(features, images), tokens, features.geometries, strict=True)
         ]
 
-    def _divide(self, objects: Instances, tokens: Features, geometry: Geometry) -> Instances:
+    def _add_parts(self, objects: Instances, tokens: Features, geometry: Geometry) -> Instances:
         if not len(objects):
             return objects
         centers = _token_centers(geometry)
@@ -129,12 +133,16 @@ class PartHierarchy:
             grids = (
                 torch.from_numpy(np.stack([part.mask for part in tree])) if tree else torch.zeros(0, *geometry.grid).bool()
             )
-            offset = len(masks)
-            masks += [whole, *(geometry.masks_to_image(grids).numpy() & whole)]
-            scores += [float(objects.scores[i]), *(float(objects.scores[i]) * max(0.0, p.coherence) for p in tree)]
-            boxes += [objects.boxes[i], *geometry.boxes_to_image(mask_boxes(grids)).numpy()]
-            parents += [-1, *(offset + 1 + part.parent for part in tree)]
-            levels += [-1, *(part.level for part in tree)]
+            pixels = geometry.masks_to_image(grids).numpy() & whole
+            # Parts that lie in the padding have no pixel, and then their children have none either.
+            kept = np.flatnonzero(pixels.any(axis=(1, 2))).tolist()
+            number = {-1: -1, **{old: new for new, old in enumerate(kept)}}
+            parts, first = [tree[k] for k in kept], len(masks) + 1
+            masks += [whole, *pixels[kept]]
+            scores += [float(objects.scores[i]), *(float(objects.scores[i]) * max(0.0, part.coherence) for part in parts)]
+            boxes += [objects.boxes[i], *geometry.boxes_to_image(mask_boxes(grids[kept])).numpy()]
+            parents += [-1, *(first + number[part.parent] for part in parts)]
+            levels += [-1, *(part.level for part in parts)]
         return replace(
             objects,
             masks=np.stack(masks),
@@ -147,7 +155,7 @@ class PartHierarchy:
 
 
 def _smallest_around(mask: NDArray[np.bool_], parts: Sequence[Part]) -> int:
-    """The smallest of the parts that hold a mask, -1 if none does; levels are nested, so one token decides."""
+    """Index of the smallest part around a mask, -1 if there is none; levels are nested, so testing one token suffices."""
     where = np.unravel_index(int(np.argmax(mask)), mask.shape)
     around = [i for i, part in enumerate(parts) if part.mask[where]]
     return min(around, key=lambda i: int(parts[i].mask.sum()), default=-1)

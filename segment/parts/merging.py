@@ -1,4 +1,4 @@
-"""Clusters of neighboring tokens, merged greedily, most alike first: the heart of part hierarchies."""
+"""Greedy agglomerative clustering of neighboring tokens, most similar first, for part hierarchies."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def merge_levels(
 ) -> list[tuple[Labels, dict[int, float]]]:
     """Merge tokens of a mask into ever larger clusters.
 
-    Each step joins the two 4-neighboring clusters whose mean features have the highest cosine; a level ends when no pair
-    reaches its threshold. A heap holds the pairs: of N tokens it does O(N log N) comparisons, where a scan of all pairs in
-    every step does O(N^2). Among equal cosines the pair with the lowest token indices goes first.
+    Each step merges the two 4-neighboring clusters whose mean features have the highest cosine; a level ends when no pair
+    reaches its threshold. With a heap of pairs, N tokens take O(N log N) comparisons instead of the O(N^2) of a scan of
+    all pairs in every step. Of equal cosines the pair with the lowest token indices is merged first.
 
     Args:
         tokens: (N, D) float64, row-major.
-        inside: (gh, gw) bool with gh * gw = N; other tokens take no part.
-        thresholds: falling, of the cosine.
+        inside: (gh, gw) bool with gh * gw = N; other tokens are ignored.
+        thresholds: of the cosine, decreasing.
 
     Returns:
         For every threshold: (gh, gw) int64, the lowest token index of each token's cluster, -1 outside; and the cosine at
@@ -39,7 +39,7 @@ def merge_levels(
 
 
 class _Clusters:
-    """Clusters of tokens under merging: sums of features, neighbors, and a heap of pairs with stale entries left in."""
+    """Clusters during merging: sums of features, neighbors, and a heap of pairs in which outdated entries remain."""
 
     def __init__(self, tokens: Features, inside: NDArray[np.bool_]) -> None:
         self._grid = inside.shape
@@ -56,7 +56,7 @@ class _Clusters:
             self._push(i, [j for j in self._neighbors[i] if j > i])
 
     def merge_down_to(self, threshold: float) -> None:
-        """Merge the most alike neighbors until none reaches the threshold."""
+        """Merge the most similar neighbors until no pair reaches the threshold."""
         while self._heap and -self._heap[0][0] >= threshold:
             negative, i, j, at_i, at_j = heapq.heappop(self._heap)
             if self._version.get(i) == at_i and self._version.get(j) == at_j:
@@ -70,7 +70,7 @@ class _Clusters:
         return labels.reshape(self._grid)
 
     def _merge(self, i: int, j: int, cosine: float) -> None:
-        # Pairs are kept as (low, high), so a cluster bears its lowest token's index.
+        # Pairs are stored as (low, high), so a cluster keeps its lowest token's index.
         self._sums[i] += self._sums.pop(j)
         self._root[j] = i
         around = (self._neighbors[i] | self._neighbors.pop(j)) - {i, j}
@@ -86,10 +86,10 @@ class _Clusters:
     def _push(self, i: int, others: list[int]) -> None:
         if not others:
             return
-        mine, theirs = self._sums[i], np.stack([self._sums[j] for j in others])
-        # The mean's direction is the sum's; tokens of zero length are like nothing.
-        lengths = np.linalg.norm(mine) * np.linalg.norm(theirs, axis=1)
-        cosines = np.divide(theirs @ mine, lengths, out=np.full(len(others), -1.0), where=lengths > 0)
+        feature, neighbors = self._sums[i], np.stack([self._sums[j] for j in others])
+        # The mean has the direction of the sum; tokens of zero length get the lowest cosine.
+        lengths = np.linalg.norm(feature) * np.linalg.norm(neighbors, axis=1)
+        cosines = np.divide(neighbors @ feature, lengths, out=np.full(len(others), -1.0), where=lengths > 0)
         for j, cosine in zip(others, cosines.tolist(), strict=True):
             low, high = min(i, j), max(i, j)
             heapq.heappush(self._heap, (-cosine, low, high, self._version[low], self._version[high]))

@@ -1,4 +1,4 @@
-"""Instances of pictures, refined: masks on the pictures' edges, and what does not survive is left out with a reason."""
+"""Refine the masks of ``Instances`` and drop those that do not survive."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from eigenseg.segment.refine.base import Refined, Refiner
 def refine_instances(
     refiner: Refiner, images: Sequence[ImageArray], instances: Sequence[Instances], device: torch.device
 ) -> list[Instances]:
-    """Refine what a method found in several pictures.
+    """Refine the instances of several images.
 
-    A mask that the refiner does not keep, or that it empties, is dropped; boxes become the masks' tight ones; scores and
+    A mask that the refiner does not keep, or that it empties, is dropped; boxes are recomputed from the masks; scores and
     extras stay. ``metadata["saliency"]`` becomes the largest soft value of the kept masks at each pixel, and
     ``metadata["rejected"]`` counts the dropped ones.
 
     Args:
-        refiner: moves masks to edges.
+        refiner: refines the masks.
         images: (H, W, 3) uint8 RGB each.
         instances: of these images.
         device: where to compute.
     """
-    waiting = [i for i, found in enumerate(instances) if len(found)]
-    if not waiting:
+    nonempty = [i for i, one in enumerate(instances) if len(one)]
+    if not nonempty:
         return list(instances)
-    pictures = [torch.from_numpy(np.array(images[i])).to(device) for i in waiting]
-    masks = [torch.from_numpy(np.array(instances[i].masks)).to(device) for i in waiting]
+    pixels = [torch.from_numpy(np.array(images[i])).to(device) for i in nonempty]
+    masks = [torch.from_numpy(np.array(instances[i].masks)).to(device) for i in nonempty]
     results = list(instances)
-    for i, refined in zip(waiting, refiner(pictures, masks), strict=True):
+    for i, refined in zip(nonempty, refiner(pixels, masks), strict=True):
         results[i] = _apply(instances[i], refined)
     return results
 
@@ -51,7 +51,7 @@ def _apply(instances: Instances, refined: Refined) -> Instances:
     chosen = np.flatnonzero(kept)
     metadata = {**instances.metadata, "rejected": len(instances) - len(chosen)}
     if not len(chosen):
-        reason = "no object: refinement left none of the masks, they follow no edge of the image"
+        reason = "no object: refinement rejected all masks, they follow no edge of the image"
         return Instances.empty(instances.image_size, reason, **metadata)
     soft = refined.soft[torch.from_numpy(chosen).to(refined.soft.device)].amax(dim=0)
     return replace(
@@ -65,7 +65,7 @@ def _apply(instances: Instances, refined: Refined) -> Instances:
 def _keep_nested(
     masks: NDArray[np.bool_], kept: NDArray[np.bool_], parents: Sequence[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], list[int]]:
-    """Children stay within their parents: masks, which are kept, and parents by their new numbers.
+    """Clip masks to their parents'; return masks, ``kept``, and parents as indices into the kept masks.
 
     Args:
         masks: (n, H, W), parents before their children.
@@ -75,7 +75,7 @@ def _keep_nested(
     masks, kept, parents = masks.copy(), kept.copy(), list(parents)
     for i in range(len(masks)):
         while parents[i] >= 0 and not kept[parents[i]]:
-            parents[i] = parents[parents[i]]  # the parent of a rejected mask takes over its children
+            parents[i] = parents[parents[i]]  # children of a rejected mask move to its parent
         if parents[i] >= 0:
             masks[i] &= masks[parents[i]]
             kept[i] &= bool(masks[i].any())

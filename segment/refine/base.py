@@ -1,7 +1,4 @@
-"""What a refiner is: pictures and their masks in, soft maps and masks on the pixels' own edges out.
-
-A method takes any refiner and hands it what it found.
-"""
+"""The refiner interface: images and their masks in, soft and hard masks that follow image edges out."""
 
 from __future__ import annotations
 
@@ -19,15 +16,14 @@ _PIXELS_AT_ONCE = 2**20  # the CRF's lattice takes about 1.1 GB for them, the bi
 
 @dataclass(frozen=True)
 class Refined:
-    """One picture's masks after refinement.
+    """One image's masks after refinement.
 
     Args:
-        soft: (n, H, W) floating, how much of the object a pixel is, about 0 to 1.
+        soft: (n, H, W) floating, soft masks, about 0 to 1.
         masks: (n, H, W) bool.
         iou: (n,) float64, IoU of every mask before and after; 1 where both are empty.
-        kept: (n,) bool, whether that is at least the refiner's ``min_iou``. Whoever calls the refiner decides what becomes
-            of the others.
-        details: more numbers of the refiner, each (n, ...).
+        kept: (n,) bool, whether that is at least the refiner's ``min_iou``. The refiner drops no masks itself.
+        details: further per-mask values of the refiner, (n, ...) each.
     """
 
     soft: Tensor
@@ -38,68 +34,68 @@ class Refined:
 
 
 class Refiner(Protocol):
-    """Moves masks to the edges of the picture."""
+    """Interface of refiners, which make masks follow the edges of the image."""
 
     def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
-        """Refine the masks of several pictures.
+        """Refine the masks of several images.
 
         Args:
             images: a list of (H, W, 3) uint8 RGB of any sizes, or one (B, H, W, 3) tensor.
             masks: for every image (n, H, W), bool or floating in [0, 1], on the image's device; n may be 0 and may differ.
 
         Returns:
-            One ``Refined`` an image, on the images' device.
+            One ``Refined`` per image, on the images' device.
         """
         ...
 
 
 def hard(masks: Tensor) -> Tensor:
-    """Bool masks as they are, soft ones above 1/2."""
+    """Bool masks as they are, soft masks thresholded at 0.5 (strict)."""
     return masks if masks.dtype == torch.bool else masks > 0.5
 
 
 def compare(
     soft: Tensor, masks: Tensor, before: Tensor, min_iou: float = 0.0, details: Mapping[str, Tensor] | None = None
 ) -> Refined:
-    """A result with the IoU of its masks and those it was made from; a mask is kept from ``min_iou`` on."""
+    """Build a result with the IoU of its masks and the masks before; a mask is kept if that is at least ``min_iou``."""
     iou = mask_iou(hard(before), masks)
     return Refined(soft, masks, iou, iou >= min_iou, details or {})
 
 
 def check_images(images: Sequence[Tensor]) -> None:
-    """Refuse what is no picture.
+    """Raise if these are not images on one device.
 
     Raises:
-        TypeError: if an image is no tensor or not uint8.
+        TypeError: if an image is not a tensor or not uint8.
         ValueError: if a shape is not (H, W, 3), an image is empty, or devices differ.
     """
     for i, image in enumerate(images):
         if (kind := _kind(image)) != torch.uint8:
-            raise TypeError(f"images[{i}] must be a tensor of uint8, got {kind}; torch.from_numpy makes one of an array")
+            raise TypeError(f"images[{i}] must be a uint8 tensor, got {kind}; torch.from_numpy converts an array")
         if image.ndim != 3 or image.shape[2] != 3 or not image.numel():
             raise ValueError(f"images[{i}] must be (H, W, 3) with H, W > 0, got shape {tuple(image.shape)}")
         if image.device != images[0].device:
-            raise ValueError(f"images[{i}] is on {image.device}, images[0] on {images[0].device}; bring all to one device")
+            raise ValueError(f"images[{i}] is on {image.device}, images[0] on {images[0].device}; move all to one device")
 
 
 def check_maps(images: Sequence[Tensor], maps: Sequence[Tensor], name: str, dims: str = "n") -> None:
-    """Refuse maps that do not fit their images; ``dims`` names the axes before (H, W).
+    """Raise if maps do not fit their images; ``dims`` names the axes before (H, W).
 
     Raises:
-        TypeError: if a map is no tensor, or neither bool nor floating.
+        TypeError: if a map is not a tensor, or neither bool nor floating.
         ValueError: if counts, shapes or devices do not fit, or a value is not finite.
     """
     if len(images) != len(maps):
-        raise ValueError(f"{name} must hold one entry an image, got {len(maps)} for {len(images)} images")
+        raise ValueError(f"{name} must hold one entry per image, got {len(maps)} for {len(images)} images")
     for i, (image, given) in enumerate(zip(images, maps, strict=True)):
         kind = _kind(given)
         if isinstance(kind, str) or not (kind == torch.bool or kind.is_floating_point):
             raise TypeError(f"{name}[{i}] must be a bool or floating tensor, got {kind}")
         if given.ndim != 2 + dims.count(",") + 1 or given.shape[-2:] != image.shape[:2]:
-            wanted = f"({dims}, {image.shape[0]}, {image.shape[1]})"
-            raise ValueError(f"{name}[{i}] must be {wanted} as its image is, got shape {tuple(given.shape)}")
+            expected = f"({dims}, {image.shape[0]}, {image.shape[1]})"
+            raise ValueError(f"{name}[{i}] must be {expected} to fit its image, got shape {tuple(given.shape)}")
         if given.device != image.device:
-            raise ValueError(f"{name}[{i}] is on {given.device}, its image on {image.device}; bring both to one device")
+            raise ValueError(f"{name}[{i}] is on {given.device}, its image on {image.device}; move both to one device")
         if not torch.isfinite(given).all():
             raise ValueError(f"{name}[{i}] holds values that are not finite")
 
@@ -109,7 +105,7 @@ def _kind(value: object) -> torch.dtype | str:
 
 
 def check_masks(images: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
-    """Refuse masks that do not fit their images or leave [0, 1].
+    """Raise if masks do not fit their images or lie outside [0, 1].
 
     Raises:
         TypeError, ValueError: as ``check_maps``; also if a value lies outside [0, 1].
@@ -117,11 +113,11 @@ def check_masks(images: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
     check_maps(images, masks, "masks")
     for i, mask in enumerate(masks):
         if mask.numel() and not (mask.min() >= 0 and mask.max() <= 1):
-            raise ValueError(f"masks[{i}] must lie in [0, 1], got {float(mask.min()):g} to {float(mask.max()):g}")
+            raise ValueError(f"masks[{i}] must be in [0, 1], got {float(mask.min()):g} to {float(mask.max()):g}")
 
 
 def check_positive(**values: float) -> None:
-    """Refuse numbers that are not positive and finite.
+    """Raise if a number is not positive and finite.
 
     Raises:
         ValueError: naming the first one.
@@ -132,27 +128,27 @@ def check_positive(**values: float) -> None:
 
 
 def check_min_iou(min_iou: float) -> None:
-    """Reject a least IoU outside [0, 1].
+    """Raise if the minimum IoU lies outside [0, 1].
 
     Raises:
-        ValueError: naming it.
+        ValueError: with the value.
     """
     if not 0 <= min_iou <= 1:
         raise ValueError(f"min_iou must be in [0, 1], got {min_iou}")
 
 
 def check_parameters(parameters: object, kind: type) -> None:
-    """Reject parameters of another refiner; a yaml may hold anything.
+    """Raise if the parameters belong to another refiner; values from a yaml may have any type.
 
     Raises:
-        TypeError: naming the class that is expected.
+        TypeError: naming the expected class.
     """
     if not isinstance(parameters, kind):
         raise TypeError(f"parameters must be {kind.__name__}, got {type(parameters).__name__}")
 
 
 def chunks(images: Sequence[Tensor]) -> Iterator[slice]:
-    """Runs of consecutive images that are worked on at once; a larger image comes alone."""
+    """Slices of consecutive images to process at once; an image above the limit is a chunk of its own."""
     start, pixels = 0, 0
     for i, image in enumerate(images):
         size = image.shape[0] * image.shape[1]
@@ -165,7 +161,7 @@ def chunks(images: Sequence[Tensor]) -> Iterator[slice]:
 
 
 def as_columns(maps: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Maps of several images as one table of pixels.
+    """Stack the maps of several images into one table of pixels.
 
     Args:
         maps: per image (n, ..., H, W); n may differ, the axes in between may not.
@@ -184,7 +180,7 @@ def as_columns(maps: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def from_columns(table: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The way back: per image (n, ..., H, W), contiguous."""
+    """Inverse of ``as_columns``: per image (n, ..., H, W), contiguous."""
     pixels = [given.shape[-2] * given.shape[-1] for given in like]
     return [
         rows[:, : len(given)].movedim(0, -1).reshape(given.shape).contiguous()

@@ -1,6 +1,6 @@
-"""The fast bilateral solver: masks moved to edges by least squares on the bilateral grid (Barron and Poole, ECCV 2016).
+"""The fast bilateral solver: edge-aware least squares on the bilateral grid (Barron and Poole, ECCV 2016).
 
-Wanted is the map that is close to the target and smooth wherever the picture is:
+The solution is close to the target, and smooth wherever the image is:
 
     min_x  lam/2 sum_ij W_ij (x_i - x_j)^2 + sum_i c (x_i - t_i)^2    (equation 1)
 
@@ -8,8 +8,8 @@ With W bistochastic and factored through the grid, x = slice(y), and y solves on
 
     (lam (Dm - Dn blur Dn) + diag(splat(c))) y = splat(c t)           (equations 7 and 8)
 
-by conjugate gradients with the Jacobi preconditioner. TokenCut's saliency numbers come from 25 iterations, which leave 2 to
-3 % of residual: start, preconditioner and count are part of the result, so they are the defaults here.
+by conjugate gradients with the Jacobi preconditioner. TokenCut's saliency results come from 25 iterations, which leave 2 to
+3 % of the residual: start, preconditioner and iterations affect the result, so they are the defaults here.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ TOKENCUT = BilateralParameters()
 
 
 class Smoothed(NamedTuple):
-    """What the solver returns for one image."""
+    """The solver's result for one image."""
 
     soft: Tensor  # (n, H, W) float64, about within the target's range; not clipped
     iterations: Tensor  # (n,) int64, of conjugate gradients
@@ -96,20 +96,31 @@ def bilateral_solve(
     parameters: BilateralParameters = TOKENCUT,
     compat: Literal["reference"] | None = None,
 ) -> list[Smoothed]:
-    """Smooth maps within images and not across their edges. float64 throughout, one system for the whole batch.
+    """Smooth maps within images but not across their edges, in float64, as one system for the whole batch.
 
-    Cells are numbered without a limit on sides; the published hash confuses cells from the 254th along an axis on (sides
-    above 254 x 16 = 4064 pixels as published), and ``compat="reference"`` refuses such images.
+    Images may be of any size; the published hash has collisions from the 254th cell along an axis on (sides above
+    254 x 16 = 4064 pixels as published), and ``compat="reference"`` raises for such images.
 
     Args:
         images: (H, W, 3) uint8 RGB each, any sizes, or one (B, H, W, 3) tensor.
         targets: for every image (n, H, W) bool or floating, any finite range; n may differ.
-        parameters: see there.
+        parameters: see ``BilateralParameters``.
         compat: see above.
+
+    Returns:
+        One ``Smoothed`` per image.
 
     Raises:
         TypeError: if an image is not uint8, or a target neither bool nor floating.
         ValueError: if shapes, devices or parameters do not fit, or a value is not finite.
+
+    Example:
+        >>> image = torch.zeros(8, 8, 3, dtype=torch.uint8)
+        >>> image[:, 4:] = 255  # black and white halves
+        >>> target = torch.zeros(1, 8, 8)
+        >>> target[0, :, 3:] = 1  # one column too many
+        >>> (bilateral_solve([image], [target])[0].soft[0, 0] > 0.5).int().tolist()
+        [0, 0, 0, 0, 1, 1, 1, 1]
     """
     check_images(images)
     check_maps(images, targets, "targets")
@@ -118,9 +129,7 @@ def bilateral_solve(
     for part in chunks(images):
         grid = BilateralGrid(images[part], parameters.sigma_spatial, parameters.sigma_luma, parameters.sigma_chroma)
         if compat and not grid.published:
-            raise ValueError(
-                "compat='reference' cannot number more than 254 cells along an axis; leave it out, or scale down"
-            )
+            raise ValueError("compat='reference' allows at most 254 cells along an axis; omit it, or scale the image down")
         solution = solve_on_grid(grid, as_columns(targets[part], torch.float64), parameters)
         soft = from_columns(grid.slice(solution.cells), targets[part])
         results += [
@@ -141,7 +150,7 @@ class Solution(NamedTuple):
 
 
 def bistochastize(grid: BilateralGrid) -> tuple[Tensor, Tensor]:
-    """Diagonals n and m, (V, 1) each, with Dn blur Dn 1 = m: every row of lam (Dm - Dn blur Dn) then sums to 0."""
+    """Diagonals n and m, (V, 1) each, with Dn blur Dn 1 = m, so that every row of lam (Dm - Dn blur Dn) sums to 0."""
     pixels = grid.pixels_per_cell[:, None].double()
     n = torch.ones_like(pixels)
     for _ in range(_ROUNDS):
@@ -150,7 +159,7 @@ def bistochastize(grid: BilateralGrid) -> tuple[Tensor, Tensor]:
 
 
 def solve_on_grid(grid: BilateralGrid, targets: Tensor, parameters: BilateralParameters) -> Solution:
-    """Preconditioned conjugate gradients, every image and target with steps of its own.
+    """Preconditioned conjugate gradients, with separate step sizes for every image and target.
 
     Args:
         grid: of B images, V cells, P pixels.
@@ -178,30 +187,30 @@ def solve_on_grid(grid: BilateralGrid, targets: Tensor, parameters: BilateralPar
     for _ in range(parameters.max_iterations):
         scaled = inverse * residual
         product = grid.per_image(residual * scaled)
-        running = (norm(residual) >= tol * size) & (product > 0)  # without a residual there is nowhere to go
+        running = (norm(residual) >= tol * size) & (product > 0)  # 0 only without a residual
         if not running.any():
             break
         direction = scaled + torch.where(running, product / previous, 0.0)[grid.image] * direction  # 0 at first
-        moved = apply(direction)
-        length = torch.where(running, product / grid.per_image(direction * moved), 0.0)[grid.image]
-        y = y + length * direction
-        residual = residual - length * moved
+        image = apply(direction)
+        step = torch.where(running, product / grid.per_image(direction * image), 0.0)[grid.image]
+        y = y + step * direction
+        residual = residual - step * image
         previous = torch.where(running, product, 1.0)
         iterations += running
     return Solution(y, iterations, torch.where(size > 0, norm(right - apply(y)) / size, 0.0))
 
 
 class BilateralSolver:
-    """The bilateral solver as a refiner. Hard masks are the soft map above 1/2, holes filled, one component kept.
+    """The bilateral solver as a refiner. Hard masks are the soft map above 0.5, with holes filled and one component kept.
 
     Details of a result: ``iterations`` (n,) and ``residual`` (n,) of conjugate gradients. Published metrics use ``soft``.
 
     Args:
-        parameters: of the solver; TokenCut's if not given.
+        parameters: of the solver; default: TokenCut's.
         keep: ``"largest"`` component of each mask, or ``"all"``.
-        min_iou: least IoU of a hard mask with the one before, for ``kept``.
-        compat: ``"reference"`` keeps the component that the published code keeps (``published_component``), and refuses
-            images whose cells the published hash confuses.
+        min_iou: minimum IoU of a hard mask with the one before, for ``kept``.
+        compat: ``"reference"`` keeps the component that the published code keeps (``published_component``), and raises for
+            images on which the published hash has collisions.
 
     Raises:
         ValueError: if a parameter is out of range, or ``compat`` comes with ``keep="all"``.
@@ -224,17 +233,17 @@ class BilateralSolver:
         self.keep, self.min_iou, self.compat = keep, min_iou, compat
 
     def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
-        """As ``Refiner`` says."""
+        """Refine masks, see ``Refiner``."""
         check_images(images)
         check_masks(images, masks)
         smoothed = bilateral_solve(images, masks, self.parameters, self.compat)
-        return [self._finish(found, before) for found, before in zip(smoothed, masks, strict=True)]
+        return [self._postprocess(result, before) for result, before in zip(smoothed, masks, strict=True)]
 
-    def _finish(self, found: Smoothed, before: Tensor) -> Refined:
-        masks = fill_holes(hard(found.soft))
+    def _postprocess(self, result: Smoothed, before: Tensor) -> Refined:
+        masks = fill_holes(hard(result.soft))
         if self.compat:
             masks = published_component(masks)
         elif self.keep == "largest":
             masks = largest_component(masks)
-        details = {"iterations": found.iterations, "residual": found.residual}
-        return compare(found.soft, masks, before, self.min_iou, details)
+        details = {"iterations": result.iterations, "residual": result.residual}
+        return compare(result.soft, masks, before, self.min_iou, details)

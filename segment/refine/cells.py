@@ -1,8 +1,8 @@
-"""Occupied cells of an integer grid in many dimensions: sorted once, found by binary search.
+"""Occupied cells of a sparse integer grid in many dimensions: sorted once, looked up by binary search.
 
-Both refiners put pixels on a grid of five dimensions of which only a sliver is ever touched. A cell is one 64-bit number,
-its coordinates in a mixed radix that is wide enough for every neighbor asked for, so two cells never share a number.
-Sorting them groups the pixels of a cell; nothing depends on the order in which threads arrive.
+Both refiners put pixels on a five-dimensional grid that is mostly empty. A cell's code is one 64-bit number: its
+coordinates in a mixed radix, wide enough for every neighbor, so that no two cells have the same code. Sorting the codes
+groups the pixels of a cell deterministically, independent of threads.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Cells:
     """Cells in ascending order, the first coordinate running fastest, and the points in them.
 
     Args:
-        codes: (M,) int64, ascending; one number a cell.
+        codes: (M,) int64, ascending; one number per cell.
         index: (n,) int64, the cell of every point.
         order: (n,) int64, the points sorted by cell, those of one cell in their own order.
         counts: (M,) int64, points in every cell.
-        strides: what one step in each coordinate adds to a code.
+        strides: increment of the code for one step in each coordinate.
     """
 
     codes: Tensor
@@ -38,13 +38,13 @@ class Cells:
         return len(self.codes)
 
     def neighbors(self, step: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """The cells one ``step`` after and before each: two (M,) int64, M where no point lies."""
-        wanted = self.codes + sum(a * b for a, b in zip(step, self.strides, strict=True))
-        found = torch.searchsorted(self.codes, wanted).clamp(max=len(self) - 1)
-        exists = self.codes[found] == wanted
-        after = torch.where(exists, found, len(self))
+        """Indices of the cells one ``step`` after and before each: two (M,) int64, M for cells that are not occupied."""
+        target = self.codes + sum(a * b for a, b in zip(step, self.strides, strict=True))
+        index = torch.searchsorted(self.codes, target).clamp(max=len(self) - 1)
+        exists = self.codes[index] == target
+        after = torch.where(exists, index, len(self))
         before = torch.full_like(after, len(self))
-        before[found[exists]] = exists.nonzero()[:, 0]  # whoever is after me, I am before
+        before[index[exists]] = exists.nonzero()[:, 0]  # the inverse of ``after``
         return after, before
 
 
@@ -53,16 +53,16 @@ def occupied_cells(coordinates: Tensor, reach: int) -> Cells:
 
     Args:
         coordinates: (n, d) int64, n > 0.
-        reach: the largest coordinate of a step that ``neighbors`` will be asked for.
+        reach: the largest coordinate of any step passed to ``neighbors``.
 
     Raises:
-        ValueError: if the bounding box has more cells than there are 62-bit numbers.
+        ValueError: if the bounding box has more than 2^62 cells.
     """
     low = coordinates.amin(dim=0)
-    # A step leads at most ``reach`` beyond the box; with that many spare digits it cannot arrive in the next row.
+    # A step leads at most ``reach`` beyond the box; with that many spare digits it cannot reach the next row.
     extents = [side + 1 + reach for side in (coordinates.amax(dim=0) - low).tolist()]
     if math.prod(extents) > _LARGEST:
-        raise ValueError(f"a grid of {' x '.join(map(str, extents))} cells is too fine to be numbered; raise the sigmas")
+        raise ValueError(f"a grid of {' x '.join(map(str, extents))} cells is too fine; increase the sigmas")
     strides = tuple(math.prod(extents[:k]) for k in range(len(extents)))
     codes = torch.zeros_like(coordinates[:, 0])
     for k, stride in enumerate(strides):

@@ -1,6 +1,6 @@
-"""After the threshold: holes, components, and how much of a mask is still what it was.
+"""Postprocessing of hard masks: holes, components, and the IoU with the masks before refinement.
 
-SciPy does the searching, on the CPU; masks come back on the device they came from.
+Hole filling and components run in SciPy on the CPU; results are on the masks' device.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def fill_holes(masks: Tensor) -> Tensor:
-    """Make background that the 4-connected outside does not reach part of the mask.
+    """Fill holes: background that is not 4-connected to the image border becomes part of the mask.
 
     Args:
         masks: (n, H, W) bool.
@@ -24,10 +24,10 @@ def fill_holes(masks: Tensor) -> Tensor:
 
 
 def published_component(masks: Tensor) -> Tensor:
-    """Keep what TokenCut's bilateral solver keeps: the second largest of all areas, the background's among them.
+    """Keep the component that TokenCut's bilateral solver keeps: the second largest area, the background included.
 
-    That is the largest object as a rule, but the background wherever one object covers more than it does. A mask without
-    any component comes back as the whole image. Areas that are equal stay in the order of their labels, background first.
+    That is usually the largest object, but the background if one object covers more than it does. A mask without any
+    component becomes the whole image. Equal areas are ordered by label, background first.
 
     Args:
         masks: (n, H, W) bool.
@@ -48,5 +48,5 @@ def mask_iou(first: Tensor, second: Tensor) -> Tensor:
         first, second: (n, H, W) bool.
     """
     union = (first | second).flatten(1).sum(dim=1)
-    shared = (first & second).flatten(1).sum(dim=1)
-    return torch.where(union > 0, shared / union.clamp(min=1).double(), 1.0)
+    intersection = (first & second).flatten(1).sum(dim=1)
+    return torch.where(union > 0, intersection / union.clamp(min=1).double(), 1.0)

@@ -1,9 +1,9 @@
-"""Dense CRF: every pixel tied to every other by color and place (Kraehenbuehl and Koltun, NIPS 2011).
+"""Dense CRF: every pixel connected to every other by color and position (Kraehenbuehl and Koltun, NIPS 2011).
 
-Data flow: masks -> energies -> two kernels over the pixels -> mean field -> marginals -> masks.
+Data flow: masks -> unary energies -> two kernels over the pixels -> mean field -> marginals -> masks.
 
 The Gaussian term is exact; the bilateral term is filtered on the permutohedral lattice, as published. Mean field with
-strong weights tips over in single pixels, so small differences of kernels show there and nowhere else.
+strong weights may flip single pixels, so small differences between kernels show up in single pixels.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class CRFParameters:
     """Weights and widths of the two terms, and how a mask becomes energies.
 
     Args:
-        gaussian_weight, gaussian_sxy: of exp(-|p_i - p_j|^2 / (2 sxy^2)), pixels. A weight of 0 leaves a term out.
-        bilateral_weight, bilateral_sxy, bilateral_srgb: of the kernel that also has color, in levels of 0 to 255.
+        gaussian_weight, gaussian_sxy: of exp(-|p_i - p_j|^2 / (2 sxy^2)), in pixels. A weight of 0 disables a term.
+        bilateral_weight, bilateral_sxy, bilateral_srgb: of the kernel in position and color, colors from 0 to 255.
         iterations: of mean field.
         unary: ``"softmax"``: the probabilities of (background, object) are softmax(1 - m, m), 0.731 and 0.269 for a hard
             mask; ``"probability"``: they are (1 - m, m).
-        floor: probabilities are kept in [floor, 1 - floor], each label by itself, before their logarithm is taken.
+        floor: probabilities are clamped to [floor, 1 - floor], per label, before the logarithm.
 
     Raises:
         ValueError: if a number is out of range.
@@ -72,7 +72,7 @@ class CRFParameters:
             raise ValueError(f"iterations must be 0 or more, got {self.iterations}")
         check_choice("unary", self.unary, ("softmax", "probability"))
         if not 0 < self.floor < 0.5:
-            raise ValueError(f"floor must be in (0, 0.5), got {self.floor}; a probability of 0 would be an infinite energy")
+            raise ValueError(f"floor must be in (0, 0.5), got {self.floor}; a probability of 0 has infinite energy")
 
 
 MASKCUT = CRFParameters()
@@ -80,7 +80,7 @@ DEEP_SPECTRAL = CRFParameters(3.0, 3.0, 10.0, 80.0, 13.0, iterations=5, unary="p
 
 
 def mask_energies(masks: Tensor, unary: Unary = "softmax", floor: float = 0.01) -> Tensor:
-    """Energies -log p of the labels background and object.
+    """Unary energies -log p of the labels background and object.
 
     Args:
         masks: (n, H, W), bool or floating in [0, 1].
@@ -90,10 +90,10 @@ def mask_energies(masks: Tensor, unary: Unary = "softmax", floor: float = 0.01) 
         (n, 2, H, W), float32, or float64 for float64 masks.
     """
     given = masks if masks.dtype == torch.float64 else masks.float()
-    shares = torch.stack([1 - given, given], dim=1)
+    probabilities = torch.stack([1 - given, given], dim=1)
     if unary == "softmax":
-        return -torch.log_softmax(shares, dim=1)
-    return -shares.clamp(floor, 1 - floor).log()
+        return -torch.log_softmax(probabilities, dim=1)
+    return -probabilities.clamp(floor, 1 - floor).log()
 
 
 def dense_crf(
@@ -107,8 +107,8 @@ def dense_crf(
     Args:
         images: (H, W, 3) uint8 RGB each, any sizes, or one (B, H, W, 3) tensor.
         unary: for every image (n, L, H, W) floating, energies of L >= 2 labels in n problems on that image; n may differ.
-        parameters: see there; ``unary`` and ``floor`` are not used.
-        compat: ``"reference"`` filters the Gaussian term on the lattice too, as the published code does.
+        parameters: see ``CRFParameters``; ``unary`` and ``floor`` are not used.
+        compat: ``"reference"`` filters the Gaussian term on the lattice too, like the published code.
 
     Returns:
         Per image (n, L, H, W), float32, or float64 if all energies are.
@@ -133,7 +133,7 @@ def dense_crf(
 
 
 def pairwise_terms(images: Sequence[Tensor], like: Tensor, parameters: CRFParameters, compat: Compat = None) -> list[Term]:
-    """The terms with a weight, over the pixels of all images.
+    """The terms of nonzero weight, over the pixels of all images.
 
     Args:
         images: (H, W, 3) uint8 each.
@@ -141,7 +141,7 @@ def pairwise_terms(images: Sequence[Tensor], like: Tensor, parameters: CRFParame
         parameters, compat: as in ``dense_crf``.
     """
     sizes = [(image.shape[0], image.shape[1]) for image in images]
-    places = torch.cat([_places(height, width, like.device) for height, width in sizes])
+    positions = torch.cat([_positions(height, width, like.device) for height, width in sizes])
     counts = torch.tensor([height * width for height, width in sizes], device=like.device)
     groups = torch.arange(len(sizes), device=like.device).repeat_interleave(counts)
 
@@ -152,16 +152,16 @@ def pairwise_terms(images: Sequence[Tensor], like: Tensor, parameters: CRFParame
     if parameters.gaussian_weight:
         sigma = parameters.gaussian_sxy
         terms.append(
-            Term(parameters.gaussian_weight, on_lattice(places / sigma) if compat else GaussianKernel(sizes, sigma))
+            Term(parameters.gaussian_weight, on_lattice(positions / sigma) if compat else GaussianKernel(sizes, sigma))
         )
     if parameters.bilateral_weight:
         colors = torch.cat([image.reshape(-1, 3) for image in images]).double()
-        features = torch.cat([places / parameters.bilateral_sxy, colors / parameters.bilateral_srgb], dim=1)
+        features = torch.cat([positions / parameters.bilateral_sxy, colors / parameters.bilateral_srgb], dim=1)
         terms.append(Term(parameters.bilateral_weight, on_lattice(features)))
     return terms
 
 
-def _places(height: int, width: int, device: torch.device) -> Tensor:
+def _positions(height: int, width: int, device: torch.device) -> Tensor:
     """(H W, 2) float64: x and y of every pixel."""
     rows, columns = (torch.arange(side, device=device, dtype=torch.float64) for side in (height, width))
     return torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], dim=-1).reshape(-1, 2)
@@ -175,17 +175,28 @@ def refine_crf(
     min_iou: float = 0.5,
     compat: Compat = None,
 ) -> list[Refined]:
-    """Masks through the CRF: object where its marginal is the larger one, then MaskCut's rule.
+    """Refine masks by the CRF: object where its marginal is larger than the background's.
 
     Args:
         images: (H, W, 3) uint8 RGB each, any sizes, or one (B, H, W, 3) tensor.
         masks: for every image (n, H, W), bool or floating in [0, 1]; n may differ.
         parameters, compat: as in ``dense_crf``.
         holes: fill the holes of each mask afterwards.
-        min_iou: least IoU of a mask with the one before, for ``kept``; MaskCut drops a mask below 0.5.
+        min_iou: minimum IoU of a mask with the one before, for ``kept``; MaskCut rejects a mask below 0.5.
+
+    Returns:
+        One ``Refined`` per image.
 
     Raises:
-        TypeError, ValueError: as ``dense_crf``; also if a mask leaves [0, 1] or ``min_iou`` does.
+        TypeError, ValueError: as ``dense_crf``; also if a mask or ``min_iou`` lies outside [0, 1].
+
+    Example:
+        >>> image = torch.zeros(8, 8, 3, dtype=torch.uint8)
+        >>> image[:, 4:] = 255  # black and white halves
+        >>> mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+        >>> mask[0, :, 3:] = True  # one column too many
+        >>> refine_crf([image], [mask])[0].masks[0, 0].int().tolist()
+        [0, 0, 0, 0, 1, 1, 1, 1]
     """
     check_images(images)
     check_masks(images, masks)
@@ -201,10 +212,10 @@ def refine_crf(
 
 
 class DenseCRF:
-    """The dense CRF as a refiner. The defaults are MaskCut's, ``DEEP_SPECTRAL`` is the other published set.
+    """The dense CRF as a refiner. ``MASKCUT`` and ``DEEP_SPECTRAL`` are the published parameters.
 
     Args:
-        parameters: of the two terms; MaskCut's if not given.
+        parameters: of the two terms; default: MaskCut's.
         holes, min_iou, compat: as in ``refine_crf``.
 
     Raises:
@@ -225,5 +236,5 @@ class DenseCRF:
         self.holes, self.min_iou, self.compat = holes, min_iou, compat
 
     def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
-        """As ``Refiner`` says."""
+        """Refine masks, see ``Refiner``."""
         return refine_crf(images, masks, self.parameters, self.holes, self.min_iou, self.compat)

@@ -1,4 +1,4 @@
-"""Exact Gaussian smoothing of maps, one axis after the other, normalized at the rim."""
+"""Exact separable Gaussian filtering of maps, normalized at the border."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 _REACH = 8.0  # sigmas; exp(-32) is below the rounding of float64 sums
-_BLOCK = 256  # rows that share one product: tall enough for speed, low enough to skip most of an empty band
+_BLOCK = 256  # rows per product: enough for speed, few enough to skip most of the empty band
 
 
 class GaussianKernel:
     """D^-1/2 K D^-1/2 with K_ij = exp(-|p_i - p_j|^2 / (2 sigma^2)) over the pixels of each image, i = j included.
 
-    K is a product of one kernel an axis, and so is the normalized one.
+    K is a product of one kernel per axis, and so is the normalized one.
 
     Args:
-        sizes: (H, W) of the images whose pixels follow each other in a table.
+        sizes: (H, W) of the images, whose pixels are stacked in one table.
         sigma: in pixels.
     """
 
@@ -43,11 +43,12 @@ class GaussianKernel:
 def smooth_rows(values: Tensor, sigma: float) -> Tensor:
     """The normalized kernel of one axis times (n, m)."""
     count, reach = len(values), math.ceil(_REACH * sigma)
-    place = torch.arange(count, device=values.device, dtype=torch.float64)
+    position = torch.arange(count, device=values.device, dtype=torch.float64)
     blocks = [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
     bands = [slice(max(0, rows.start - reach), min(count, rows.stop + reach)) for rows in blocks]
     kernels = [
-        torch.exp(-(((place[rows, None] - place[band]) / sigma) ** 2) / 2) for rows, band in zip(blocks, bands, strict=True)
+        torch.exp(-(((position[rows, None] - position[band]) / sigma) ** 2) / 2)
+        for rows, band in zip(blocks, bands, strict=True)
     ]
     scale = torch.cat([kernel.sum(dim=1) for kernel in kernels]).rsqrt()
     return torch.cat(

@@ -1,8 +1,8 @@
-"""The bilateral grid: pixels of one color and place share a cell (Barron and Poole, ECCV 2016, section 2).
+"""The bilateral grid: pixels close in color and position share a cell (Barron and Poole, ECCV 2016, section 2).
 
-A cell is a box in (x, y, Y, U, V); only occupied ones exist. ``splat`` adds pixels up in their cells, ``slice`` hands a
-cell's value back to its pixels, ``blur`` mixes cells with their neighbors along the five axes. Images of a batch never
-mix: the image's number is a sixth coordinate along which nothing is blurred.
+A cell is a box in (x, y, Y, U, V); only occupied cells are stored. ``splat`` sums pixels over their cells, ``slice`` copies
+a cell's value to its pixels, ``blur`` mixes cells with their neighbors along the five axes. Images of a batch never
+mix: the image's index is a sixth coordinate, along which there is no blur.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 from eigenseg.segment.refine.cells import occupied_cells
 
 AXES = 5
-# JPEG's full-range YUV. Grays lie exactly on a border of cells (U = V = 128), so rounding decides where they go: the
-# products are added from left to right in separate float64 steps, as the published numbers want it and every device does.
+# JPEG's full-range YUV. Grays lie exactly on a border of cells (U = V = 128), so rounding decides their cell: the products
+# are added from left to right in separate float64 steps, as in the published code and equally on every device.
 _YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _OFFSET = (0.0, 128.0, 128.0)
-# The published hash writes coordinates with 255 digits, and the neighbor of 254 is 0 of the next row there.
+# The published hash writes coordinates in base 255, where the neighbor of 254 is 0 of the next row.
 _PUBLISHED_LAST = 253
 
 
@@ -32,7 +32,7 @@ class BilateralGrid:
         sigma_luma, sigma_chroma: side of a cell in levels of Y, and of U and V, of 256.
 
     Raises:
-        ValueError: if the grid is too fine to be numbered.
+        ValueError: if the grid has more than 2^62 cells.
     """
 
     def __init__(self, images: Sequence[Tensor], sigma_spatial: float, sigma_luma: float, sigma_chroma: float) -> None:
@@ -43,7 +43,7 @@ class BilateralGrid:
         self.image = points[self._cells.order, AXES][self._cells.counts.cumsum(0) - 1]  # (V,) int64, of every cell
         self.cells_per_image = torch.bincount(self.image, minlength=len(images))  # (B,) int64
         self.pixels_per_cell = self._cells.counts  # (V,) int64
-        self.published = bool(points[:, :AXES].max() <= _PUBLISHED_LAST)  # whether the published hash tells cells apart
+        self.published = bool(points[:, :AXES].max() <= _PUBLISHED_LAST)  # whether the published hash has no collisions
         self._neighbors = self._find_neighbors()
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class BilateralGrid:
 
     def splat(self, pixels: Tensor) -> Tensor:
         """Sums over the pixels of each cell: (P, K) float64, images one after the other, to (V, K)."""
-        # Sorted sums, not atomic additions: the same bits on every run and in every batch.
+        # Sorted sums, not atomic additions: bitwise the same in every run and every batch.
         return torch.segment_reduce(pixels[self._cells.order], "sum", lengths=self._cells.counts, axis=0)
 
     def slice(self, cells: Tensor) -> Tensor:
@@ -59,10 +59,10 @@ class BilateralGrid:
         return cells[self._cells.index]
 
     def blur(self, cells: Tensor) -> Tensor:
-        """[1 2 1] along each axis, added up over the axes; what is not there counts 0. (V, K) to (V, K)."""
+        """[1 2 1] along each axis, summed over the axes; missing cells count as 0. (V, K) to (V, K)."""
         padded = torch.cat([cells, cells.new_zeros(1, cells.shape[1])])
         total = 2 * AXES * cells
-        for neighbors in self._neighbors:  # one after the other: the same order of additions for any number of columns
+        for neighbors in self._neighbors:  # in a loop: the same order of additions for any number of columns
             total += padded[neighbors]
         return total
 
@@ -71,13 +71,13 @@ class BilateralGrid:
         return torch.segment_reduce(cells, "sum", lengths=self.cells_per_image, axis=0)
 
     def _find_neighbors(self) -> list[Tensor]:
-        """Ten (V,) int64: one step up and down every axis; V where there is no cell."""
+        """Ten (V,) int64: one step up and down every axis; V for cells that are not occupied."""
         steps = [tuple(int(axis == k) for k in range(AXES + 1)) for axis in range(AXES)]
         return [side for step in steps for side in self._cells.neighbors(step)]
 
 
-def _coordinates(image: Tensor, number: int, sigmas: tuple[float, float, float]) -> Tensor:
-    """(HW, 6) int64: the cell's x, y, Y, U, V and the image's number."""
+def _coordinates(image: Tensor, index: int, sigmas: tuple[float, float, float]) -> Tensor:
+    """(HW, 6) int64: the cell's x, y, Y, U, V and the image's index."""
     height, width = image.shape[:2]
     rows, columns = (torch.arange(side, device=image.device, dtype=torch.float64) for side in (height, width))
     rows, columns = rows[:, None].expand(height, width), columns.expand(height, width)
@@ -85,5 +85,5 @@ def _coordinates(image: Tensor, number: int, sigmas: tuple[float, float, float])
     red, green, blue = image.double().unbind(-1)
     yuv = [red * a + green * b + blue * c + offset for (a, b, c), offset in zip(_YUV, _OFFSET, strict=True)]
     scaled = [columns / spatial, rows / spatial, yuv[0] / luma, yuv[1] / chroma, yuv[2] / chroma]
-    whole = [axis.floor().long().flatten() for axis in scaled]
-    return torch.stack([*whole, torch.full_like(whole[0], number)], dim=1)
+    cells = [axis.floor().long().flatten() for axis in scaled]
+    return torch.stack([*cells, torch.full_like(cells[0], index)], dim=1)

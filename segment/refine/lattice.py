@@ -1,12 +1,12 @@
 """Gaussian filtering in many dimensions on the permutohedral lattice (Adams, Baek and Davis, Eurographics 2010).
 
-Wanted is sum_j exp(-|f_i - f_j|^2 / 2) v_j for every pixel i, in time that does not grow with the square of their number.
+Computes sum_j exp(-|f_i - f_j|^2 / 2) v_j for every pixel i, in time that does not grow with the square of their number.
 The lattice tiles the space with simplices: a pixel splats its values onto the d + 1 corners around it by barycentric
-weights, the corners are blurred with [1 2 1] / 2 along the d + 1 lattice directions, and pixels gather from their corners
-again. Splat, blur and gather have together the variance of the Gaussian; only corners that some pixel touches exist.
+weights, the corners are blurred with [1 2 1] / 2 along the d + 1 lattice directions, and pixels are interpolated from their
+corners (slicing). The three steps together have the variance of the Gaussian; only corners of some pixel are stored.
 
-It approximates: on photographs, with the widths of MaskCut, a pixel's weights differ from the exact ones by a fifth of
-their sum. Published CRF numbers come from this very lattice, so it is what the refiner uses.
+This is an approximation: on photographs, with the widths of MaskCut, a pixel's weights differ from the exact ones by a
+fifth of their sum. Published CRF results were computed on this lattice, so the refiner uses it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from eigenseg.segment.refine.cells import occupied_cells
 
 
 class PermutohedralLattice:
-    """The lattice around a set of points; the weights of pixels and corners are found once, for any number of filterings.
+    """The lattice around a set of points; corners and weights are computed once, for any number of filterings.
 
     Args:
         features: (P, d) floating, in standard deviations of the kernel.
-        groups: (P,) int64; points of different groups, such as images of a batch, do not see each other.
+        groups: (P,) int64; points of different groups, such as images of a batch, do not interact.
 
     Raises:
-        ValueError: if the lattice is too fine to be numbered.
+        ValueError: if the lattice has more than 2^62 cells.
     """
 
     def __init__(self, features: Tensor, groups: Tensor) -> None:
@@ -37,9 +37,9 @@ class PermutohedralLattice:
         keys = torch.cat([corners, groups[:, None, None].expand(points, count, 1)], dim=2)
         self._cells = occupied_cells(keys.flatten(0, 1), reach=dims)
         self._corners, self._weights = self._cells.index.view(points, count), weights
-        self._points = self._cells.order // count  # who splats, sorted by corner
-        self._shares = weights.flatten()[self._cells.order]
-        # One corner more than there are: what does not exist has no points, is its own neighbor, and stays 0.
+        self._points = self._cells.order // count  # points that splat, sorted by corner
+        self._splat_weights = weights.flatten()[self._cells.order]
+        # One extra corner stands for all missing ones: it has no points, is its own neighbor, and stays 0.
         self._starts = F.pad(self._cells.counts.cumsum(0), (1, 0))
         self._blurs = [self._find_neighbors(k, dims) for k in range(count)]
 
@@ -48,9 +48,9 @@ class PermutohedralLattice:
 
     def filter(self, values: Tensor) -> Tensor:
         """Gaussian-weighted sums of (P, C) float32 or float64, up to a constant factor."""
-        # A bag is a weighted sum of table rows: the sums come in sorted order, so every run gives the same bits.
+        # A bag is a weighted sum of table rows in sorted order, so every run gives bitwise the same sums.
         corners = F.embedding_bag(
-            self._points, values, self._starts, mode="sum", per_sample_weights=self._shares.to(values.dtype)
+            self._points, values, self._starts, mode="sum", per_sample_weights=self._splat_weights.to(values.dtype)
         )
         kernel = values.new_tensor([1.0, 0.5, 0.5]).expand(len(self) + 1, 3).contiguous()
         for neighbors in self._blurs:
@@ -58,7 +58,7 @@ class PermutohedralLattice:
         return F.embedding_bag(self._corners, corners, mode="sum", per_sample_weights=self._weights.to(values.dtype))
 
     def _find_neighbors(self, direction: int, dims: int) -> Tensor:
-        """(M + 1, 3) int64: every corner, and the ones after and before it along a lattice direction; M is none."""
+        """(M + 1, 3) int64: every corner, and those after and before it along a lattice direction; M if missing."""
         # A direction is -1 in all d + 1 coordinates but d in one; the last coordinate follows from the others.
         step = [dims if k == direction else -1 for k in range(dims)]
         after, before = self._cells.neighbors((*step, 0))
@@ -67,40 +67,41 @@ class PermutohedralLattice:
 
 
 def enclosing_corners(features: Tensor) -> tuple[Tensor, Tensor]:
-    """The simplex of the lattice that holds each point (sections 3.1 and 3.2 of the paper).
+    """The simplex of the lattice around each point (sections 3.1 and 3.2 of the paper).
 
-    The lattice lies in the plane of R^(d+1) whose coordinates sum to 0. Its points have whole coordinates that are equal
+    The lattice lies in the plane of R^(d+1) whose coordinates sum to 0. Its points have integer coordinates that are equal
     modulo d + 1; corner k of a simplex is the one with remainder k.
 
     Args:
         features: (P, d) float64.
 
     Returns:
-        (P, d + 1, d) int64, the corners' first d coordinates by remainder, and (P, d + 1) float64, their weights; sum 1.
+        (P, d + 1, d) int64, the corners' first d coordinates by remainder, and (P, d + 1) float64, their barycentric
+        weights, which sum to 1.
     """
     dims = features.shape[1]
     period = dims + 1
     lifted = _lift(features)
-    # The nearest points with remainder 0 in every coordinate by itself; their sum may miss the plane by some periods.
+    # The nearest multiple of the period in every coordinate; the coordinates may miss the plane by some periods.
     base = (lifted / period).round() * period
     excess = (base.sum(dim=1, keepdim=True) / period).round().long()
     rank = _descending_rank(lifted - base) + excess
-    # As many coordinates as are in excess move by a period: those whose residual is farthest on that side.
+    # As many coordinates as the excess move by a period: those with the largest residuals on that side.
     wraps = -rank.div(period, rounding_mode="floor")
     rank, base = rank + wraps * period, base + wraps * period
     residual = torch.zeros_like(base).scatter_(1, rank, (lifted - base) / period)  # now in descending order
     steps = residual[:, :-1] - residual[:, 1:]
     weights = torch.cat([1 + residual[:, -1:] - residual[:, :1], steps.flip(1)], dim=1)
-    # Corner k is k further in the coordinates of the largest residuals, k - (d + 1) in the k smallest.
+    # Corner k is shifted by k in the coordinates of the largest residuals, by k - (d + 1) in the k smallest.
     k = torch.arange(period, device=features.device)[:, None]
     shifts = torch.where(rank[:, None, :dims] > dims - k, k - period, k)
     return base.long()[:, None, :dims] + shifts, weights
 
 
 def _lift(features: Tensor) -> Tensor:
-    """Points on the plane, scaled so that one filtering has unit variance: (P, d + 1)."""
+    """Map points to the plane, scaled so that one filtering has unit variance: (P, d + 1)."""
     # Axis i of the plane is (1, ..., 1, -i, 0, ...) / sqrt(i (i + 1)) with i ones. Running sums instead of a matrix
-    # product: pixels on integers tie, and then ties fall alike in every batch and on every device.
+    # product: integer pixel positions cause ties, which are then broken equally in every batch and on every device.
     dims = features.shape[1]
     i = torch.arange(1, dims + 1, device=features.device, dtype=features.dtype)
     scaled = features * ((dims + 1) * math.sqrt(2 / 3) / (i * (i + 1)).sqrt())
@@ -113,7 +114,7 @@ def _lift(features: Tensor) -> Tensor:
 
 
 def _descending_rank(values: Tensor) -> Tensor:
-    """How many entries of a row come before each, largest first, equals in their order: (P, d) int64."""
+    """Rank of each entry in its row, 0 for the largest, of equal ones the first: (P, d) int64."""
     order = values.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(values.shape[1], device=values.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places)
+    ranks = torch.arange(values.shape[1], device=values.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, ranks)

@@ -21,7 +21,7 @@ class Term(NamedTuple):
 def mean_field(unary: Tensor, terms: Sequence[Term], iterations: int) -> Tensor:
     """Q <- softmax(-U + sum_m w_m K_m Q), starting from softmax(-U); all pixels at once.
 
-    The published update subtracts w K (1 - q); per pixel that differs by what all labels share, which softmax ignores.
+    The published update subtracts w K (1 - q); the difference is common to all labels of a pixel, so softmax ignores it.
 
     Args:
         unary: (P, K, L) floating, energies of L labels in K problems on the same pixels.
@@ -32,14 +32,14 @@ def mean_field(unary: Tensor, terms: Sequence[Term], iterations: int) -> Tensor:
         (P, K, L) marginals.
     """
     pixels, _, labels = unary.shape
-    # The marginals of a pixel sum to 1, so the last label's message follows from the others': one filtering less each time.
+    # The marginals of a pixel sum to 1, so the last label's message follows from the others': one filtering less per step.
     ones = unary.new_ones(pixels, 1)
-    everything = [weight * kernel(ones) for weight, kernel in terms]
+    totals = [weight * kernel(ones) for weight, kernel in terms]
     marginals = torch.softmax(-unary, dim=-1)
     for _ in range(iterations):
         first = marginals[..., :-1].reshape(pixels, -1).contiguous()
         logits = -unary
-        for (weight, kernel), total in zip(terms, everything, strict=True):
+        for (weight, kernel), total in zip(terms, totals, strict=True):
             message = weight * kernel(first).view(pixels, -1, labels - 1)
             logits[..., :-1] += message
             logits[..., -1] += total - message.sum(dim=-1)

@@ -15,24 +15,24 @@ TWO = np.array([[0.0, 0, 4, 4], [1, 1, 3, 5]])
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
-def test_a_score_that_is_no_finite_number_is_refused_with_what_came(score: float) -> None:
+def test_a_score_that_is_not_finite_is_rejected_with_its_value(score: float) -> None:
     with pytest.raises(ValueError, match=r"scores must be finite numbers, got \[0\.5, -?(nan|inf)\]"):
         Detections(TWO, np.array([0.5, score]))
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
-def test_the_best_box_is_the_first_that_no_other_outscores(scores: list[int]) -> None:
+def test_the_best_box_is_the_first_with_the_highest_score(scores: list[int]) -> None:
     boxes = np.array([[i, 0, i + 1, 1] for i in range(len(scores))], dtype=np.float64)
     best = next(i for i, score in enumerate(scores) if all(score >= other for other in scores))
     np.testing.assert_array_equal(Detections(boxes, np.array(scores, dtype=np.float64)).best(), boxes[[best]])
 
 
-def test_where_nothing_was_found_there_is_no_best_box() -> None:
+def test_without_detections_there_is_no_best_box() -> None:
     nothing = Detections.none()
     assert (len(nothing), nothing.best().shape, nothing.boxes.dtype) == (0, (0, 4), np.float64)
 
 
-def test_an_empty_list_of_boxes_is_no_detection() -> None:
+def test_an_empty_list_of_boxes_has_no_detections() -> None:
     empty: Any = []
     assert Detections(empty, empty, empty).best().shape == (0, 4)
 
@@ -57,12 +57,12 @@ def test_without_labels_everything_has_class_0() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_together_is_refused_by_name(change: dict[str, Any], message: str) -> None:
+def test_inconsistent_fields_are_rejected_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Detections(**({"boxes": TWO, "scores": np.ones(2)} | change))
 
 
-def test_scores_below_0_and_boxes_outside_the_image_are_taken_as_they_are() -> None:
+def test_scores_below_0_and_boxes_outside_the_image_are_kept_unchanged() -> None:
     boxes = np.array([[-5.5, 0, 1e4, 1], [0, 0, 1, 1]])
     kept = Detections(boxes, np.array([-1.0, -2.0]))
     np.testing.assert_array_equal(kept.boxes, boxes)

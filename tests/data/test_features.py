@@ -1,4 +1,4 @@
-"""A feature grid names what does not fit, and knows which of its tokens hold padding."""
+"""A feature grid names inconsistent shapes, and knows which of its tokens hold padding."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_its_length_is_the_number_of_images() -> None:
         ({"attention": torch.zeros(3, 3, 6)}, r"attention must be \(2, heads, 6\), got \(3, 3, 6\)"),
     ],
 )
-def test_what_does_not_fit_is_named_with_what_would(changes: dict[str, Any], message: str) -> None:
+def test_wrong_shapes_are_named_with_the_expected_ones(changes: dict[str, Any], message: str) -> None:
     fitting = a_grid(cls=torch.zeros(2, 4), registers=torch.zeros(2, 7, 4), attention=torch.zeros(2, 3, 6))
     with pytest.raises(ValueError, match=message):
         replace(fitting, **changes)
 
 
-def test_a_slice_holds_everything_of_its_images() -> None:
+def test_a_slice_holds_all_fields_of_its_images() -> None:
     size = (8, 12)
     geometries = tuple(Geometry((8 + i, 12), size, size, 4) for i in range(3))
     parts = {"cls": torch.rand(3, 5), "registers": torch.rand(3, 2, 5), "attention": torch.rand(3, 4, 6)}

@@ -1,20 +1,35 @@
-"""A file is written whole or not at all: when a step fails the old one stays alone, and the error says why."""
+"""A file is written completely or not at all: when a step fails only the old file remains, and the error says why."""
 
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
-from eigenseg.data.files import OutputError, exclusive, make_folder, write_bytes, write_image, write_json
+from eigenseg.data import files as module, find_images
+from eigenseg.data.files import (
+    LOCK_FILE,
+    OutputError,
+    exclusive,
+    make_folder,
+    read_json,
+    write_bytes,
+    write_image,
+    write_json,
+)
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -33,11 +48,11 @@ class HalfFull(io.FileIO):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def break_step(step: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_step(step: str, number: int, monkeypatch: pytest.MonkeyPatch, where: Any = os) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr({"mkstemp": tempfile}.get(step, os), step, fail)
+    monkeypatch.setattr({"mkstemp": tempfile}.get(step, where), step, fail)
 
 
 def entries(folder: Path) -> dict[str, bytes]:
@@ -46,7 +61,7 @@ def entries(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("number", REASONS)
 @pytest.mark.parametrize("step", ["mkstemp", "chmod", "replace"])
-def test_when_a_step_fails_the_old_file_is_intact_and_alone(
+def test_when_a_step_fails_only_the_old_file_remains(
     step: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "result.json").write_bytes(b"old")
@@ -60,9 +75,7 @@ def test_when_a_step_fails_the_old_file_is_intact_and_alone(
     assert entries(tmp_path) == {"result.json": b"old"}
 
 
-def test_when_the_disk_fills_half_way_the_old_file_is_intact_and_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_when_the_disk_is_full_half_way_only_the_old_file_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "result.json").write_bytes(b"old")
     monkeypatch.setattr(os, "fdopen", HalfFull)
     with pytest.raises(OutputError, match=r"result\.json: the disk is full"):
@@ -71,7 +84,7 @@ def test_when_the_disk_fills_half_way_the_old_file_is_intact_and_alone(
     assert entries(tmp_path) == {"result.json": b"old"}
 
 
-def test_an_interruption_leaves_the_old_file_alone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_interruption_only_the_old_file_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "result.json").write_bytes(b"old")
 
     def interrupt(*_: object) -> None:
@@ -83,13 +96,13 @@ def test_an_interruption_leaves_the_old_file_alone_too(tmp_path: Path, monkeypat
     assert entries(tmp_path) == {"result.json": b"old"}
 
 
-def test_a_file_replaces_the_old_one_in_a_folder_that_is_made_for_it(tmp_path: Path) -> None:
+def test_a_file_replaces_the_old_one_and_its_folder_is_created(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a" / "b" / "result.json", b"old")
     write_bytes(tmp_path / "a" / "b" / "result.json", b"new")
     assert entries(tmp_path) == {"a/b/result.json": b"new"}
 
 
-def test_until_the_rename_the_old_content_is_what_a_reader_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_until_the_rename_a_reader_sees_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, genuine, seen = tmp_path / "result.json", os.replace, []
     path.write_bytes(b"old")
 
@@ -114,7 +127,7 @@ def test_a_file_has_the_permissions_that_open_would_give_it(umask: int, tmp_path
         os.umask(before)
 
 
-def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"mine")
     with pytest.raises(OutputError, match=f"^cannot create folder {tmp_path}/out: a file of that name is in the way"):
         make_folder(tmp_path / "out")
@@ -125,7 +138,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     assert entries(tmp_path) == {"out": b"mine"}
 
 
-def test_json_comes_back_and_not_a_number_is_refused(tmp_path: Path) -> None:
+def test_json_is_read_back_and_nan_is_rejected(tmp_path: Path) -> None:
     content = {"ä": [1, 2.5, None], "b": {"c": "d"}}
     write_json(tmp_path / "a.json", content)
     assert json.loads((tmp_path / "a.json").read_text()) == content
@@ -144,20 +157,20 @@ def test_json_comes_back_and_not_a_number_is_refused(tmp_path: Path) -> None:
     ],
     ids=["rgb", "gray", "sixteen bits"],
 )
-def test_a_png_comes_back_exactly(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_a_png_is_lossless(pixels: np.ndarray, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", pixels)
     write_image(tmp_path / "b.png", np.asfortranarray(pixels))
     for name in ("a.png", "b.png"):
-        with Image.open(tmp_path / name) as picture:
-            np.testing.assert_array_equal(np.asarray(picture), pixels, strict=True)
+        with Image.open(tmp_path / name) as image:
+            np.testing.assert_array_equal(np.asarray(image), pixels, strict=True)
 
 
 def test_a_jpeg_keeps_its_colors_and_quality_counts(tmp_path: Path) -> None:
     flat = np.full((32, 32, 3), (200, 40, 90), dtype=np.uint8)
     write_image(tmp_path / "flat.jpg", flat)
-    with Image.open(tmp_path / "flat.jpg") as picture:
-        assert picture.format == "JPEG"
-        assert np.abs(np.asarray(picture).astype(int) - flat).max() <= 2
+    with Image.open(tmp_path / "flat.jpg") as image:
+        assert image.format == "JPEG"
+        assert np.abs(np.asarray(image).astype(int) - flat).max() <= 2
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     sizes = []
     for quality in (20, 60, 95):
@@ -166,21 +179,121 @@ def test_a_jpeg_keeps_its_colors_and_quality_counts(tmp_path: Path) -> None:
     assert sizes == sorted(set(sizes))
 
 
-def test_a_picture_that_the_format_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"wide\.jpg: a picture of shape \(1, 65536, 3\) cannot be encoded as \.jpg"):
+def test_an_image_that_the_format_cannot_hold_is_rejected_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"wide\.jpg: an image of shape \(1, 65536, 3\) cannot be encoded as \.jpg"):
         write_image(tmp_path / "wide.jpg", np.zeros((1, 65536, 3), np.uint8))
     assert entries(tmp_path) == {}
 
 
-def test_a_folder_is_held_by_one_run_at_a_time(tmp_path: Path) -> None:
-    refused = pytest.raises(OutputError, match=r"another run is writing to .*out; wait for it, or choose another")
-    with exclusive(tmp_path / "out"), refused:
-        exclusive(tmp_path / "out").__enter__()
+HOLD = """
+import sys, time
+from pathlib import Path
+from eigenseg.data.files import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+rejected = pytest.raises(
+    OutputError, match=r"^another run is writing to .*out; wait for it, or choose another output\.dir$"
+)
+
+
+def test_a_folder_is_locked_by_one_run_at_a_time(tmp_path: Path) -> None:
+    for _ in range(2):
+        with exclusive(tmp_path / "out"):
+            with rejected as raised:
+                exclusive(tmp_path / "out").__enter__()
+            assert raised.value.errno == errno.EAGAIN
+
+
+def test_a_lock_is_released_after_an_exception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locks = []  # kept, because the garbage collector releases a lock too
+
+    def create(*arguments: Any, **settings: Any) -> FileLock:
+        locks.append(FileLock(*arguments, **settings))
+        return locks[-1]
+
+    monkeypatch.setattr(module, "FileLock", create)
+    with pytest.raises(KeyError), exclusive(tmp_path / "out"):
+        raise KeyError
+    assert [lock.is_locked for lock in locks] == [False]
+
+
+def test_the_lock_of_another_process_ends_when_it_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "out"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "locked\n"
+            with rejected:
+                exclusive(tmp_path / "out").__enter__()
+        finally:
+            process.kill()
     with exclusive(tmp_path / "out"):
         pass
 
 
-def test_every_name_that_the_file_system_takes_can_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_in_the_file_system_a_warning_is_logged_and_the_run_goes_on(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    break_step("flock", number, monkeypatch, fcntl)
+    with exclusive(tmp_path / "out"), exclusive(tmp_path / "out"):
+        write_bytes(tmp_path / "out" / "a", b"x")
+    assert f"out cannot be locked ({os.strerror(number)}): do not start a second run into it" in caplog.text
+    assert set(entries(tmp_path / "out")) <= {"a", LOCK_FILE}
+
+
+def test_a_lock_file_is_not_an_input_image(tmp_path: Path) -> None:
+    write_image(tmp_path / "out" / "a.png", np.zeros((2, 2), np.uint8))
+    with exclusive(tmp_path / "out"):
+        assert [source.name for source in find_images(tmp_path / "out")] == ["a.png"]
+    assert LOCK_FILE.startswith(".")
+    assert entries(tmp_path / "out").get(LOCK_FILE, b"") == b""
+
+
+def test_the_source_uses_no_unix_only_modules() -> None:
+    root = Path(module.__file__).parents[1]
+    sources = [
+        path for name in ("data", "discovery", "segment", "video", "eigenseg") for path in (root / name).rglob("*.py")
+    ]
+    assert len(sources) > 100
+    unix = [
+        path for path in sources if re.search(r"\bimport fcntl|os\.fork\(|os\.fchmod", path.read_text(encoding="utf-8"))
+    ]
+    assert unix == []
+
+
+@pytest.mark.parametrize("suffix", [".json", ".json.gz"])
+def test_json_is_read_as_utf8_with_or_without_gzip(suffix: str, tmp_path: Path) -> None:
+    content = '{"ä": [1, 2.5, null], "b": {"c": "d"}}'.encode()
+    (tmp_path / f"a{suffix}").write_bytes(gzip.compress(content) if suffix == ".json.gz" else content)
+    assert read_json(tmp_path / f"a{suffix}") == {"ä": [1, 2.5, None], "b": {"c": "d"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"{", "Expecting property name"),
+        ("a.json", b'"\xff"', "'utf-8' codec can't decode"),
+        ("a.json", b'{"a": {"b": 1, "c": 2, "b": 3}}', "'b' occurs twice$"),
+        ("a.json.gz", b"[]", "Not a gzipped file"),
+        ("a.json.gz", gzip.compress(b"[1, 2, 3]")[:-9], "ended before"),
+    ],
+    ids=["syntax", "encoding", "duplicate key", "not gzip", "truncated gzip"],
+)
+def test_a_file_that_is_not_json_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/{name} cannot be read: .*{message}"):
+        read_json(tmp_path / name)
+
+
+def test_a_missing_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=rf"^no such file: {tmp_path}/a\.json$"):
+        read_json(tmp_path / "a.json")
+
+
+def test_every_name_that_the_file_system_allows_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("😀" * 62 + ".png")
     path.write_bytes(b"old")
     write_bytes(path, b"new")

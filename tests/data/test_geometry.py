@@ -1,4 +1,4 @@
-"""Masks, maps, boxes and points come back from patches to the pixels that exact fractions and torch's resize name."""
+"""Masks, maps, boxes and points are mapped from patches to the pixels given by exact fractions and torch's resize."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_center_exactly_on_a_patchs_edge_belongs_to_the_patch_behind_it(side: 
 
 @settings(deadline=None)
 @given(geometries(modes=("pad", "crop"), native=True), seeds)
-def test_a_soft_map_at_native_size_is_torchs_bilinear_upsampling_cut_to_the_image(geometry: Geometry, seed: int) -> None:
+def test_a_soft_map_at_native_size_is_torchs_bilinear_upsampling_cropped(geometry: Geometry, seed: int) -> None:
     maps = torch.from_numpy(np.random.default_rng(seed).normal(size=(2, *geometry.grid)))
     large = F.interpolate(maps[None], size=geometry.input_size, mode="bilinear", align_corners=False)[0]
     height, width = geometry.image_size
@@ -106,21 +106,21 @@ def test_a_box_maps_its_edges_linearly_and_is_clipped_to_the_image(geometry: Geo
         assert ((tight - box[0]).abs() <= 0.5 + 1e-5).all()
 
 
-def test_a_box_at_native_size_is_the_patch_times_its_side_cut_only_by_the_image() -> None:
+def test_a_box_at_native_size_is_in_patches_times_patch_size_clipped_to_the_image() -> None:
     geometry = plan_geometry((30, 50), 8, Preprocess("pad"))
     boxes = torch.tensor([[1.0, 0.0, 3.0, 2.0], [0.0, 3.0, 7.0, 4.0], [0.5, 0.25, 2.0, 1.0]])
     expected = torch.tensor([[8.0, 0.0, 24.0, 16.0], [0.0, 24.0, 50.0, 30.0], [4.0, 2.0, 16.0, 8.0]])
     torch.testing.assert_close(geometry.boxes_to_image(boxes), expected, rtol=0, atol=0)
 
 
-def test_a_token_lies_at_the_middle_of_what_the_image_shows_of_its_patch() -> None:
+def test_a_token_is_at_the_center_of_the_visible_part_of_its_patch() -> None:
     geometry = plan_geometry((12, 20), 8, Preprocess("pad"))
     expected = [[4, 4], [12, 4], [18, 4], [4, 10], [12, 10], [18, 10]]
     assert geometry.token_centers(torch.arange(6)).tolist() == expected
     assert geometry.token_centers(torch.tensor([5, 1])).tolist() == [expected[5], expected[1]]
 
 
-def test_a_token_of_a_resized_image_lies_at_its_patchs_scaled_center() -> None:
+def test_a_token_of_a_resized_image_is_at_its_patchs_scaled_center() -> None:
     geometry = Geometry((30, 100), (16, 24), (16, 24), 8)
     expected = [[(j + 0.5) * 8 * 100 / 24, (i + 0.5) * 8 * 30 / 16] for i in range(2) for j in range(3)]
     torch.testing.assert_close(geometry.token_centers(torch.arange(6)), torch.tensor(expected))
@@ -141,20 +141,20 @@ def test_a_patch_counts_as_padded_when_one_of_its_pixels_is(geometry: Geometry) 
 
 @pytest.mark.parametrize("name", ["image_size", "scaled_size", "input_size"])
 @pytest.mark.parametrize("size", [(0, 8), (8, -8), (8,), (8, 8, 8)])
-def test_a_size_that_is_not_two_positive_numbers_is_refused_by_name(name: str, size: tuple[int, ...]) -> None:
+def test_a_size_that_is_not_two_positive_numbers_is_rejected_by_name(name: str, size: tuple[int, ...]) -> None:
     given_sizes = {"image_size": (8, 8), "scaled_size": (8, 8), "input_size": (8, 8), name: size}
     with pytest.raises(ValueError, match=rf"^{name} must be two positive numbers"):
         Geometry(**given_sizes, patch_size=8)  # type: ignore[arg-type]
 
 
-def test_an_input_that_patches_do_not_fill_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"input_size \(16, 20\) is no multiple of the patch size 8"):
+def test_an_input_that_is_not_a_multiple_of_the_patch_size_is_rejected() -> None:
+    with pytest.raises(ValueError, match=r"input_size \(16, 20\) is not a multiple of the patch size 8"):
         Geometry((16, 20), (16, 20), (16, 20), 8)
     with pytest.raises(ValueError, match="patch_size must be positive, got 0"):
         Geometry((16, 20), (16, 20), (16, 20), 0)
 
 
-def test_masks_and_maps_of_another_grid_are_refused() -> None:
+def test_masks_and_maps_of_another_grid_are_rejected() -> None:
     geometry = Geometry((16, 24), (16, 24), (16, 24), 8)
     with pytest.raises(ValueError, match=r"expected \(\.\.\., 2, 3\) patches, got shape \(1, 3, 2\)"):
         geometry.masks_to_image(torch.zeros(1, 3, 2, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""Every kind of picture becomes the RGB a viewer shows, and what is no picture is refused in one sentence that names it."""
+"""Every kind of image becomes the RGB that a viewer shows, and any other file is rejected in one sentence that names it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def three_channels(gray: np.ndarray) -> np.ndarray:
     return np.stack([gray] * 3, axis=-1)
 
 
-def assert_rgb(found: np.ndarray, expected: np.ndarray) -> None:
-    assert found.flags.c_contiguous
-    np.testing.assert_array_equal(found, expected.astype(np.uint8), strict=True)
+def assert_rgb(image: np.ndarray, expected: np.ndarray) -> None:
+    assert image.flags.c_contiguous
+    np.testing.assert_array_equal(image, expected.astype(np.uint8), strict=True)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
@@ -48,14 +48,14 @@ def test_exif_orientation_is_applied(orientation: int, suffix: str, tmp_path: Pa
     exif[274] = orientation
     Image.fromarray(COLOR).save(path, exif=exif)
     raw = COLOR
-    if suffix == ".jpg":  # lossy: what was stored is what Pillow reads without regard to the tag
+    if suffix == ".jpg":  # lossy: the stored pixels are those that Pillow reads when it ignores the tag
         with Image.open(path) as stored:
             raw = np.array(stored)
     assert raw.shape == (6, 9, 3)
     assert_rgb(read_image(path), UPRIGHT[orientation](raw))
 
 
-def test_gray_and_one_bit_pictures_become_three_equal_channels(tmp_path: Path) -> None:
+def test_gray_and_one_bit_images_become_three_equal_channels(tmp_path: Path) -> None:
     Image.fromarray(GRAY).save(tmp_path / "gray.png")
     Image.fromarray(GRAY > 128).save(tmp_path / "bit.png")
     with Image.open(tmp_path / "bit.png") as stored:
@@ -67,16 +67,16 @@ def test_gray_and_one_bit_pictures_become_three_equal_channels(tmp_path: Path) -
 @pytest.mark.parametrize("see_through", [None, 2])
 def test_a_palette_is_looked_up_and_its_transparent_entry_is_white(see_through: int | None, tmp_path: Path) -> None:
     indices, palette = RNG.integers(0, 4, (6, 9), dtype=np.uint8), RNG.integers(0, 256, (4, 3), dtype=np.uint8)
-    picture = Image.fromarray(indices)
-    picture.putpalette(palette.tobytes())
-    picture.save(tmp_path / "p.png", **({} if see_through is None else {"transparency": see_through}))
+    image = Image.fromarray(indices)
+    image.putpalette(palette.tobytes())
+    image.save(tmp_path / "p.png", **({} if see_through is None else {"transparency": see_through}))
     expected = palette[indices]
     if see_through is not None:
         expected[indices == see_through] = 255
     assert_rgb(read_image(tmp_path / "p.png"), expected)
 
 
-def test_transparency_is_laid_over_white_for_every_value_and_alpha(tmp_path: Path) -> None:
+def test_transparency_is_composited_over_white_for_every_value_and_alpha(tmp_path: Path) -> None:
     value, alpha = ALL_PAIRS[..., 0], ALL_PAIRS[..., 1]
     rgba = np.stack([value, value, value, alpha], axis=-1)
     # (v a + 255 (255 - a)) / 255 is never half-way between two integers, so rounding has one meaning
@@ -87,7 +87,7 @@ def test_transparency_is_laid_over_white_for_every_value_and_alpha(tmp_path: Pat
         assert_rgb(as_rgb(image), expected)
 
 
-def test_cmyk_is_light_left_over_by_ink_and_black(tmp_path: Path) -> None:
+def test_cmyk_is_converted_to_rgb_by_its_definition(tmp_path: Path) -> None:
     ink, black = ALL_PAIRS[..., 0], ALL_PAIRS[..., 1]
     Image.merge("CMYK", [Image.fromarray(channel) for channel in (ink, ink, ink, black)]).save(tmp_path / "print.tif")
     expected = np.round((255.0 - ink) * (255.0 - black) / 255)
@@ -113,7 +113,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     assert_rgb(read_image(tmp_path / "a.gif"), np.broadcast_to([250, 10, 20], (6, 9, 3)))
 
 
-def test_arrays_of_the_accepted_kinds_mean_what_they_show() -> None:
+def test_arrays_of_all_supported_shapes_are_converted() -> None:
     opaque = np.concatenate([COLOR, np.full((6, 9, 1), 255, np.uint8)], axis=2)
     assert_rgb(as_rgb(GRAY), three_channels(GRAY))
     assert_rgb(as_rgb(GRAY[..., None]), three_channels(GRAY))
@@ -122,7 +122,7 @@ def test_arrays_of_the_accepted_kinds_mean_what_they_show() -> None:
         assert_rgb(as_rgb(array), array)
 
 
-def test_path_string_and_opened_picture_give_the_same(tmp_path: Path) -> None:
+def test_path_string_and_opened_image_give_the_same_array(tmp_path: Path) -> None:
     path = tmp_path / "c.png"
     Image.fromarray(COLOR).save(path)
     for image in (path, str(path), Image.open(path)):
@@ -146,7 +146,7 @@ def test_path_string_and_opened_picture_give_the_same(tmp_path: Path) -> None:
         (Image.new("I", (2, 2), -1), ValueError, "32-bit images are not supported"),
     ],
 )
-def test_other_kinds_are_refused_with_what_came(image: object, error: type[Exception], message: str) -> None:
+def test_other_types_are_rejected_with_the_given_one(image: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         as_rgb(image)  # type: ignore[arg-type]
 
@@ -163,7 +163,7 @@ BROKEN = {
     "half a png": (encoded("PNG")[: len(encoded("PNG")) // 2], "truncated or damaged"),
     "half a tiff": (encoded("TIFF")[: len(encoded("TIFF")) // 2], "truncated or damaged"),
     "a png without its end": (encoded("PNG")[:-200], "truncated or damaged"),
-    "text": (b"The quick brown fox.\n" * 9, "is not a picture"),
+    "text": (b"The quick brown fox.\n" * 9, "is not an image"),
 }
 
 
@@ -180,7 +180,7 @@ def test_a_broken_file_is_named_in_one_sentence(kind: str, tmp_path: Path) -> No
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read:UserWarning:PIL")
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_wherever_a_file_is_cut_it_reads_or_is_refused_by_name(format_: str, tmp_path: Path) -> None:
+def test_a_file_truncated_anywhere_is_read_or_rejected_by_name(format_: str, tmp_path: Path) -> None:
     path, content = tmp_path / "cut", encoded(format_)
     for length in range(1, len(content), max(1, len(content) // 60)):
         path.write_bytes(content[:length])
@@ -193,12 +193,12 @@ def test_wherever_a_file_is_cut_it_reads_or_is_refused_by_name(format_: str, tmp
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"no such image: {tmp_path}/nowhere.jpg"):
         read_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(ValueError, match=f"^{tmp_path} is a folder, expected a picture"):
+    with pytest.raises(ValueError, match=f"^{tmp_path} is a folder, expected an image"):
         read_image(tmp_path)
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_large_photograph_is_read_in_silence_and_a_larger_picture_is_refused_by_name(
+def test_a_large_photograph_is_read_without_a_warning_and_a_larger_image_is_rejected_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(COLOR).save(tmp_path / "wall.png")
@@ -232,8 +232,8 @@ def test_whatever_a_decoder_raises_the_file_is_named(tmp_path: Path, monkeypatch
     path = tmp_path / "phone.avif"
     path.write_bytes(b"damaged")
 
-    def refuse(*_: object, **__: object) -> Image.Image:
+    def fail(*_: object, **__: object) -> Image.Image:
         raise RuntimeError("Failed to decode image: Missing or empty image item")
 
-    monkeypatch.setattr(Image, "open", refuse)
+    monkeypatch.setattr(Image, "open", fail)
     assert str(path) in unnamed(path)

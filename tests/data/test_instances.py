@@ -1,4 +1,4 @@
-"""Instances refuse what does not fit, agree with pycocotools and a slow painter, and keep their meaning as run lengths."""
+"""Instances reject inconsistent fields, equal pycocotools and a slow renderer, and behave the same when stored as RLE."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def some_instances(scores: list[float], seed: int = 0, **more: Any) -> Instances
     return Instances(masks, np.array(scores), boxes, SIZE, **more)
 
 
-def as_run_lengths(instances: Instances, monkeypatch: pytest.MonkeyPatch) -> Instances:
+def as_rle(instances: Instances, monkeypatch: pytest.MonkeyPatch) -> Instances:
     monkeypatch.setattr(module, "DENSE_BYTES", 100)
     masks = np.asarray(instances.masks)
     return Instances(masks, instances.scores, instances.boxes, SIZE, instances.labels, extras=instances.extras)
@@ -71,7 +71,7 @@ def assert_same(one: Instances, other: Instances) -> None:
         ({"extras": {"seed": [1, 2, 3]}}, r"extras\['seed'\] has 3 entries for 2 masks"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+def test_inconsistent_fields_are_rejected_by_name(changes: dict[str, Any], message: str) -> None:
     fitting = {"masks": np.zeros((2, *SIZE), bool), "scores": [0.0, 1.0], "boxes": [[0, 0, 9, 7], [1, 1, 1, 1]]}
     Instances(**fitting, image_size=SIZE)
     with pytest.raises(ValueError, match=message):
@@ -85,7 +85,7 @@ def test_without_labels_everything_is_foreground() -> None:
 
 @settings(deadline=None)
 @given(scored, st.integers(0, 99))
-def test_the_label_map_shows_the_highest_score_and_among_equals_the_first(scores: list[float], seed: int) -> None:
+def test_the_label_map_shows_the_highest_score_and_the_first_of_equals(scores: list[float], seed: int) -> None:
     instances = some_instances(scores, seed)
     expected = np.zeros(SIZE, dtype=np.int32)
     for y, x in np.ndindex(SIZE):
@@ -103,7 +103,7 @@ def test_sorting_is_by_descending_score_and_stable(scores: list[float]) -> None:
     assert_same(instances.sorted(), instances[order])
 
 
-def test_an_index_chooses_rows_of_everything_and_always_gives_instances() -> None:
+def test_an_index_selects_rows_of_all_fields_and_always_returns_instances() -> None:
     all_five = some_instances(
         [0.1, 0.2, 0.3, 0.4, 0.5], labels=[0, 1, 0, 1, 1], names=("a", "b"), extras={"map": np.arange(30).reshape(5, 2, 3)}
     )
@@ -120,7 +120,7 @@ def test_an_index_chooses_rows_of_everything_and_always_gives_instances() -> Non
         all_five[5]
 
 
-def test_masks_become_run_lengths_only_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_are_stored_as_rle_only_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DENSE_BYTES", 2 * 7 * 9)
     assert isinstance(some_instances([0.5, 0.5]).masks, np.ndarray)
     assert isinstance(some_instances([0.5, 0.5, 0.5]).masks, RleMasks)
@@ -134,9 +134,9 @@ def test_the_limit_is_64_megabytes() -> None:
     assert isinstance(larger.masks, RleMasks)
 
 
-def test_as_run_lengths_everything_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_methods_give_the_same_with_rle(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = some_instances([0.5, 0.25, 1.0, 0.5, 0.5], extras={"seed": [5, 4, 3, 2, 1]})
-    kept = as_run_lengths(dense, monkeypatch)
+    kept = as_rle(dense, monkeypatch)
     assert isinstance(kept.masks, RleMasks)
     assert_same(kept, dense)
     np.testing.assert_array_equal(kept.areas(), dense.areas(), strict=True)
@@ -155,7 +155,7 @@ def test_areas_count_pixels(scores: list[float], seed: int) -> None:
     np.testing.assert_array_equal(instances.areas(), np.array(counts, dtype=np.int64), strict=True)
 
 
-def test_pycocotools_reads_annotations_as_annotation_and_as_results(tmp_path: Any) -> None:
+def test_pycocotools_reads_annotations_as_ground_truth_and_as_results(tmp_path: Any) -> None:
     instances = some_instances([0.5, 0.25, 1.0], labels=[0, 1, 0], names=("fg", "other"))
     annotations = [{"id": i, "image_id": 7, **one} for i, one in enumerate(instances.to_coco(), start=1)]
     (tmp_path / "annotation.json").write_text(
@@ -181,24 +181,24 @@ def test_pycocotools_reads_annotations_as_annotation_and_as_results(tmp_path: An
     assert annotation.getAnnIds(imgIds=7, catIds=2) == [2]
 
 
-def test_only_extras_that_are_numbers_or_pairs_reach_coco() -> None:
+def test_only_extras_that_are_numbers_or_pairs_are_written_to_coco() -> None:
     extras = {
         "seed": np.array([3, 4]), "gap": [0.5, np.float32(0.25)], "at": np.array([[1, 2], [3, 4]]),
         "proven": [True, False], "eigenvector": np.ones((2, 3, 3)), "source": ["a", "b"],
     }  # fmt: skip
     plain = some_instances([0.5, 0.5]).to_coco()
-    found = some_instances([0.5, 0.5], extras=extras).to_coco()
-    added = [{k: v for k, v in one.items() if k not in plain[0]} for one in json.loads(json.dumps(found))]
+    annotations = some_instances([0.5, 0.5], extras=extras).to_coco()
+    added = [{k: v for k, v in one.items() if k not in plain[0]} for one in json.loads(json.dumps(annotations))]
     assert added == [
         {"seed": 3, "gap": 0.5, "at": [1, 2], "proven": True},
         {"seed": 4, "gap": 0.25, "at": [3, 4], "proven": False},
     ]
 
 
-def test_an_empty_result_says_why_and_has_nothing_in_it() -> None:
-    nothing = Instances.empty((3, 4), "the picture has one color", gap=0.0)
-    assert nothing.reason == "the picture has one color"
-    assert nothing.metadata == {"reason": "the picture has one color", "gap": 0.0}
+def test_an_empty_result_has_a_reason_and_no_instances() -> None:
+    nothing = Instances.empty((3, 4), "the image has one color", gap=0.0)
+    assert nothing.reason == "the image has one color"
+    assert nothing.metadata == {"reason": "the image has one color", "gap": 0.0}
     assert (len(nothing), list(nothing), nothing.to_coco(), nothing.areas().tolist()) == (0, [], [], [])
     np.testing.assert_array_equal(nothing.label_map(), np.zeros((3, 4), np.int32))
     assert len(nothing.sorted()) == 0
@@ -206,27 +206,27 @@ def test_an_empty_result_says_why_and_has_nothing_in_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["scores", "labels"])
-def test_a_column_instead_of_a_vector_is_refused(name: str) -> None:
+def test_a_column_instead_of_a_vector_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Instances(**{"masks": np.zeros((2, *SIZE), bool), "scores": [0, 0], "boxes": np.zeros((2, 4)), name: [[0], [0]]},
                   image_size=SIZE)  # fmt: skip
 
 
-def test_numbers_in_files_keep_seven_digits_and_whole_numbers_stay_whole() -> None:
+def test_numbers_in_files_have_seven_digits_and_integers_stay_integers() -> None:
     extras = {"gap": [0.17170800001612363], "seed": [123456789012345], "point": [np.array([0.1, 1 / 3])]}
-    found = Instances(np.ones((1, *SIZE), bool), np.ones(1), np.array([[0, 0, 1, 1]]), SIZE, extras=extras)
-    (annotation,) = found.to_coco()
+    instances = Instances(np.ones((1, *SIZE), bool), np.ones(1), np.array([[0, 0, 1, 1]]), SIZE, extras=extras)
+    (annotation,) = instances.to_coco()
     assert annotation["gap"] == 0.171708
     assert annotation["seed"] == 123456789012345
     assert annotation["point"] == [0.1, 0.3333333]
 
 
-def test_masks_of_another_type_are_refused() -> None:
+def test_masks_of_another_type_are_rejected() -> None:
     with pytest.raises(TypeError, match=r"masks must be a NumPy array \(n, H, W\) or RleMasks, got list"):
         Instances([np.ones(SIZE, bool)], np.ones(1), np.zeros((1, 4)), SIZE)  # type: ignore[arg-type]
 
 
-def test_boxes_that_are_not_n_by_4_are_refused() -> None:
+def test_boxes_that_are_not_n_by_4_are_rejected() -> None:
     with pytest.raises(ValueError, match="boxes"):
         Instances(np.zeros((2, *SIZE), bool), np.ones(2), np.array([[0, 1], [0, 1], [5, 6], [5, 6]]), SIZE)
 
@@ -249,5 +249,5 @@ def test_a_soft_value_is_above_one_half_in_eight_bits_if_it_is(value: float) -> 
     assert bool(made[0, 0] / 255 > 0.5) == (value > 0.5)
 
 
-def test_a_saliency_map_of_nothing_is_black() -> None:
+def test_a_saliency_map_without_instances_is_black() -> None:
     assert not Instances.empty((3, 4), "nothing").saliency_map().any()

@@ -1,4 +1,4 @@
-"""Annotations that are pictures come back with the values that were stored, and anything else is refused."""
+"""Annotations stored as images are read with the stored values, and anything else is rejected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_labels_of_sixteen_bits_and_of_one_bit_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label_map(tmp_path / "bits.png"), np.where(values > 3, 255, 0).astype(np.int32))
 
 
-def test_a_gray_map_gives_what_the_eye_sees(tmp_path: Path) -> None:
+def test_a_gray_map_is_the_luma_of_the_shown_colors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_gray_map(save(tmp_path / "gray.png", values)), values, strict=True)
     Image.fromarray(values > 3).save(tmp_path / "bits.png")
     np.testing.assert_array_equal(
@@ -39,34 +39,34 @@ def test_a_gray_map_gives_what_the_eye_sees(tmp_path: Path) -> None:
     luma = np.round(color @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
     np.testing.assert_array_equal(read_gray_map(save(tmp_path / "color.png", color)), luma, strict=True)
     Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).save(tmp_path / "palette.png")
-    picture = Image.open(tmp_path / "palette.png")
-    picture.putpalette([10, 10, 10, 200, 200, 200])
-    picture.save(tmp_path / "palette.png")
+    image = Image.open(tmp_path / "palette.png")
+    image.putpalette([10, 10, 10, 200, 200, 200])
+    image.save(tmp_path / "palette.png")
     np.testing.assert_array_equal(read_gray_map(tmp_path / "palette.png"), [[10, 200]])
 
 
-def test_a_map_that_was_read_may_be_written_into(tmp_path: Path) -> None:
+def test_a_map_that_was_read_is_writable(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", values)
     for read in (read_label_map, read_gray_map):
         read(path)[0, 0] = 5
     np.testing.assert_array_equal(read_label_map(path), values)
 
 
-def test_what_is_no_map_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_map_is_rejected(tmp_path: Path) -> None:
     color = save(tmp_path / "color.png", np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match=r"color\.png has mode RGB; a label map has one channel"):
         read_label_map(color)
     Image.fromarray(np.zeros((2, 2), dtype=np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"deep\.png has mode I;16; a gray map has 8 bits"):
         read_gray_map(tmp_path / "deep.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(
         save(tmp_path / "big.png", np.arange(10000).reshape(100, 100) % 251).read_bytes()[:400]
     )
     for read in (read_label_map, read_gray_map):
         with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.png"):
             read(tmp_path / "none.png")
-        with pytest.raises(ValueError, match=r"text\.png is not a picture that Pillow can read"):
+        with pytest.raises(ValueError, match=r"text\.png is not an image that Pillow can read"):
             read(tmp_path / "text.png")
         with pytest.raises(ValueError, match=r"cut\.png cannot be decoded, it is truncated or damaged"):
             read(tmp_path / "cut.png")

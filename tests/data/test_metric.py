@@ -1,4 +1,4 @@
-"""Items may be scored anywhere and joined in any order: the numbers are the same to the last bit."""
+"""Items may be scored in any process and merged in any order: the values are equal to the last bit."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def test_any_split_over_workers_merged_in_any_order_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("key", METRICS)
-def test_a_metric_sent_to_another_process_and_back_scores_on(key: str) -> None:
+def test_a_metric_works_after_pickling(key: str) -> None:
     half = pickle.loads(pickle.dumps(scored(key, NAMES[:3])))
     half.merge(pickle.loads(pickle.dumps(scored(key, NAMES[3:]))))
     assert (repr(half.compute()), repr(half.item_scores())) == at_once(key)
 
 
 @pytest.mark.parametrize("key", METRICS)
-def test_an_item_scored_twice_is_refused_by_its_name(key: str) -> None:
+def test_an_item_scored_twice_is_rejected_by_its_name(key: str) -> None:
     metric, other = scored(key, NAMES[:2]), scored(key, NAMES[1:])
     with pytest.raises(ValueError, match="item 'b/10' was scored twice; names must be unique"):
         metric.update("b/10", *items(metric.kind)["c"])
@@ -125,21 +125,21 @@ def test_a_mean_is_the_exact_sum_rounded_once_in_any_order(values: list[float], 
     assert mean(values) == exact
 
 
-def test_what_has_no_value_does_not_count_in_a_mean_and_of_nothing_there_is_none() -> None:
+def test_none_is_ignored_in_a_mean_and_the_mean_of_nothing_is_none() -> None:
     assert mean([None, 1.0, None, 0.0, 0.5]) == 0.5
     assert mean([None, None]) is None
     assert mean(iter([])) is None
 
 
 @pytest.mark.parametrize("key", METRICS)
-def test_without_items_a_metric_has_no_number_and_no_item(key: str) -> None:
+def test_without_items_a_metric_has_no_values(key: str) -> None:
     metric = METRICS[key]()
     assert metric.compute()[metric.main] is None
     assert metric.item_scores() == {}
 
 
 @pytest.mark.parametrize("key", METRICS)
-def test_the_main_number_and_the_ranking_value_are_among_what_is_reported(key: str) -> None:
+def test_the_main_value_and_the_item_score_are_among_the_reported_values(key: str) -> None:
     metric = scored(key, NAMES)
     assert metric.compute()[metric.main] is not None
     assert sorted(metric.item_scores()) == sorted(NAMES)
@@ -151,11 +151,11 @@ def test_predictions_of_the_samples_have_equal_scores_across_images_so_that_thei
     assert all(mine & other for mine in scores for other in scores)
 
 
-def test_metrics_with_other_settings_are_not_merged_and_a_refused_merge_changes_nothing() -> None:
+def test_metrics_with_other_settings_are_not_merged_and_a_failed_merge_changes_nothing() -> None:
     metric, other = CorLoc(0.5), CorLoc(0.75)
     for one in (metric, other):
         one.update("a", Detections.none(), ObjectAnnotation(np.array([[0.0, 0, 1, 1]])))
-    with pytest.raises(ValueError, match="metrics are merged with equal settings only"):
+    with pytest.raises(ValueError, match="only metrics with equal settings can be merged"):
         metric.merge(other)
     twin = CorLoc(0.5)
     for name in ("b", "a", "c"):

@@ -1,4 +1,4 @@
-"""Predictions are found by the names and numbers that the dataset uses, whoever wrote them, or the error says why not."""
+"""Predictions are matched by the names and ids of the dataset, or the error says why not."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def save(path: Path, pixels: np.ndarray) -> None:
     ("name", "expected"),
     [("a.jpg", "a"), ("a.b/c", "a.b/c"), ("x/a.b.png", "x/a.b"), ("a", "a"), (".hidden", ".hidden"), ("x/.y", "x/.y")],
 )
-def test_a_stem_loses_the_last_suffix_of_the_file_name_alone(name: str, expected: str) -> None:
+def test_a_stem_removes_only_the_last_suffix_of_the_file_name(name: str, expected: str) -> None:
     assert stem(name) == expected
 
 
@@ -74,19 +74,19 @@ def test_a_stem_loses_the_last_suffix_of_the_file_name_alone(name: str, expected
         ([], np.zeros((0, 4)), []),
     ],
 )
-def test_boxes_are_found_by_name_with_or_without_suffix(
+def test_boxes_are_matched_by_name_with_or_without_suffix(
     write: Callable[..., Path], key: str, entry: Any, boxes: Any, scores: Any
 ) -> None:
-    found = open_predictions(write({key: entry}), Toy("objects"))
-    read = found.read("a/1.jpg", NOWHERE)
+    predictions = open_predictions(write({key: entry}), Toy("objects"))
+    read = predictions.read("a/1.jpg", NOWHERE)
     np.testing.assert_array_equal(read.boxes, boxes)
     np.testing.assert_array_equal(read.scores, scores)
-    assert not found.lacks("a/1.jpg")
-    assert found.lacks("2.jpg")
-    assert len(found.read("2.jpg", NOWHERE)) == 0
+    assert not predictions.lacks("a/1.jpg")
+    assert predictions.lacks("2.jpg")
+    assert len(predictions.read("2.jpg", NOWHERE)) == 0
 
 
-def test_a_packed_file_reads_like_a_plain_one(tmp_path: Path) -> None:
+def test_a_gzipped_file_is_read_like_a_plain_one(tmp_path: Path) -> None:
     path = tmp_path / "boxes.json.gz"
     path.write_bytes(gzip.compress(json.dumps({"2.jpg": [0, 1, 2, 3]}).encode()))
     assert open_predictions(path, Toy("objects")).read("2.jpg", NOWHERE).boxes.tolist() == [[0, 1, 2, 3]]
@@ -98,10 +98,10 @@ def test_a_packed_file_reads_like_a_plain_one(tmp_path: Path) -> None:
         ('{"a": [0, 0, 1, 1], "a": [0, 0, 2, 2]}', "'a' occurs twice"),
         ({"a.jpg": [0, 0, 1, 1], "a.png": [0, 0, 1, 1]}, "two names differ in their suffix only"),
         ("{", "cannot be read"),
-        ("7", "holds neither a result list nor names"),
-        ([1, 2], "names images by number, and toy has none"),
-        ([{"image_id": 1, "bbox": [0, 0, 1, 1]}], "names images by number, and toy has none"),
-        ({"images": [], "annotations": [{}], "categories": []}, "not in COCO's form"),
+        ("7", "is neither a result list nor a dict"),
+        ([1, 2], "names images by id, and toy has no ids"),
+        ([{"image_id": 1, "bbox": [0, 0, 1, 1]}], "names images by id, and toy has no ids"),
+        ({"images": [], "annotations": [{}], "categories": []}, "not in COCO format"),
         (
             {"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "annotations": [], "categories": []},
             "image id 1 occurs twice",
@@ -112,7 +112,9 @@ def test_a_packed_file_reads_like_a_plain_one(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_files_that_are_no_predictions_are_refused_by_name(write: Callable[..., Path], content: Any, message: str) -> None:
+def test_files_that_are_not_predictions_are_rejected_by_name(
+    write: Callable[..., Path], content: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         open_predictions(write(content), Toy("objects"))
     assert "predictions.json" in str(raised.value)
@@ -128,10 +130,10 @@ def test_files_that_are_no_predictions_are_refused_by_name(write: Callable[..., 
         ({"boxes": [[0, 0, 1, 1]]}, "'scores'"),
     ],
 )
-def test_a_wrong_entry_is_named_when_it_is_read(write: Callable[..., Path], entry: Any, message: str) -> None:
-    found = open_predictions(write({"2.jpg": entry}), Toy("objects"))
+def test_an_invalid_entry_is_named_when_it_is_read(write: Callable[..., Path], entry: Any, message: str) -> None:
+    predictions = open_predictions(write({"2.jpg": entry}), Toy("objects"))
     with pytest.raises(ValueError, match=message) as raised:
-        found.read("2.jpg", NOWHERE)
+        predictions.read("2.jpg", NOWHERE)
     assert "predictions.json: 2.jpg: " in str(raised.value)
 
 
@@ -149,34 +151,32 @@ def coco(tmp_path: Path) -> CocoInstances:
     return CocoInstances(tmp_path, annotations="annotation.json")
 
 
-def test_a_result_list_goes_by_the_data_sets_numbers_of_images_and_classes(
-    write: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_result_list_uses_the_datasets_ids_of_images_and_classes(write: Callable[..., Path], tmp_path: Path) -> None:
     dataset = coco(tmp_path)
     results = [
         {"image_id": 9, "category_id": 18, "bbox": [3, 2, 4, 3], "score": 0.25},
         {"image_id": 9, "category_id": 3, "bbox": [0, 0, 1, 1]},
         {"image_id": 9, "category_id": 77, "bbox": [0, 0, 2, 2], "score": 3},
     ]
-    found = open_predictions(write(results), dataset)
-    read = found.read("b.jpg", dataset.annotation(1))
+    predictions = open_predictions(write(results), dataset)
+    read = predictions.read("b.jpg", dataset.annotation(1))
     np.testing.assert_array_equal(read.boxes, [[3, 2, 7, 5], [0, 0, 1, 1], [0, 0, 2, 2]])
     np.testing.assert_array_equal(read.scores, [0.25, 1, 3])
     np.testing.assert_array_equal(read.labels, [1, 0, -1])
     assert read.masks is None
-    assert (found.lacks("a.jpg"), found.lacks("b.jpg")) == (True, False)
-    assert len(found.read("a.jpg", dataset.annotation(0))) == 0
+    assert (predictions.lacks("a.jpg"), predictions.lacks("b.jpg")) == (True, False)
+    assert len(predictions.read("a.jpg", dataset.annotation(0))) == 0
 
 
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ([1, 2], "is no result list: every entry needs image_id"),
-        ([{"score": 1}], "is no result list: every entry needs image_id"),
+        ([1, 2], "is not a result list: every entry needs image_id"),
+        ([{"score": 1}], "is not a result list: every entry needs image_id"),
         ([{"image_id": "7", "bbox": [0, 0, 1, 1]}], "image_id must be an integer"),
     ],
 )
-def test_lists_that_are_no_results_are_refused_by_name(
+def test_lists_that_are_not_results_are_rejected_by_name(
     write: Callable[..., Path], tmp_path: Path, results: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"predictions.json.*{message}"):
@@ -185,9 +185,9 @@ def test_lists_that_are_no_results_are_refused_by_name(
 
 def test_a_box_of_three_numbers_is_named(write: Callable[..., Path], tmp_path: Path) -> None:
     dataset = coco(tmp_path)
-    found = open_predictions(write([{"image_id": 9, "category_id": 3, "bbox": [3, 2, 4]}]), dataset)
+    predictions = open_predictions(write([{"image_id": 9, "category_id": 3, "bbox": [3, 2, 4]}]), dataset)
     with pytest.raises(ValueError, match=r"b.jpg: a bbox must have four numbers"):
-        found.read("b.jpg", dataset.annotation(1))
+        predictions.read("b.jpg", dataset.annotation(1))
 
 
 def test_masks_without_boxes_get_tight_ones(write: Callable[..., Path], tmp_path: Path) -> None:
@@ -202,14 +202,14 @@ def test_masks_without_boxes_get_tight_ones(write: Callable[..., Path], tmp_path
         np.testing.assert_array_equal(read.boxes, [[3, 2, 7, 5]])
 
 
-def test_what_eigenseg_wrote_is_read_back_for_every_kind(tmp_path: Path) -> None:
+def test_results_of_eigenseg_are_read_back_for_every_kind(tmp_path: Path) -> None:
     boxes = np.array([[3, 2, 7, 5], [0, 0, 10, 8]], dtype=np.float32)
     instances = Instances(np.stack([SQUARE, ~SQUARE]), np.array([0.9, 0.5]), boxes, (8, 10))
     folder = ResultFolder(tmp_path / "out", {"identity": {}}, overlays=False)
     sources = []
     for name in ("a/1.jpg", "2.jpg"):
-        save(tmp_path / "pictures" / name, np.zeros((8, 10, 3), dtype=np.uint8))
-        sources.append(ImageSource(tmp_path / "pictures" / name, name))
+        save(tmp_path / "images" / name, np.zeros((8, 10, 3), dtype=np.uint8))
+        sources.append(ImageSource(tmp_path / "images" / name, name))
     folder.add(sources[0], np.zeros((8, 10, 3), dtype=np.uint8), instances, 1.0)
     folder.add(sources[1], np.zeros((8, 10, 3), dtype=np.uint8), instances[:1], 1.0)
     folder.finish(sources)
@@ -229,9 +229,9 @@ def test_what_eigenseg_wrote_is_read_back_for_every_kind(tmp_path: Path) -> None
     np.testing.assert_array_equal(video, np.where(SQUARE, 1, 2)[None])
 
 
-def test_soft_maps_of_a_result_folder_go_before_its_label_maps(tmp_path: Path) -> None:
-    save(tmp_path / "pictures" / "2.jpg", np.zeros((8, 10, 3), dtype=np.uint8))
-    source = ImageSource(tmp_path / "pictures" / "2.jpg", "2.jpg")
+def test_soft_maps_of_a_result_folder_have_priority_over_its_label_maps(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "2.jpg", np.zeros((8, 10, 3), dtype=np.uint8))
+    source = ImageSource(tmp_path / "images" / "2.jpg", "2.jpg")
     soft = np.where(SQUARE, 0.75, 0.25).astype(np.float32)
     instances = Instances(
         SQUARE[None], np.ones(1), np.array([[3, 2, 7, 5]], dtype=np.float32), (8, 10), metadata={"saliency": soft}
@@ -260,7 +260,7 @@ def test_missing_frames_are_counted_or_count_as_empty(tmp_path: Path) -> None:
     assert read[:, 0, 0].tolist() == [0, 5, 0]
 
 
-def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
+def test_frames_of_another_size_are_rejected(tmp_path: Path) -> None:
     save(tmp_path / "v" / "0.png", np.zeros((8, 11), dtype=np.uint8))
     annotation = VideoAnnotation(("v/0.jpg",), np.zeros((1, 8, 10), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"0.png has 11x8 pixels, the annotation 10x8; predict in original pixels"):
@@ -277,32 +277,32 @@ def test_a_missing_map_is_named_or_counts_as_empty(tmp_path: Path) -> None:
     assert (empty.read("a/1.jpg", annotation) == 9).all()
 
 
-def test_two_files_for_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_files_with_the_same_name_are_rejected(tmp_path: Path) -> None:
     for suffix in ("png", "bmp"):
         save(tmp_path / f"2.{suffix}", np.zeros((8, 10), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"2\.bmp and .*2\.png are for the same name"):
+    with pytest.raises(ValueError, match=r"2\.bmp and .*2\.png have the same name"):
         open_predictions(tmp_path, Toy("semantic"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "place", "error", "message"),
+    ("kind", "path", "error", "message"),
     [
         ("objects", "gone.json", FileNotFoundError, "predictions: no such file or folder"),
         ("objects", ".", ValueError, "is a folder without instances.json"),
-        ("video", "predictions.json", ValueError, "is a file; toy is scored against a folder"),
+        ("video", "predictions.json", ValueError, "is a file; toy needs a folder"),
     ],
 )
-def test_what_lies_at_the_wrong_place_is_said(
-    write: Callable[..., Path], tmp_path: Path, kind: str, place: str, error: type[Exception], message: str
+def test_wrong_paths_are_named(
+    write: Callable[..., Path], tmp_path: Path, kind: str, path: str, error: type[Exception], message: str
 ) -> None:
     write({})
     with pytest.raises(error, match=message):
-        open_predictions(tmp_path / place, Toy(kind))
+        open_predictions(tmp_path / path, Toy(kind))
 
 
-def test_names_that_never_meet_are_an_error_and_no_prediction_at_all_is_none(write: Callable[..., Path]) -> None:
+def test_predictions_that_match_no_item_are_an_error_and_an_empty_file_is_not(write: Callable[..., Path]) -> None:
     foreign = open_predictions(write({"x.jpg": [0, 0, 1, 1]}), Toy("objects"))
-    with pytest.raises(ValueError, match="no prediction belongs to toy: the predictions are called 'x.jpg' .* 'a/1.jpg'"):
+    with pytest.raises(ValueError, match="no prediction matches toy: predictions have names such as 'x.jpg', .* 'a/1.jpg'"):
         check_overlap(foreign, Toy("objects"), [0, 1])
     assert check_overlap(open_predictions(write({}), Toy("objects")), Toy("objects"), [0, 1]) == 2
     half = open_predictions(write({"x.jpg": [0, 0, 1, 1], "2.jpg": []}), Toy("objects"))
@@ -310,7 +310,7 @@ def test_names_that_never_meet_are_an_error_and_no_prediction_at_all_is_none(wri
     assert half.unmatched(Toy.items) == ["x.jpg"]
 
 
-def test_what_belongs_to_no_item_is_listed_by_every_reader(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_unmatched_predictions_are_listed_by_every_reader(write: Callable[..., Path], tmp_path: Path) -> None:
     dataset = coco(tmp_path)
     results = open_predictions(write([{"image_id": i, "bbox": [0, 0, 1, 1]} for i in (9, 11)]), dataset)
     assert results.unmatched(dataset.items) == ["image_id 11"]

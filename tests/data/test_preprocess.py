@@ -65,7 +65,7 @@ def test_round_takes_each_side_to_a_nearest_multiple_and_never_to_zero(size: Siz
         assert abs(side - exact) <= Fraction(patch, 2) or (side == patch and exact < patch)
 
 
-def test_round_takes_the_even_multiple_half_way_between_two() -> None:
+def test_round_chooses_the_even_multiple_half_way_between_two() -> None:
     assert plan_geometry((24, 40), 16, Preprocess("round")).input_size == (32, 32)
 
 
@@ -76,12 +76,12 @@ def test_square_ignores_the_aspect_ratio_and_takes_the_nearest_multiple_of_the_s
     assert geometry.image_size == (333, 77)
 
 
-def test_without_settings_a_picture_keeps_its_size_and_is_padded() -> None:
+def test_without_settings_an_image_keeps_its_size_and_is_padded() -> None:
     geometry = plan_geometry((375, 500), 16, Preprocess())
     assert (geometry.scaled_size, geometry.input_size) == ((375, 500), (384, 512))
 
 
-def test_settings_given_win_and_zero_counts_as_given() -> None:
+def test_explicit_settings_override_and_zero_is_explicit() -> None:
     preset = Preprocess("square", 480, 5000)
     assert Preprocess().over(preset) == preset
     assert Preprocess("pad").over(preset) == Preprocess("pad", 480, 5000)
@@ -96,19 +96,19 @@ def test_the_token_limit_is_inclusive() -> None:
         plan_geometry((80, 160), 16, Preprocess(max_tokens=49))
 
 
-def test_a_picture_of_48_megapixels_is_refused_and_the_message_names_resize() -> None:
+def test_an_image_of_48_megapixels_is_rejected_and_the_message_names_resize() -> None:
     with pytest.raises(ValueError, match=r"8000x6000 .* 750x1000 = 750000 tokens.*max_tokens=16384.*preprocess\.resize"):
         plan_geometry((6000, 8000), 8, Preprocess())
 
 
 @pytest.mark.parametrize("settings", [Preprocess("pad"), Preprocess("round"), Preprocess("crop"), Preprocess("pad", 10**6)])
-def test_the_refusal_comes_before_any_memory_is_taken(settings: Preprocess) -> None:
+def test_the_limit_is_checked_before_memory_is_allocated(settings: Preprocess) -> None:
     with pytest.raises(ValueError, match=r"preprocess\.resize"):
         plan_geometry((10**9, 10**9), 1, settings)  # a single array of this size would need an exabyte
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1)])
-def test_a_thread_of_a_picture_is_refused_when_enlarging_it_makes_too_many_tokens(size: Size) -> None:
+def test_a_very_narrow_image_is_rejected_if_enlarging_it_makes_too_many_tokens(size: Size) -> None:
     assert sorted(plan_geometry(size, 16, Preprocess()).grid) == [1, 313]
     with pytest.raises(ValueError, match=r"more than max_tokens=16384"):
         plan_geometry(size, 16, Preprocess(resize=240))
@@ -131,22 +131,22 @@ def test_pixels_are_lanczos_then_normalized_then_padded_with_zeros(size: Size, s
 
 
 @pytest.mark.parametrize("resize", [0, 24])
-def test_a_crop_cuts_the_right_and_bottom_and_keeps_the_scale(resize: int) -> None:
+def test_a_crop_removes_the_right_and_bottom_and_keeps_the_scale(resize: int) -> None:
     image, geometry = photo(37, 53), plan_geometry((37, 53), 8, Preprocess("crop", resize))
-    whole = Image.fromarray(image).resize(geometry.scaled_size[::-1], Image.Resampling.LANCZOS)
+    resized = Image.fromarray(image).resize(geometry.scaled_size[::-1], Image.Resampling.LANCZOS)
     height, width = geometry.input_size
-    expected = reference.normalize(reference.to_tensor(whole), MEAN, STD)[:, :height, :width]
+    expected = reference.normalize(reference.to_tensor(resized), MEAN, STD)[:, :height, :width]
     torch.testing.assert_close(prepare_image(image, geometry, MEAN, STD), expected)
 
 
-def test_the_picture_itself_is_not_changed() -> None:
+def test_the_image_is_not_modified() -> None:
     image = photo(20, 20)
     before = image.copy()
     prepare_image(image, plan_geometry((20, 20), 8, Preprocess()), MEAN, STD)
     np.testing.assert_array_equal(image, before)
 
 
-def test_wrong_settings_are_refused_by_name() -> None:
+def test_wrong_settings_are_rejected_by_name() -> None:
     with pytest.raises(ValueError, match=r"preprocess\.mode must be one of pad, round, square, crop, got 'stretch'"):
         Preprocess("stretch")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"preprocess\.resize must be .*, got -1"):
@@ -157,7 +157,7 @@ def test_wrong_settings_are_refused_by_name() -> None:
         plan_geometry((8, 8), 8, Preprocess("square"))
 
 
-def test_a_patchs_color_is_pillows_bilinear_reduction_of_the_whole_picture() -> None:
+def test_a_patchs_color_is_pillows_bilinear_reduction_of_the_whole_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     geometry = Geometry((50, 70), (50, 70), (48, 64), 16)
     small = Image.fromarray(image).resize((4, 3), Image.Resampling.BILINEAR)

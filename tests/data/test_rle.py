@@ -1,4 +1,4 @@
-"""Our run lengths are pycocotools' run lengths, and masks kept as run lengths behave as the array they stand for."""
+"""Our RLEs equal those of pycocotools, and RleMasks behave like the array they represent."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_encoding_does_not_depend_on_the_order_in_memory(memory: Any) -> Non
 
 @settings(deadline=None)
 @given(stacks)
-def test_kept_masks_convert_to_the_array_they_stand_for(masks: BoolArray) -> None:
+def test_rle_masks_convert_to_the_array_they_represent(masks: BoolArray) -> None:
     kept = RleMasks(encode_masks(masks), masks.shape[1:])
     assert (kept.shape, kept.dtype, kept.ndim, len(kept)) == (masks.shape, masks.dtype, masks.ndim, len(masks))
     np.testing.assert_array_equal(np.asarray(kept), masks, strict=True)
@@ -64,7 +64,7 @@ indices = [0, 4, -1, -5, np.int64(2), slice(None), slice(1, 4), slice(None, None
 
 
 @pytest.mark.parametrize("index", [*indices, np.array([4, 1]), np.array([True, False, True, True, False])], ids=repr)
-def test_an_index_of_kept_masks_chooses_what_it_chooses_of_the_array(index: Any) -> None:
+def test_an_index_of_rle_masks_selects_like_an_index_of_the_array(index: Any) -> None:
     chosen = RleMasks(encode_masks(five), (6, 7))[index]
     expected = five[np.asarray(index, dtype=np.int64) if index == [] else index] if isinstance(index, list) else five[index]
     assert isinstance(chosen, RleMasks if expected.ndim == 3 else np.ndarray)
@@ -77,13 +77,13 @@ def test_an_index_outside_is_an_index_error_as_for_an_array(index: Any) -> None:
         RleMasks(encode_masks(five), (6, 7))[index]
 
 
-def test_an_encoding_of_another_size_is_refused() -> None:
+def test_an_encoding_of_another_size_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"an encoded mask has size \[6, 7\], the image \[7, 6\]"):
         RleMasks(encode_masks(five), (7, 6))
 
 
 def annotation_mask(segmentation: Any, height: int, width: int) -> BoolArray:
-    """What pycocotools' COCO class makes of a segmentation."""
+    """A segmentation as pycocotools' COCO class decodes it."""
     coco = COCO()
     coco.imgs[1] = {"height": height, "width": width}
     mask: BoolArray = coco.annToMask({"image_id": 1, "segmentation": segmentation}).astype(bool)
@@ -104,23 +104,23 @@ def test_polygons_cover_what_pycocotools_fills(polygons: list[list[float]]) -> N
 
 @settings(deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
-def test_run_lengths_as_numbers_as_bytes_and_as_text_are_the_same_mask(mask: BoolArray) -> None:
+def test_rle_as_numbers_bytes_and_text_are_the_same_mask(mask: BoolArray) -> None:
     down = mask.ravel(order="F")
     edges = np.flatnonzero(np.diff(down)) + 1
     counts = np.diff([0, *edges.tolist(), down.size]).tolist()
     counts = [0, *counts] if down[0] else counts
     compressed = reference.encode(np.asfortranarray(mask, dtype=np.uint8))
-    for form in (counts, compressed["counts"], compressed["counts"].decode("ascii")):
-        rle = encode_segmentation({"size": list(mask.shape), "counts": form}, mask.shape)
+    for variant in (counts, compressed["counts"], compressed["counts"].decode("ascii")):
+        rle = encode_segmentation({"size": list(mask.shape), "counts": variant}, mask.shape)
         np.testing.assert_array_equal(decode_mask(rle), mask, strict=True)
         assert rle == encode_masks(mask[None])[0]
 
 
-def test_an_annotation_without_an_outline_covers_nothing() -> None:
+def test_an_annotation_without_polygons_is_an_empty_mask() -> None:
     np.testing.assert_array_equal(decode_mask(encode_segmentation([], (3, 4))), np.zeros((3, 4), dtype=bool), strict=True)
 
 
-def test_run_lengths_of_another_size_are_refused() -> None:
+def test_rle_of_another_size_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"size \[3, 4\], the image \[4, 3\]"):
         encode_segmentation({"size": [3, 4], "counts": [12]}, (4, 3))
 
@@ -128,13 +128,13 @@ def test_run_lengths_of_another_size_are_refused() -> None:
 @pytest.mark.parametrize(
     "nothing", [None, 5, "abc", {"counts": [12]}, [["a", "b", "c", "d", "e", "f"]], {"size": 3}], ids=repr
 )
-def test_what_is_no_segmentation_is_refused_by_name(nothing: Any) -> None:
+def test_a_value_that_is_not_a_segmentation_is_rejected_by_name(nothing: Any) -> None:
     with pytest.raises(ValueError, match=r"a segmentation is neither polygons nor run lengths"):
         encode_segmentation(nothing, (3, 4))
 
 
 @pytest.mark.parametrize("polygons", [[], [[]], [[1, 1]], [[1, 1], []]])
-def test_polygons_of_fewer_than_two_points_cover_nothing(polygons: list[list[int]]) -> None:
+def test_polygons_of_fewer_than_two_points_are_empty_masks(polygons: list[list[int]]) -> None:
     assert not decode_mask(encode_segmentation(polygons, (5, 7))).any()
 
 
@@ -151,6 +151,6 @@ def test_polygons_of_fewer_than_two_points_cover_nothing(polygons: list[list[int
         7,
     ],
 )
-def test_damaged_segmentations_are_refused(segmentation: object) -> None:
+def test_damaged_segmentations_are_rejected(segmentation: object) -> None:
     with pytest.raises(ValueError, match="."):
         encode_segmentation(segmentation, (5, 7))

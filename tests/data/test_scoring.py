@@ -1,4 +1,4 @@
-"""Scores of a dataset are the same whatever splits the work, and errors name the item."""
+"""Scores of a dataset do not depend on how the work is split, and errors name the item."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_item_that_cannot_be_scored_is_named(saliency: tuple[SaliencyFolder, 
         score_dataset(dataset, open_predictions(maps, dataset), TokenCutSaliency(), processes=processes)
 
 
-def test_a_metric_of_another_kind_and_a_wrong_number_of_processes_are_refused(
+def test_a_metric_of_another_kind_and_a_wrong_number_of_processes_are_rejected(
     saliency: tuple[SaliencyFolder, Path],
 ) -> None:
     dataset, maps = saliency

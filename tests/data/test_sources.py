@@ -1,4 +1,4 @@
-"""An input names each picture once, sorted, under a name that mirrors its place; an input without pictures says so."""
+"""An input names each image once, sorted, under its path below the input; an input without images is rejected."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ def touch(root: Path, *names: str) -> None:
 
 def names_of(source: str | Path) -> list[str]:
     sources = find_images(source)
-    names = [found.name for found in sources]
+    names = [source.name for source in sources]
     assert names == sorted(set(names))
-    for found in sources:
-        assert found.path.is_file()
-        assert found.path.as_posix().endswith(found.name)
+    for source in sources:
+        assert source.path.is_file()
+        assert source.path.as_posix().endswith(source.name)
     return names
 
 
-def test_a_folder_is_searched_with_its_subfolders_and_only_for_pictures(tmp_path: Path) -> None:
+def test_a_folder_is_searched_with_its_subfolders_and_only_for_images(tmp_path: Path) -> None:
     touch(tmp_path, "b.jpg", "a.PNG", "z/y/x.tiff", "z/c.webp", "notes.txt", "clip.mp4", "noext", "z/archive.jpg.zip")
     assert names_of(tmp_path) == ["a.PNG", "b.jpg", "z/c.webp", "z/y/x.tiff"]
 
 
-def test_hidden_files_and_folders_are_left_out_but_a_hidden_root_is_not(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_skipped_but_a_hidden_root_is_not(tmp_path: Path) -> None:
     touch(tmp_path, ".root/a.jpg", ".root/.b.jpg", ".root/.thumbnails/c.jpg", ".root/d/.e/f.jpg", ".root/d/g.jpg")
     assert names_of(tmp_path / ".root") == ["a.jpg", "d/g.jpg"]
 
 
-def test_a_link_to_a_parent_does_not_repeat_pictures(tmp_path: Path) -> None:
+def test_a_link_to_a_parent_does_not_repeat_images(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "sub/b.jpg", "sub/deeper/c.jpg")
     (tmp_path / "sub" / "deeper" / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert names_of(tmp_path) == ["a.jpg", "sub/b.jpg", "sub/deeper/c.jpg"]
@@ -55,7 +55,7 @@ def test_equal_stems_never_collide(tmp_path: Path) -> None:
     assert names_of(tmp_path / "list.txt") == expected
 
 
-def test_however_a_folder_is_written_its_pictures_have_the_same_names(
+def test_however_a_folder_is_written_its_images_have_the_same_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "photos/a.jpg", "photos/b/c.jpg")
@@ -64,13 +64,13 @@ def test_however_a_folder_is_written_its_pictures_have_the_same_names(
         assert names_of(source) == ["a.jpg", "b/c.jpg"]
 
 
-def test_a_single_file_is_taken_whatever_its_suffix_or_brackets(tmp_path: Path) -> None:
+def test_a_single_file_may_have_any_suffix_and_brackets(tmp_path: Path) -> None:
     touch(tmp_path, "IMG_1", "photo[1].jpg", ".hidden.jpg")
     for name in ("IMG_1", "photo[1].jpg", ".hidden.jpg"):
         assert names_of(tmp_path / name) == [name]
 
 
-def test_a_pattern_takes_matching_pictures_only(tmp_path: Path) -> None:
+def test_a_pattern_takes_matching_images_only(tmp_path: Path) -> None:
     touch(tmp_path, "a1.jpg", "a2.png", "a3.txt", "b1.jpg", "sub/a4.jpg", "sub/deep/a5.jpg", "a.jpg/inner.png", ".a6.jpg")
     assert names_of(f"{tmp_path}/a*") == ["a1.jpg", "a2.png"]
     assert names_of(f"{tmp_path}/a[12].*") == ["a1.jpg", "a2.png"]
@@ -95,51 +95,51 @@ def test_a_list_is_relative_to_itself_and_skips_blanks_comments_and_repetitions(
     assert names_of(tmp_path / "data" / "list.TXT") == ["data/a.jpg", "data/sub/b.jpg", "other/c.any"]
 
 
-def test_a_list_names_pictures_in_other_languages(tmp_path: Path) -> None:
+def test_a_list_names_images_in_other_languages(tmp_path: Path) -> None:
     touch(tmp_path, "größe.jpg", "犬/写真 1.jpg")
     (tmp_path / "list.txt").write_text("犬/写真 1.jpg\ngröße.jpg\n", encoding="utf-8")
     assert names_of(tmp_path / "list.txt") == ["größe.jpg", "犬/写真 1.jpg"]
 
 
-def test_an_input_that_holds_no_picture_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_input_without_images_lists_the_suffixes(tmp_path: Path) -> None:
     touch(tmp_path, "empty/readme.md", "clip.MP4")
     (tmp_path / "none.txt").write_text("\n# nothing\n\n")
     (tmp_path / "latin.txt").write_bytes("größe.jpg".encode("latin-1"))
     with pytest.raises(FileNotFoundError, match=f"no such file or folder: {tmp_path}/nowhere"):
         find_images(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=rf"folder {tmp_path}/empty holds no picture .*\.jpg"):
+    with pytest.raises(ValueError, match=rf"folder {tmp_path}/empty holds no image .*\.jpg"):
         find_images(tmp_path / "empty")
-    with pytest.raises(ValueError, match=rf"{tmp_path}/none\.txt lists no picture"):
+    with pytest.raises(ValueError, match=rf"{tmp_path}/none\.txt lists no image"):
         find_images(tmp_path / "none.txt")
     with pytest.raises(ValueError, match=rf"{tmp_path}/latin\.txt is not a UTF-8 text file"):
         find_images(tmp_path / "latin.txt")
     with pytest.raises(ValueError, match=rf"{tmp_path}/clip\.MP4 is a video"):
         find_images(tmp_path / "clip.MP4")
-    with pytest.raises(FileNotFoundError, match=r"pattern .*/empty/\* matches no picture \(1 other matches\)"):
+    with pytest.raises(FileNotFoundError, match=r"pattern .*/empty/\* matches no image \(1 other matches\)"):
         find_images(f"{tmp_path}/empty/*")
     with pytest.raises(ValueError, match="input is empty"):
         find_images("")
 
 
-def test_a_pattern_with_two_double_stars_names_each_picture_once(tmp_path: Path) -> None:
+def test_a_pattern_with_two_double_stars_names_each_image_once(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "s/b.jpg", "s/t/c.jpg")
     assert names_of(f"{tmp_path}/**/**/*.jpg") == ["a.jpg", "s/b.jpg", "s/t/c.jpg"]
 
 
-def test_two_stars_do_not_run_round_a_link_loop(tmp_path: Path) -> None:
+def test_two_stars_do_not_follow_a_link_loop(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "s/b.jpg")
     (tmp_path / "s" / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert names_of(f"{tmp_path}/**/*.jpg") == ["a.jpg", "s/b.jpg"]
 
 
-def test_a_list_names_a_picture_once_however_it_is_written(tmp_path: Path) -> None:
+def test_a_list_names_an_image_once_however_it_is_written(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "s/b.jpg")
     (tmp_path / "list.txt").write_text("a.jpg\ns/../a.jpg\ns/b.jpg\n")
-    found = [source.name for source in find_images(tmp_path / "list.txt")]
-    assert found == ["a.jpg", "s/b.jpg"]
+    names = [source.name for source in find_images(tmp_path / "list.txt")]
+    assert names == ["a.jpg", "s/b.jpg"]
 
 
-def test_results_inside_the_input_are_left_out(tmp_path: Path) -> None:
+def test_results_inside_the_input_are_skipped(tmp_path: Path) -> None:
     touch(
         tmp_path, "a.jpg", "out/overlays/a.jpg.jpg", "out/run.json", "out/manifest.jsonl", "other/run.json", "other/b.jpg"
     )
@@ -147,7 +147,7 @@ def test_results_inside_the_input_are_left_out(tmp_path: Path) -> None:
     assert names_of(f"{tmp_path}/**/*.jpg") == ["a.jpg", "other/b.jpg"]
 
 
-def test_a_sequence_of_paths_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_sequence_of_paths_is_used_unchanged(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "s/b.dat")
     assert [source.name for source in find_images([tmp_path / "s" / "b.dat", str(tmp_path / "a.jpg")])] == [
         "a.jpg",

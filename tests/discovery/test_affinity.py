@@ -14,7 +14,7 @@ from eigenseg.discovery.spectral import build_affinity, normalized_cut
 
 
 def features(batch: int, tokens: int, width: int, seed: int) -> Tensor:
-    """Small integers: every product of two of them is exact, so no cosine sits on the threshold by rounding alone."""
+    """Small integers: their products are exact, so no cosine lies on the threshold by rounding alone."""
     return torch.from_numpy(np.random.default_rng(seed).integers(-3, 4, (batch, tokens, width))).float()
 
 
@@ -72,13 +72,13 @@ def test_a_token_that_is_not_finite_acts_like_a_zero_token_and_is_counted(value:
     assert affinity.non_finite.tolist() == [1]
 
 
-def test_a_token_longer_than_float32_can_tell_is_counted_as_not_finite() -> None:
+def test_a_token_whose_norm_overflows_float32_is_counted_as_not_finite() -> None:
     points = features(1, 8, 4, seed=3).double()
     points[0, 2], points[0, 3] = 1e30 * points[0, 2], 1e60 * points[0, 3]
     assert build_affinity(points).non_finite.tolist() == [2]
 
 
-def test_a_mask_of_another_shape_is_refused() -> None:
+def test_a_mask_of_another_shape_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"tokens must be \(1, 8\) bool, got \(8,\)"):
         build_affinity(features(1, 8, 4, seed=3)).mask(torch.ones(8, dtype=torch.bool))
     with pytest.raises(TypeError, match=r"an affinity is indexed by a slice of images, affinity\[0:1\], got 0"):
@@ -95,7 +95,7 @@ def test_masking_equals_a_rebuild_with_those_features_at_zero(seed: int) -> None
     assert torch.equal(affinity.degrees, rebuilt.degrees)
 
 
-def test_excluded_tokens_leave_the_graph_of_the_others_as_if_they_had_never_been() -> None:
+def test_excluding_tokens_equals_a_graph_without_them() -> None:
     points = features(1, 9, 5, seed=7)
     kept = torch.tensor([[True, True, False, True, False, True, True, True, True]])
     affinity, smaller = build_affinity(points, valid=kept), build_affinity(points[:, kept[0]])
@@ -115,7 +115,7 @@ def test_the_cut_value_equals_sums_over_pairs(seed: int) -> None:
     assert normalized_cut(affinity, torch.from_numpy(side)[None]).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_features_that_are_no_tensor_are_refused() -> None:
+def test_features_that_are_not_a_tensor_raise() -> None:
     with pytest.raises(TypeError, match="features must be a torch tensor .*, got ndarray"):
         build_affinity(np.ones((1, 4, 2)))  # type: ignore[arg-type]
 
@@ -133,6 +133,6 @@ def test_features_that_are_no_tensor_are_refused() -> None:
         ({"features": torch.zeros(1, 4, 2, dtype=torch.int64)}, "floating with B at least 1, got .* torch.int64"),
     ],
 )
-def test_what_is_out_of_range_is_refused_by_name(arguments: dict[str, object], message: str) -> None:
+def test_arguments_out_of_range_are_rejected_by_name(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_affinity(**{"features": torch.ones(1, 4, 2), **arguments})  # type: ignore[arg-type]

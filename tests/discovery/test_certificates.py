@@ -1,4 +1,4 @@
-"""Bounds never exceed what they bound, and a proof fails where there is nothing to prove."""
+"""Lower bounds never exceed the true values, and a proof fails where there is nothing to prove."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_energy_bound_never_exceeds_the_true_gap(seed: int, tokens: int, den
         return
     operator = deflate(affinity)
     row_norms = operator.row_norms()
-    # Unknown to the bound are the differences within classes: it is given what an iteration sees.
+    # The bound gets the pairs of an iteration, without the differences within classes.
     seen = (operator.average(vectors[None])[0] - vectors).norm(dim=1) < 1e-6
     residuals = torch.zeros(1, int(seen.sum()), dtype=torch.float64)
     if residuals.shape[1] < 2 or not seen[0]:
@@ -70,8 +70,8 @@ def test_the_energy_bound_never_exceeds_the_true_gap(seed: int, tokens: int, den
 
 @pytest.mark.parametrize("count", [2, 16])
 @pytest.mark.parametrize("name", ["regions", "isolated tokens", "masked tokens"])
-def test_the_energy_bound_is_its_formula(name: str, count: int) -> None:
-    """What the pairs leave, summed over the rest of the spectrum; and residuals taken off."""
+def test_the_energy_bound_equals_its_formula(name: str, count: int) -> None:
+    """The energy of the remaining spectrum, minus residuals."""
     affinity = GRAPHS[name]
     operator, (values, vectors) = deflate(affinity), spectrum(affinity)
     seen = (operator.average(vectors[None])[0] - vectors).norm(dim=1) < 1e-6
@@ -94,7 +94,7 @@ def test_the_energy_of_a_graph_is_that_of_its_matrix() -> None:
         torch.testing.assert_close(energy, 1 + values.square().sum(), rtol=1e-10, atol=0)
 
 
-def test_the_energy_bound_proves_every_token_of_a_dense_graph_and_claims_none_of_a_sparse_one() -> None:
+def test_the_energy_bound_proves_every_token_of_a_dense_graph_and_none_of_a_sparse_one() -> None:
     assert solve_ncut(GRAPHS["regions"], certificate="energy").proven.all()
     assert not solve_ncut(graph(band(900, 40, ring=False)), certificate="energy").proven.any()
 
@@ -143,7 +143,7 @@ def test_a_gap_of_zero_or_less_bounds_no_angle() -> None:
 
 
 def test_a_token_is_proven_only_beyond_its_own_error_and_the_means() -> None:
-    # Errors of 1 everywhere: the mean may be off by 1 as well, so 2 is the distance that proves.
+    # Errors of 1 everywhere: the mean may be off by 1 as well, so a token is proven beyond a distance of 2.
     x = torch.tensor([[-2.1, -1.9, 0.0, 1.9, 2.1]])
     ones = torch.ones(1, 5)
     proven = proven_tokens(x, torch.ones(1), torch.ones(1), ones, ones, ones > 0)
@@ -159,14 +159,14 @@ def test_an_image_that_misses_a_pair_goes_to_the_fallback(monkeypatch: pytest.Mo
     monkeypatch.setattr(solve_module, "iterate", forgetful)
     affinity = GRAPHS["regions"]
     oracle = solve_ncut_dense(affinity)
-    assert wrong_bits(solve_ncut(affinity), oracle) > 0  # the estimate does not see it
+    assert wrong_bits(solve_ncut(affinity), oracle) > 0  # the estimate does not detect it
     result = solve_ncut(affinity, certificate="cholesky")
     assert result.status == (Status.DENSE,)
     assert wrong_bits(result, oracle) == 0
     assert solve_ncut(affinity, certificate="cholesky", fallback="flag").status == (Status.FAILED,)
 
 
-def test_a_gap_is_shortened_by_what_is_not_known_of_the_next_eigenvalue() -> None:
+def test_a_gap_is_shortened_by_the_residual_of_the_next_eigenvalue() -> None:
     vectors = torch.eye(3, dtype=torch.float64)[None]
     products = torch.tensor([0.9, 0.8, 0.3], dtype=torch.float64)[:, None] * vectors
     products[0, 1, 2] = 0.05  # a residual of the second
@@ -176,7 +176,7 @@ def test_a_gap_is_shortened_by_what_is_not_known_of_the_next_eigenvalue() -> Non
 
 
 @pytest.mark.parametrize("solver", [solve_ncut, solve_ncut_dense])
-def test_a_gap_of_rounding_proves_nothing_although_the_bound_is_small(solver: NcutSolver) -> None:
+def test_a_gap_within_rounding_proves_nothing_although_the_bound_is_small(solver: NcutSolver) -> None:
     affinity = affinity_from_weights(cliques(100, 150, 200)[None] > 0, eps=1e-10)
     result = solver(affinity)
     assert 0 < result.gap.item() < 1e-9

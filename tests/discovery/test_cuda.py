@@ -1,4 +1,4 @@
-"""On a CUDA device everything comes out as on the CPU."""
+"""Results on a CUDA device equal those on the CPU."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_large_batch_has_the_partition_of_the_cpu() -> None:
     assert torch.equal(*(side > side.mean(dim=1, keepdim=True) for side in sides))
 
 
-def test_tensorfloat_switched_on_elsewhere_does_not_reach_the_graph() -> None:
+def test_a_global_tensorfloat_setting_does_not_affect_the_graph() -> None:
     points = torch.randn(2, 900, 384, generator=torch.Generator().manual_seed(3)).cuda()
     expected = build_affinity(points, tau=0.0).edges.dense()
     torch.backends.cuda.matmul.fp32_precision = "tf32"

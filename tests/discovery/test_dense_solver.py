@@ -86,7 +86,7 @@ def test_a_graph_without_structure_is_trivial(binary: Tensor) -> None:
     [torch.eye(40), cliques(20, 20, 20), cliques(*[5] * 12), band(90, 10, ring=True)],
     ids=["all isolated", "3 equal cliques", "12 equal cliques", "ring"],
 )
-def test_a_repeated_eigenvalue_is_flagged_and_nothing_is_claimed(binary: Tensor) -> None:
+def test_a_repeated_eigenvalue_is_flagged_and_nothing_is_proven(binary: Tensor) -> None:
     result = solve_ncut_dense(graph(binary))
     assert result.status == (Status.DEGENERATE,)
     assert result.gap.item() < 1e-9
@@ -99,7 +99,7 @@ def test_the_one_token_that_lies_exactly_at_the_mean_is_the_one_not_proven() -> 
     assert (~result.proven[0]).nonzero().flatten().tolist() == [150]
 
 
-def test_every_proven_token_lies_where_the_published_solver_puts_it() -> None:
+def test_every_proven_token_is_on_the_side_of_the_published_solver() -> None:
     proven = 0
     for seed in range(20):
         affinity = build_affinity(torch.randn(1, 90, 4, generator=torch.Generator().manual_seed(seed)), tau=0.3)
@@ -122,7 +122,7 @@ def test_gap_is_the_distance_to_the_next_eigenvalue() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_tight_clusters_of_eigenvalues_lose_no_pair(seed: int) -> None:
-    """A third of the tokens at random, the others isolated: LAPACK's subset driver returns fewer pairs than asked for."""
+    """A third of the tokens at random, the others isolated: LAPACK's subset driver returns fewer pairs than requested."""
     generator = torch.Generator().manual_seed(seed)
     points = torch.zeros(1, 130, 130)
     points[0, :44, :8], points[0, 44:] = torch.randn(44, 8, generator=generator), torch.eye(130)[44:]
@@ -137,7 +137,7 @@ def normalized(affinity: Affinity) -> np.ndarray:
     return np.eye(len(root)) - affinity.dense()[0].numpy() / root[:, None] / root[None]
 
 
-def test_all_isolated_is_degenerate_with_its_closed_form_at_any_size() -> None:
+def test_isolated_tokens_alone_are_degenerate_with_the_closed_form_at_any_size() -> None:
     result = solve_ncut_dense(graph(torch.eye(50)))
     assert result.status == (Status.DEGENERATE,)
     assert result.eigenvalues.item() == pytest.approx(50 * EPS / (1 + 49 * EPS), abs=1e-13)
@@ -163,12 +163,12 @@ def test_an_image_with_too_few_tokens_left_is_trivial_and_leaves_the_others_alon
     torch.testing.assert_close(result.eigenvectors[1], solve_ncut_dense(build_affinity(points[1:])).eigenvectors[0])
 
 
-def test_what_is_no_affinity_is_refused() -> None:
+def test_arguments_that_are_not_an_affinity_are_rejected() -> None:
     with pytest.raises(TypeError, match="affinity must come from build_affinity or affinity_from_weights, got Tensor"):
         solve_ncut_dense(torch.ones(1, 5, 5))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("k", [0, 5, 6])
-def test_a_number_of_pairs_out_of_range_is_refused(k: int) -> None:
+def test_a_number_of_pairs_out_of_range_is_rejected(k: int) -> None:
     with pytest.raises(ValueError, match=f"k must be in 1..4 for graphs of 5 tokens, got {k}"):
         solve_ncut_dense(build_affinity(torch.ones(1, 5, 2)), k)

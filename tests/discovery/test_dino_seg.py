@@ -1,4 +1,4 @@
-"""DINO-seg equals the published steps, written down once more with loops, and the outputs of the published code."""
+"""DINO-seg equals the published steps, implemented again with loops, and the outputs of the published code."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import pytest
 import torch
 from blank_images import apply
 from hypothesis import given, settings, strategies as st
-from scipy import ndimage
 from torch import Tensor
 
 from eigenseg.data import FeatureGrid, Geometry
 from eigenseg.discovery.dino_seg import DinoSeg, dino_seg
-from eigenseg.discovery.grid import component_sizes, label_components
 
 Grid = tuple[int, int]
 
 
 def reference(weights: list[int], grid: Grid, keep: Fraction, compat: bool) -> tuple[set[int], list[set[int]], int | None]:
-    """Kept patches, components by first patch, and the number of the chosen one, in exact fractions.
+    """Kept patches, components by first patch, and the index of the chosen one, in exact fractions.
 
     The last is None where the published code takes the background.
     """
@@ -55,8 +53,8 @@ def numbers_of(mask: Tensor) -> set[int]:
     return set(mask.flatten().nonzero().flatten().tolist())
 
 
-def looks(grid: Grid = (5, 6), image: int = 0, heads: int = 6) -> Tensor:
-    """Attention (heads, N) like a softmax: CLS has taken its share."""
+def random_attention(grid: Grid = (5, 6), image: int = 0, heads: int = 6) -> Tensor:
+    """Attention (heads, N) like a softmax over patches and CLS."""
     raw = torch.randn(heads, grid[0] * grid[1] + 1, generator=torch.Generator().manual_seed(image))
     return (2 * raw).softmax(dim=1)[:, 1:]
 
@@ -86,18 +84,18 @@ def test_everything_equals_the_published_steps_in_fractions(
     weights = [*weights[:-1], weights[-1] + (1 << sum(weights).bit_length()) - sum(weights)]
     kept, components, chosen = reference(weights, grid, Fraction(*fraction), compat)
     attention = torch.tensor(weights, dtype=torch.float32)[None, None]
-    found = dino_seg(attention, grid, 0, fraction[0] / fraction[1], compat="reference" if compat else None)
+    result = dino_seg(attention, grid, 0, fraction[0] / fraction[1], compat="reference" if compat else None)
     if len(set(weights)) == 1:
-        assert found.flat.item()
-        assert not (found.mask | found.attended).any()
+        assert result.flat.item()
+        assert not (result.mask | result.attended).any()
         return
-    assert numbers_of(found.attended) == kept
-    assert [numbers_of(found.labels == c + 1) for c in range(len(components))] == components
-    assert int(found.labels.max()) == len(components)
+    assert numbers_of(result.attended) == kept
+    assert [numbers_of(result.labels == c + 1) for c in range(len(components))] == components
+    assert int(result.labels.max()) == len(components)
     everything = set(range(len(weights)))
-    assert numbers_of(found.mask) == (everything - kept if chosen is None else components[chosen])
-    assert int(found.chosen) == (0 if chosen is None else chosen + 1)
-    np.testing.assert_allclose(found.fraction[0], np.array(weights) / sum(weights), atol=1e-15)
+    assert numbers_of(result.mask) == (everything - kept if chosen is None else components[chosen])
+    assert int(result.chosen) == (0 if chosen is None else chosen + 1)
+    np.testing.assert_allclose(result.fraction[0], np.array(weights) / sum(weights), atol=1e-15)
 
 
 @pytest.mark.parametrize("case", range(3))
@@ -107,19 +105,21 @@ def test_outputs_of_the_published_code_are_reproduced(test_data: Path, case: int
     attention = torch.from_numpy(golden[f"attention_{case}"])[:, :, 0, 1:]
     rows, columns = golden[f"dims_{case}"].tolist()
     keep = float(golden["mass_threshold"])
-    found = dino_seg(attention, (rows, columns), head, keep, compat="reference")
-    np.testing.assert_array_equal(found.attended[0], golden[f"masks_{case}"][head])
-    np.testing.assert_array_equal(found.labels[0], golden[f"labels_{case}"][head])
-    assert found.chosen.tolist() == [golden[f"chosen_component_{case}"][head]]
-    assert (found.box[0] * int(golden[f"patch_size_{case}"])).tolist() == golden[f"boxes_{case}"][head].tolist()
+    result = dino_seg(attention, (rows, columns), head, keep, compat="reference")
+    np.testing.assert_array_equal(result.attended[0], golden[f"masks_{case}"][head])
+    np.testing.assert_array_equal(result.labels[0], golden[f"labels_{case}"][head])
+    assert result.chosen.tolist() == [golden[f"chosen_component_{case}"][head]]
+    assert (result.box[0] * int(golden[f"patch_size_{case}"])).tolist() == golden[f"boxes_{case}"][head].tolist()
     largest = dino_seg(attention, (rows, columns), head, keep)
-    assert torch.equal(largest.labels, found.labels)
+    assert torch.equal(largest.labels, result.labels)
     sizes = np.bincount(golden[f"labels_{case}"][head].ravel())[1:]
     assert largest.chosen.tolist() == [1 + sizes.argmax()]
 
 
 def test_a_batch_is_segmented_like_each_image_alone() -> None:
-    attention = torch.stack([*(looks(image=i) for i in range(4)), torch.ones(6, 30), torch.full((6, 30), torch.nan)])
+    attention = torch.stack(
+        [*(random_attention(image=i) for i in range(4)), torch.ones(6, 30), torch.full((6, 30), torch.nan)]
+    )
     together = dino_seg(attention, (5, 6))
     for i in range(6):
         for name, value in dino_seg(attention[i : i + 1], (5, 6))._asdict().items():
@@ -128,94 +128,82 @@ def test_a_batch_is_segmented_like_each_image_alone() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
 @settings(max_examples=60, deadline=None)
-def test_the_head_chosen_is_the_only_one_that_counts_and_its_scale_does_not(seed: int, keep: float) -> None:
-    attention = looks(image=seed)[None]
-    found = dino_seg(attention, (5, 6), 2, keep)
+def test_only_the_chosen_head_matters_and_its_scale_does_not(seed: int, keep: float) -> None:
+    attention = random_attention(image=seed)[None]
+    result = dino_seg(attention, (5, 6), 2, keep)
     alone = dino_seg(8 * attention[:, 2:3], (5, 6), 0, keep)
-    assert torch.equal(found.mask, alone.mask)
-    kept = found.fraction[found.attended.flatten(1)]
-    assert kept.sum() >= keep - 1e-12  # at least what was asked for ...
+    assert torch.equal(result.mask, alone.mask)
+    kept = result.fraction[result.attended.flatten(1)]
+    assert kept.sum() >= keep - 1e-12  # at least the requested fraction ...
     assert kept.sum() - kept.min() < keep + 1e-12  # ... and with one patch less it is not
 
 
-def test_more_is_kept_when_more_is_asked_for() -> None:
+def test_a_larger_fraction_keeps_more_patches() -> None:
     attention = torch.arange(1.0, 31.0)[None, None]
     kept = [numbers_of(dino_seg(attention, (5, 6), 0, keep).attended) for keep in (0.2, 0.4, 0.7, 0.95)]
     assert all(less < more for less, more in pairwise(kept))
 
 
 @pytest.mark.parametrize("compat", [None, "reference"])
-def test_the_most_attended_patch_is_kept_whatever_the_rounding(compat: Literal["reference"] | None) -> None:
+def test_the_most_attended_patch_is_kept_regardless_of_rounding(compat: Literal["reference"] | None) -> None:
     attention = torch.arange(1.0, 31.0)[None, None]  # 1 - 1e-17 is 1, and no sum of fractions exceeds it
-    found = dino_seg(attention, (5, 6), 0, 1e-17, compat=compat)
-    assert numbers_of(found.attended) == {29}
+    result = dino_seg(attention, (5, 6), 0, 1e-17, compat=compat)
+    assert numbers_of(result.attended) == {29}
     assert not dino_seg(attention.requires_grad_(), (5, 6), 0).fraction.requires_grad
 
 
-def test_patches_that_are_not_valid_are_as_if_they_were_not_there() -> None:
-    attention = looks((5, 8))[None]
+def test_invalid_patches_are_ignored() -> None:
+    attention = random_attention((5, 8))[None]
     valid = (torch.arange(8) < 6).repeat(5)[None]
     alone = dino_seg(attention.view(1, 6, 5, 8)[..., :6].flatten(2), (5, 6))
-    found = dino_seg(attention, (5, 8), valid=valid)
-    assert torch.equal(found.mask[:, :, :6], alone.mask)
-    assert not found.attended[:, :, 6:].any()
-    torch.testing.assert_close(found.fraction.view(1, 5, 8)[..., :6].flatten(1), alone.fraction, rtol=1e-12, atol=0)
+    result = dino_seg(attention, (5, 8), valid=valid)
+    assert torch.equal(result.mask[:, :, :6], alone.mask)
+    assert not result.attended[:, :, 6:].any()
+    torch.testing.assert_close(result.fraction.view(1, 5, 8)[..., :6].flatten(1), alone.fraction, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_patches_that_are_not_finite_are_ignored_and_counted(bad: float) -> None:
-    attention = looks()[None].clone()
+    attention = random_attention()[None].clone()
     attention[0, 4, [3, 20]] = bad
     valid = torch.ones(1, 30, dtype=torch.bool)
     valid[0, [3, 20]] = False
-    found, without = dino_seg(attention, (5, 6)), dino_seg(attention, (5, 6), valid=valid)
-    assert torch.equal(found.mask, without.mask)
-    assert (found.non_finite.tolist(), without.non_finite.tolist()) == ([2], [0])
-
-
-def test_labels_count_from_one_in_every_image_and_sizes_add_up() -> None:
-    masks = torch.rand(4, 7, 9, generator=torch.Generator().manual_seed(0)) > 0.5
-    masks[2] = False
-    labels, counts = label_components(masks)
-    sizes = component_sizes(labels)
-    for i in range(4):
-        expected, count = ndimage.label(masks[i].numpy())
-        np.testing.assert_array_equal(labels[i], expected)
-        assert counts[i] == count
-        np.testing.assert_array_equal(sizes[i], np.bincount(expected.ravel(), minlength=sizes.shape[1]))
+    result, without = dino_seg(attention, (5, 6)), dino_seg(attention, (5, 6), valid=valid)
+    assert torch.equal(result.mask, without.mask)
+    assert (result.non_finite.tolist(), without.non_finite.tolist()) == ([2], [0])
 
 
 def test_result_is_in_original_pixels_with_its_seed_and_score() -> None:
-    attention = looks()[None]
-    seg, (found,) = dino_seg(attention, (5, 6)), apply(DinoSeg(), batch_of(attention, (5, 6)))
-    np.testing.assert_array_equal(found.masks[0], seg.mask[0].numpy().repeat(4, axis=0).repeat(4, axis=1))
-    np.testing.assert_array_equal(found.boxes, 4 * seg.box.numpy())
+    attention = random_attention()[None]
+    seg, (result,) = dino_seg(attention, (5, 6)), apply(DinoSeg(), batch_of(attention, (5, 6)))
+    np.testing.assert_array_equal(result.masks[0], seg.mask[0].numpy().repeat(4, axis=0).repeat(4, axis=1))
+    np.testing.assert_array_equal(result.boxes, 4 * seg.box.numpy())
     inside = torch.where(seg.mask[0].flatten(), attention[0, 4], 0)
     seed = int(inside.argmax())
-    assert found.extras["seed"] == [seed]
-    assert found.extras["seed_point"] == [[4 * (seed % 6) + 2, 4 * (seed // 6) + 2]]
-    assert found.scores[0] == pytest.approx(float(inside.sum() / attention[0, 4].sum()), abs=1e-6)
-    assert found.extras["components"] == [int(seg.labels.max())]
+    assert result.extras["seed"] == [seed]
+    assert result.extras["seed_point"] == [[4 * (seed % 6) + 2, 4 * (seed // 6) + 2]]
+    assert result.scores[0] == pytest.approx(float(inside.sum() / attention[0, 4].sum()), abs=1e-6)
+    assert result.extras["components"] == [int(seg.labels.max())]
 
 
 def test_all_attention_on_one_patch_gives_that_patch_a_score_of_one() -> None:
     attention = torch.zeros(1, 6, 30)
     attention[0, 4, 17] = 0.3
-    (found,) = apply(DinoSeg(), batch_of(attention, (5, 6)))
-    assert found.scores.tolist() == [1.0]
-    assert found.boxes.tolist() == [[20, 8, 24, 12]]
+    (result,) = apply(DinoSeg(), batch_of(attention, (5, 6)))
+    assert result.scores.tolist() == [1.0]
+    assert result.boxes.tolist() == [[20, 8, 24, 12]]
 
 
 @pytest.mark.parametrize("compat", [None, "reference"])
 def test_the_published_choice_boxes_the_background_of_a_single_component(compat: Literal["reference"] | None) -> None:
     attention = torch.full((1, 6, 30), 0.001)
     attention[0, 4, [14, 15]] = 0.4
-    (found,) = apply(DinoSeg(compat=compat), batch_of(attention, (5, 6), padding=(2, 2)))
-    assert found.boxes.tolist() == [[0, 0, 22, 18] if compat else [8, 8, 16, 12]]
-    assert found.masks[0][10, 10] == (compat is None)
+    (result,) = apply(DinoSeg(compat=compat), batch_of(attention, (5, 6), padding=(2, 2)))
+    assert result.boxes.tolist() == [[0, 0, 22, 18] if compat else [8, 8, 16, 12]]
+    assert result.masks[0][10, 10] == (compat is None)
 
 
-def test_padding_takes_part_unless_it_is_dropped() -> None:
+def test_padding_is_used_unless_it_is_dropped() -> None:
     attention = torch.full((1, 6, 30), 0.001)
     attention[0, 4, [5, 11, 17]] = 0.2  # in the last column
     attention[0, 4, [12, 13]] = 0.1
@@ -226,14 +214,14 @@ def test_padding_takes_part_unless_it_is_dropped() -> None:
 
 
 def reason_of(attention: Tensor, grid: Grid, **arguments: Any) -> str:
-    (found,) = apply(DinoSeg(**arguments), batch_of(attention[None], grid))
-    assert len(found) == 0
-    return found.reason or ""
+    (result,) = apply(DinoSeg(**arguments), batch_of(attention[None], grid))
+    assert len(result) == 0
+    return result.reason or ""
 
 
 @pytest.mark.parametrize("compat", [None, "reference"])
-def test_an_image_without_an_object_is_empty_and_says_why(compat: Literal["reference"] | None) -> None:
-    alike = "no object: the head looks at all patches alike"
+def test_an_image_without_an_object_is_empty_with_a_reason(compat: Literal["reference"] | None) -> None:
+    alike = "no object: the head attends to all patches equally"
     assert reason_of(torch.ones(6, 1), (1, 1), compat=compat) == alike
     assert reason_of(torch.full((6, 30), 0.01), (5, 6), compat=compat) == alike
     assert reason_of(torch.zeros(6, 30), (5, 6), compat=compat) == alike
@@ -244,24 +232,24 @@ def test_an_image_without_an_object_is_empty_and_says_why(compat: Literal["refer
     assert reason_of(one_bad, (5, 6), compat=compat) == finite
 
 
-def test_an_object_that_lies_in_the_padding_is_none() -> None:
+def test_an_object_in_the_padding_is_left_out() -> None:
     attention = torch.full((1, 6, 20), 0.001)
     attention[0, 4, 4::5] = 0.2
     image = Geometry((4, 4), (16, 16), (16, 20), 4)
-    (found,) = apply(DinoSeg(), FeatureGrid(torch.zeros(1, 20, 6), (4, 5), "key", (image,), attention=attention))
-    assert (len(found), found.reason) == (0, "no object: what is attended lies in the padding")
+    (result,) = apply(DinoSeg(), FeatureGrid(torch.zeros(1, 20, 6), (4, 5), "key", (image,), attention=attention))
+    assert (len(result), result.reason) == (0, "no object: the attended patches lie in the padding")
 
 
 def test_no_images_give_no_results() -> None:
-    assert apply(DinoSeg(), batch_of(looks()[None], (5, 6))[0:0]) == []
+    assert apply(DinoSeg(), batch_of(random_attention()[None], (5, 6))[0:0]) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"head": -1}, "head must be an integer of at least 0, got -1"),
-        ({"head": 1.0}, "head must be an integer of at least 0, got 1.0"),
-        ({"head": True}, "head must be an integer of at least 0, got True"),
+        ({"attention_head": -1}, "attention_head must be an integer of at least 0, got -1"),
+        ({"attention_head": 1.0}, "attention_head must be an integer of at least 0, got 1.0"),
+        ({"attention_head": True}, "attention_head must be an integer of at least 0, got True"),
         ({"keep": 0}, r"keep must be a number in \(0, 1\), got 0"),
         ({"keep": 1}, r"keep must be a number in \(0, 1\), got 1"),
         ({"keep": float("nan")}, r"keep must be a number in \(0, 1\), got nan"),
@@ -270,13 +258,13 @@ def test_no_images_give_no_results() -> None:
         ({"compat": "old"}, "compat must be null or 'reference', got 'old'"),
     ],
 )
-def test_parameters_are_refused_at_construction(arguments: dict[str, Any], message: str) -> None:
+def test_parameters_are_rejected_at_construction(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DinoSeg(**arguments)
 
 
-def test_wrong_tensors_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"head must be in 0..2, the attention has 3 heads, got 4"):
+def test_wrong_tensors_are_rejected_by_name() -> None:
+    with pytest.raises(ValueError, match=r"attention_head must be in 0..2, the attention has 3 heads, got 4"):
         dino_seg(torch.rand(1, 3, 12), (3, 4))
     with pytest.raises(ValueError, match="grid 3x5 holds 15 patches, got 12"):
         dino_seg(torch.rand(1, 6, 12), (3, 5))

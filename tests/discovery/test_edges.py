@@ -1,4 +1,4 @@
-"""Whatever offers products is a graph: packed bits, weights; and no switch of torch changes which tokens are neighbors."""
+"""Any operator with products is a graph: packed bits, weights; and no global setting of torch changes its edges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from eigenseg.discovery.spectral.precision import full_precision
 
 @dataclass(frozen=True)
 class PackedEdges:
-    """One bit an entry, unpacked a tile of rows at a time in every product: somebody else's operator."""
+    """One bit per entry, unpacked in tiles of rows in every product: a custom operator."""
 
     bits: np.ndarray
     tokens: int
@@ -87,7 +87,7 @@ def test_a_graph_is_symmetric_even_where_rounding_decides(monkeypatch: pytest.Mo
     product, generator = torch.Tensor.__matmul__, torch.Generator().manual_seed(1)
 
     def rounded(left: Tensor, right: Tensor) -> Tensor:
-        """Another machine's product: the error depends on who is multiplied with whom."""
+        """A product as on another machine: the rounding error depends on the order of the factors."""
         exact = product(left, right)
         return exact + 1e-3 * torch.randn(exact.shape, generator=generator)
 
@@ -98,7 +98,7 @@ def test_a_graph_is_symmetric_even_where_rounding_decides(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("sloppy", ["medium", "high"])
-def test_sloppy_products_elsewhere_do_not_reach_the_graph(sloppy: str) -> None:
+def test_global_precision_settings_do_not_affect_the_graph(sloppy: str) -> None:
     points = torch.randn(1, 600, 384, generator=torch.Generator().manual_seed(3))  # many cosines lie close to 0.05
     expected = build_affinity(points, tau=0.05).edges.dense()
     exact, before = points[0] @ points[0].T, torch.get_float32_matmul_precision()
@@ -119,7 +119,7 @@ def test_sloppy_products_elsewhere_do_not_reach_the_graph(sloppy: str) -> None:
         torch.set_float32_matmul_precision(before)
 
 
-def test_precision_comes_back_when_the_last_of_several_threads_has_left() -> None:
+def test_precision_is_restored_when_the_last_of_several_threads_has_left() -> None:
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
@@ -190,7 +190,7 @@ def test_without_a_rank_one_term_components_make_a_graph_degenerate() -> None:
         (torch.arange(9.0).reshape(1, 3, 3), "weights must be symmetric to the last bit"),
     ],
 )
-def test_weights_out_of_range_are_refused(weights: Tensor, message: str) -> None:
+def test_weights_out_of_range_are_rejected(weights: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         affinity_from_weights(weights)
 

@@ -1,4 +1,4 @@
-"""Products with a 0/1 matrix are exact: equal to integer arithmetic, whatever the order of the sums and the storage."""
+"""Products with a 0/1 matrix are exact: equal to integer arithmetic for any order of the sums and any storage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_products_equal_integer_arithmetic_to_the_bit(tokens: int, dtype: torch.
 @pytest.mark.parametrize("dtype", STORAGES)
 @pytest.mark.parametrize("digit", [-128, 127])
 def test_the_largest_sums_of_the_largest_digits_do_not_saturate(digit: int, dtype: torch.dtype) -> None:
-    # -(2^46) and the number next below 2^46 whose lower digits are all 127
+    # -(2^46) and the largest number below 2^46 whose lower digits are all 127
     number = -(2**46) if digit < 0 else int.from_bytes([0x3F] + [0x7F] * 5, "big")
     vectors = torch.full((1, 8, 3600), float(number), dtype=torch.float64)
     product = exact_product(torch.ones(1, 3600, 3600, dtype=dtype), vectors)
@@ -44,13 +44,13 @@ def test_the_largest_sums_of_the_largest_digits_do_not_saturate(digit: int, dtyp
 
 
 @given(st.integers(-(2**46), 2**46))
-def test_digits_spell_the_number_in_base_256(number: int) -> None:
+def test_digits_represent_the_number_in_base_256(number: int) -> None:
     digits, exponent = to_digits(torch.tensor([[[float(number), float(2**46)]]], dtype=torch.float64))
     assert exponent.item() == 1
     assert sum(int(digit) * 256**i for i, digit in enumerate(digits[0, 0, 0])) == number
 
 
-def test_sums_of_digits_stay_where_float32_counts() -> None:
+def test_sums_of_digits_are_exact_in_float32() -> None:
     assert 128 * MAX_TOKENS <= 2**24
     with pytest.raises(ValueError, match=f"graphs hold at most {MAX_TOKENS} tokens, got {MAX_TOKENS + 1}"):
         storage_dtype("auto", CPU, MAX_TOKENS + 1)
@@ -70,7 +70,7 @@ def test_a_zero_row_gives_zero() -> None:
 
 
 @pytest.mark.parametrize("dtype", STORAGES)
-def test_order_batch_selection_threads_and_storage_change_no_bit(dtype: torch.dtype) -> None:
+def test_products_are_bitwise_equal_for_any_order_batch_selection_threads_and_storage(dtype: torch.dtype) -> None:
     matrix, vectors = graph(3, 500, 5), torch.randn(3, 8, 500, generator=torch.Generator().manual_seed(6)).double()
     reference, matrix = exact_product(matrix, vectors), matrix.to(dtype)
     assert torch.equal(exact_product(matrix, vectors), reference)
@@ -107,7 +107,7 @@ def test_bfloat16_holds_every_digit_and_float32_every_sum_as_on_a_gpu() -> None:
         ("bfloat16", "storage='bfloat16' has no exact products on this cpu device; use storage='auto'"),
     ],
 )
-def test_a_storage_without_exact_products_is_refused(storage: str, message: str) -> None:
+def test_a_storage_without_exact_products_is_rejected(storage: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         storage_dtype(storage, CPU, 900)
 

@@ -1,4 +1,4 @@
-"""The cut's foreground does not depend on the eigenvector's sign, and its component is what a flood fill finds."""
+"""Components equal those of a flood fill, boxes are tight, and corners are counted."""
 
 from __future__ import annotations
 
@@ -7,77 +7,90 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
-from eigenseg.discovery.grid import component_of, mask_boxes
-from eigenseg.discovery.tokencut import bipartition
+from eigenseg.discovery.grid import (
+    Connectivity,
+    check_grid,
+    component_of,
+    component_sizes,
+    corners_inside,
+    label_components,
+    largest_component,
+    mask_boxes,
+)
 
-shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
-grids = arrays(np.float64, shapes, elements=st.floats(-1, 1, width=16))
-masks = arrays(np.bool_, shapes)
+masks = arrays(np.bool_, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)))
 
 
-def flood_fill(mask: np.ndarray, row: int, column: int) -> np.ndarray:
+def mask(*rows: str) -> torch.Tensor:
+    return torch.tensor([[[letter == "#" for letter in row] for row in rows]])
+
+
+def flood_fill(mask: np.ndarray, row: int, column: int, connectivity: Connectivity = 4) -> np.ndarray:
     """An independent, slow component search: grow from one cell until nothing is added."""
+    steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if connectivity == 8 or abs(y) + abs(x) == 1]
     reached, frontier = np.zeros_like(mask), [(row, column)]
     while frontier:
         r, c = frontier.pop()
         if 0 <= r < mask.shape[0] and 0 <= c < mask.shape[1] and mask[r, c] and not reached[r, c]:
             reached[r, c] = True
-            frontier += [(r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)]
+            frontier += [(r + y, c + x) for y, x in steps]
     return reached
 
 
-@given(grids)
-def test_sign_of_the_eigenvector_does_not_matter(values: np.ndarray) -> None:
-    x, grid = torch.from_numpy(values).flatten(1), values.shape[1:]
-    cut, mirrored = bipartition(x, grid), bipartition(-x, grid)
-    assert torch.equal(cut.foreground, mirrored.foreground)
-    assert torch.equal(cut.seed, mirrored.seed)
-
-
-@given(grids)
-def test_component_equals_a_flood_fill_from_the_seed_in_every_image(values: np.ndarray) -> None:
-    cut = bipartition(torch.from_numpy(values).flatten(1), values.shape[1:])
-    found = component_of(cut.foreground, cut.seed).numpy()
-    for image, mask in enumerate(cut.foreground.numpy()):
-        row, column = divmod(int(cut.seed[image]), mask.shape[1])
-        np.testing.assert_array_equal(found[image], flood_fill(mask, row, column))
-
-
-@given(grids)
-def test_foreground_and_seed_equal_the_published_rule_up_to_ties(values: np.ndarray) -> None:
-    cut = bipartition(torch.from_numpy(values).flatten(1), values.shape[1:])
-    for image, vector in enumerate(values.reshape(len(values), -1)):
-        seed = int(np.argmax(np.abs(vector)))
-        side = vector > vector.mean()
-        if not side[seed]:
-            side = vector < vector.mean()  # orient first, then compare: a token at the mean is background either way
-        if np.abs(np.abs(vector) - np.abs(vector[seed])).min(where=np.arange(len(vector)) != seed, initial=1) > 1e-8:
-            assert int(cut.seed[image]) == seed
-            distinct = np.abs(vector - vector.mean()) > 1e-12
-            np.testing.assert_array_equal(cut.foreground[image].numpy().ravel()[distinct], side[distinct])
-
-
-def test_the_lowest_index_among_tied_peaks_is_the_seed() -> None:
-    x = torch.tensor([[0.1, 1.0 - 1e-12, -1.0, 1.0]], dtype=torch.float64)
-    assert bipartition(x, (2, 2)).seed.item() == 1
-
-
-def test_a_constant_eigenvector_has_no_object() -> None:
-    assert not bipartition(torch.ones(1, 6), (2, 3)).foreground.any()
-
-
-def test_excluded_tokens_count_neither_in_the_mean_nor_as_seed_nor_as_foreground() -> None:
-    x = torch.tensor([[9.0, 1.0, 2.0, 3.0]])
-    valid = torch.tensor([[False, True, True, True]])
-    cut = bipartition(x, (2, 2), valid)
-    assert cut.seed.item() == 3
-    assert cut.foreground.flatten().tolist() == [False, False, False, True]  # the mean of 1, 2, 3 is 2
+@given(masks, st.data())
+def test_component_equals_a_flood_fill_from_the_seed_in_every_mask(values: np.ndarray, data: st.DataObject) -> None:
+    count, height, width = values.shape
+    seeds = data.draw(st.lists(st.integers(0, height * width - 1), min_size=count, max_size=count))
+    components = component_of(torch.from_numpy(values), torch.tensor(seeds)).numpy()
+    for component, values_of_one, seed in zip(components, values, seeds, strict=True):
+        np.testing.assert_array_equal(component, flood_fill(values_of_one, *divmod(seed, width)))
 
 
 def test_a_seed_outside_its_mask_gives_an_empty_component() -> None:
     mask = torch.tensor([[[True, False], [True, False]]])
     assert not component_of(mask, torch.tensor([1])).any()
+
+
+@given(masks, st.sampled_from([4, 8]))
+def test_largest_component_equals_the_largest_of_all_flood_fills(values: np.ndarray, connectivity: Connectivity) -> None:
+    kept = largest_component(torch.from_numpy(values), connectivity)
+    for largest, values_of_one in zip(kept.numpy(), values, strict=True):
+        fills = [flood_fill(values_of_one, *cell, connectivity) for cell in np.argwhere(values_of_one)]  # row-major
+        expected = max(fills, key=np.sum, default=values_of_one)  # the first of equally large ones
+        np.testing.assert_array_equal(largest, expected)
+
+
+def test_the_largest_component_is_kept_and_the_first_of_equals() -> None:
+    assert torch.equal(largest_component(mask("#..##", "...##", "#....")), mask("...##", "...##", "....."))
+    assert torch.equal(largest_component(mask("##.##")), mask("##..."))
+    assert torch.equal(largest_component(mask("#.", ".#")), mask("#.", ".."))  # corners do not connect
+    assert not largest_component(mask("...")).any()
+
+
+def test_largest_components_of_several_masks_are_independent() -> None:
+    masks = torch.cat([mask("#.##"), mask("...."), mask("##.#")])
+    kept = torch.cat([mask("..##"), mask("...."), mask("##..")])
+    assert torch.equal(largest_component(masks), kept)
+    assert largest_component(masks[:0]).shape == (0, 1, 4)
+
+
+def test_labels_count_from_one_in_every_mask_and_sizes_add_up() -> None:
+    masks = torch.rand(4, 7, 9, generator=torch.Generator().manual_seed(0)) > 0.5
+    masks[2] = False
+    labels, counts = label_components(masks)
+    sizes = component_sizes(labels)
+    for i in range(4):
+        expected, count = ndimage.label(masks[i].numpy())
+        np.testing.assert_array_equal(labels[i], expected)
+        assert counts[i] == count
+        np.testing.assert_array_equal(sizes[i], np.bincount(expected.ravel(), minlength=sizes.shape[1]))
+
+
+def test_corners_are_counted_in_every_mask() -> None:
+    three = torch.cat([mask("#..", "...", "#.#"), mask(".#.", "###", ".#."), mask("###", "###", "###")])
+    assert corners_inside(three).tolist() == [3, 0, 4]
 
 
 @given(masks)
@@ -88,11 +101,9 @@ def test_boxes_are_the_extremes_of_the_cells(values: np.ndarray) -> None:
         assert box == expected
 
 
-def test_a_grid_of_another_size_is_refused() -> None:
+def test_a_grid_of_another_size_or_with_too_few_tokens_is_rejected() -> None:
     with pytest.raises(ValueError, match="grid 2x3 holds 6 tokens, got 8"):
-        bipartition(torch.zeros(1, 8), (2, 3))
-
-
-def test_an_eigenvector_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(ValueError, match="not finite"):
-        bipartition(torch.tensor([[1.0, float("nan")]]), (1, 2))
+        check_grid(torch.zeros(1, 8), (2, 3))
+    with pytest.raises(ValueError, match="at least 2 tokens are needed, got a grid of 1x1"):
+        check_grid(torch.zeros(1, 1), (1, 1), at_least=2)
+    check_grid(torch.zeros(1, 6, 4), (2, 3))

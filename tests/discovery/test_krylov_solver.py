@@ -13,8 +13,8 @@ from eigenseg.discovery.spectral.deflated import deflate
 N = 900
 
 
-def masked(affinity: Affinity, share: float) -> Affinity:
-    hidden = torch.rand(1, N, generator=torch.Generator().manual_seed(2)) < share
+def masked(affinity: Affinity, fraction: float) -> Affinity:
+    hidden = torch.rand(1, N, generator=torch.Generator().manual_seed(2)) < fraction
     return affinity.mask(hidden)
 
 
@@ -40,7 +40,7 @@ def test_regions_are_cut_as_by_the_oracle(seed: int, noise: float) -> None:
 
 
 def with_pairs(pairs: int) -> Affinity:
-    """A noisy graph and couples of tokens that know only each other."""
+    """A noisy graph and pairs of tokens with edges only to each other."""
     binary = build_affinity(scene(0, 1.6)).edges.dense()[0]
     binary[: 2 * pairs], binary[:, : 2 * pairs] = 0, 0
     binary[: 2 * pairs, : 2 * pairs] = cliques(*[2] * pairs)
@@ -167,10 +167,10 @@ def test_vectors_that_vanish_or_repeat_are_replaced() -> None:
     torch.testing.assert_close(together @ together.mT, torch.eye(9, dtype=torch.float64)[None], rtol=0, atol=1e-14)
 
 
-def test_the_block_expands_unconverged_wanted_pairs_first() -> None:
+def test_the_block_expands_unconverged_required_pairs_first() -> None:
     residuals = torch.arange(6.0, dtype=torch.float64)[None, :, None].expand(1, 6, 3)
     norms = torch.tensor([[1e-12, 1.0, 1e-12, 1.0, 1e-12, 1.0]], dtype=torch.float64)
-    chosen = krylov._expand(residuals, norms, wanted=4, tol=1e-10, block=3)
+    chosen = krylov._expand(residuals, norms, required=4, tol=1e-10, block=3)
     assert chosen[0, :, 0].tolist() == [1, 3, 4]
 
 
@@ -210,7 +210,7 @@ def test_excluded_tokens_are_solved_as_the_smaller_graph() -> None:
 
 
 def test_vectors_have_unit_volume_even_where_few_directions_exist() -> None:
-    """Three kinds of tokens and many excluded ones: noise on the excluded would add directions of its own."""
+    """Three kinds of tokens and many excluded ones: noise on the excluded ones would add directions."""
     valid = torch.rand(1, 300, generator=torch.Generator().manual_seed(4)) > 0.4
     affinity = build_affinity(torch.eye(8)[torch.arange(300) % 3][None], valid=valid)
     x = solve_ncut(affinity, k=4).eigenvectors[0]
@@ -220,7 +220,7 @@ def test_vectors_have_unit_volume_even_where_few_directions_exist() -> None:
 
 @pytest.mark.parametrize("tol", [1e-3, 1e-4, 1e-7])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_start_without_the_wanted_vector_finds_it_all_the_same(seed: int, tol: float) -> None:
+def test_a_start_without_the_required_vector_still_converges_to_it(seed: int, tol: float) -> None:
     affinity = build_affinity(scene(seed, 0.8, tokens=400))
     root = affinity.degrees[0].sqrt()
     vectors = torch.linalg.eigh(affinity.dense()[0] / root[:, None] / root[None])[1].flip(1)
@@ -251,7 +251,7 @@ def test_a_warm_start_needs_fewer_passes_and_finds_the_same() -> None:
     assert again.passes.item() < cold.passes.item()
 
 
-def test_numbers_do_not_touch_the_global_generator_and_repeat() -> None:
+def test_random_numbers_leave_the_global_generator_alone_and_repeat() -> None:
     before = torch.get_rng_state()
     affinity = build_affinity(scene(10, 0.8))
     first, second = solve_ncut(affinity, start="random"), solve_ncut(affinity, start="random")
@@ -259,15 +259,15 @@ def test_numbers_do_not_touch_the_global_generator_and_repeat() -> None:
     assert torch.equal(first.eigenvectors, second.eigenvectors)
 
 
-@pytest.mark.parametrize(("share", "digits"), [(0.0, 1e-13), (0.2, 1e-10)])  # 1/d of a masked token is 1e4 times larger
-def test_row_norms_equal_those_of_the_dense_matrix(share: float, digits: float) -> None:
-    affinity = masked(PHOTO, share)
+@pytest.mark.parametrize(("fraction", "digits"), [(0.0, 1e-13), (0.2, 1e-10)])  # 1/d of a masked token is 1e4 times larger
+def test_row_norms_equal_those_of_the_dense_matrix(fraction: float, digits: float) -> None:
+    affinity = masked(PHOTO, fraction)
     root = affinity.degrees[0].sqrt()
     expected = (affinity.dense()[0] / root[:, None] / root[None]).norm(dim=1)
     torch.testing.assert_close(deflate(affinity).row_norms()[0], expected, rtol=digits, atol=0)
 
 
-def test_an_image_that_does_not_converge_goes_where_fallback_says() -> None:
+def test_an_image_that_does_not_converge_is_handled_by_fallback() -> None:
     affinity = graph(band(N, 10, ring=False))
     flagged = solve_ncut(affinity, fallback="flag")
     assert flagged.status == (Status.FAILED,)
@@ -297,6 +297,6 @@ def test_an_image_that_does_not_converge_goes_where_fallback_says() -> None:
         ({"start": "warm"}, "start must be 'features', 'random' or a"),
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
+def test_options_out_of_range_are_rejected(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         solve_ncut(PHOTO, **options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""LOST equals the published algorithm, written down once more with loops, and the outputs of the published code."""
+"""LOST equals the published algorithm, implemented again with loops, and the outputs of the published code."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def box_of(cells: set[tuple[int, int]]) -> list[int]:
 
 
 def scene(seed: int, grid: Grid = (9, 12)) -> Tensor:
-    """Keys (N, 8) of a rectangle that is unlike its ground, with noise."""
+    """Keys (N, 8) of a rectangle that differs from the background, with noise."""
     generator = np.random.default_rng(seed)
     inside = np.zeros(grid, dtype=bool)
     inside[2:6, 3:8] = True
@@ -77,7 +77,7 @@ def assert_same(one: SeedExpansion, other: SeedExpansion, images: slice) -> None
 
 
 @st.composite
-def whole_numbers(draw: st.DrawFn) -> tuple[list[list[int]], Grid, int]:
+def integer_scenes(draw: st.DrawFn) -> tuple[list[list[int]], Grid, int]:
     grid = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     width = draw(st.integers(1, 3))
     token = st.lists(st.integers(-2, 2), min_size=width, max_size=width)
@@ -85,34 +85,34 @@ def whole_numbers(draw: st.DrawFn) -> tuple[list[list[int]], Grid, int]:
     return draw(st.lists(token, min_size=count, max_size=count)), grid, draw(st.integers(1, 30))
 
 
-@given(whole_numbers())
+@given(integer_scenes())
 @settings(max_examples=300, deadline=None)
 def test_everything_equals_the_published_steps_one_pair_at_a_time(case: tuple[list[list[int]], Grid, int]) -> None:
     features, grid, k = case  # small integers: ties, zeros and products of 0 are the rule
     seed, degrees, cells = reference(features, grid, k)
-    found = lost(torch.tensor(features, dtype=torch.float32)[None], grid, k)
-    assert found.seed.tolist() == [seed]
-    assert found.degree[0].tolist() == degrees
-    assert bool(found.alike) == all(degree == len(features) - 1 for degree in degrees)
-    expected = set() if cells is None or found.alike else cells
-    assert cells_of(found.mask[0]) == expected
-    assert found.box[0].tolist() == (box_of(expected) if expected else [0, 0, 0, 0])
+    result = lost(torch.tensor(features, dtype=torch.float32)[None], grid, k)
+    assert result.seed.tolist() == [seed]
+    assert result.degree[0].tolist() == degrees
+    assert bool(result.alike) == all(degree == len(features) - 1 for degree in degrees)
+    expected = set() if cells is None or result.alike else cells
+    assert cells_of(result.mask[0]) == expected
+    assert result.box[0].tolist() == (box_of(expected) if expected else [0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("kind", ["vit", "colour"])
 @pytest.mark.parametrize("photo", range(5))
 def test_outputs_of_the_published_code_are_reproduced(test_data: Path, kind: str, photo: int) -> None:
     golden = np.load(sorted((test_data / "golden").glob("*.npz"))[photo])
-    found = lost(torch.from_numpy(golden[f"{kind}_features"]).float()[None], (30, 30))
+    result = lost(torch.from_numpy(golden[f"{kind}_features"]).float()[None], (30, 30))
     seed = int(golden[f"{kind}_lost_seed"])
     if seed == -1:
-        assert not found.mask.any()
+        assert not result.mask.any()
         return
-    assert found.degree[0, found.seed] == found.degree[0, seed]  # the seed, or one tied with it
-    assert (found.box[0] * 16).tolist() == golden[f"{kind}_lost_box"].tolist()
+    assert result.degree[0, result.seed] == result.degree[0, seed]  # the seed, or one tied with it
+    assert (result.box[0] * 16).tolist() == golden[f"{kind}_lost_box"].tolist()
 
 
-def test_a_batch_is_searched_like_each_image_alone() -> None:
+def test_a_batch_equals_each_image_alone() -> None:
     points = torch.stack([scene(seed) for seed in range(4)] + [torch.ones(108, 8), torch.full((108, 8), torch.nan)])
     together = lost(points, (9, 12))
     for i in range(6):
@@ -120,7 +120,7 @@ def test_a_batch_is_searched_like_each_image_alone() -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remembers the entries of the largest tensor that any operation returned."""
+    """Records the size of the largest tensor that any operation returned."""
 
     entries = 0
 
@@ -144,7 +144,7 @@ def test_products_are_never_held_beyond_the_limit_and_the_limit_changes_nothing(
     assert largest.entries <= max(points.numel(), entries)
 
 
-def test_a_sign_that_float32_loses_is_found() -> None:
+def test_a_sign_that_float32_loses_is_preserved() -> None:
     pair = torch.tensor([[[4097.0, 4096.0], [4097.0, -4098.0], [0.0, -1.0]]])  # 4097^2 - 4096 * 4098 = 1
     assert lost(pair, (1, 3)).degree.tolist() == [[1, 2, 1]]
 
@@ -153,14 +153,14 @@ def test_a_sign_that_float32_loses_is_found() -> None:
 def test_the_dtype_of_the_keys_does_not_matter(dtype: torch.dtype) -> None:
     points = scene(2).to(torch.float16).to(torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = lost(points.to(dtype)[None], (9, 12))
-    assert_same(lost(points.float()[None], (9, 12)), found, slice(0, 1))
+        result = lost(points.to(dtype)[None], (9, 12))
+    assert_same(lost(points.float()[None], (9, 12)), result, slice(0, 1))
 
 
 def test_results_carry_no_gradient() -> None:
-    found = lost(scene(0)[None].requires_grad_(), (9, 12))
+    result = lost(scene(0)[None].requires_grad_(), (9, 12))
     assert torch.is_grad_enabled()
-    assert not any(value.requires_grad for value in found)
+    assert not any(value.requires_grad for value in result)
 
 
 @pytest.mark.parametrize("power", [-40, 7, 50])
@@ -169,7 +169,7 @@ def test_one_scale_for_all_keys_changes_nothing_but_each_keys_length_counts(powe
     assert_same(lost(points[None], (9, 12)), lost(points[None] * 2.0**power, (9, 12)), slice(0, 1))
 
 
-def test_a_longer_key_has_more_say() -> None:
+def test_a_longer_key_has_more_weight() -> None:
     # The seed is token 0; S is tokens 0 and 1. Token 2 is unlike the first by more than it is like the second...
     keys = torch.tensor([[[1.0, 0.0], [1.0, 1.0], [-1.0, 1.5], [-1.0, 1.6]]])
     assert lost(keys, (2, 2)).expanded.flatten().tolist() == [True, True, False, False]
@@ -178,17 +178,17 @@ def test_a_longer_key_has_more_say() -> None:
     assert lost(keys, (2, 2)).foreground.flatten().tolist() == [True, True, True, True]
 
 
-def test_tokens_that_are_not_valid_are_as_if_they_were_not_there() -> None:
+def test_invalid_tokens_are_ignored() -> None:
     points = torch.cat([scene(1).view(9, 12, 8), torch.randn(9, 3, 8, generator=torch.Generator().manual_seed(0))], dim=1)
     valid = (torch.arange(15) < 12).repeat(9)
     alone = lost(points[:, :12].reshape(1, 108, 8), (9, 12), k=40)
-    found = lost(points.view(1, 135, 8), (9, 15), k=40, valid=valid[None])
-    assert torch.equal(found.mask[:, :, :12], alone.mask)
-    assert not found.mask[:, :, 12:].any()
-    assert torch.equal(found.degree.view(9, 15)[:, :12], alone.degree.view(9, 12))
-    assert (found.degree.view(9, 15)[:, 12:] == 135).all()
-    assert divmod(int(found.seed), 15) == divmod(int(alone.seed), 12)
-    assert found.usable.equal(valid[None])
+    result = lost(points.view(1, 135, 8), (9, 15), k=40, valid=valid[None])
+    assert torch.equal(result.mask[:, :, :12], alone.mask)
+    assert not result.mask[:, :, 12:].any()
+    assert torch.equal(result.degree.view(9, 15)[:, :12], alone.degree.view(9, 12))
+    assert (result.degree.view(9, 15)[:, 12:] == 135).all()
+    assert divmod(int(result.seed), 15) == divmod(int(alone.seed), 12)
+    assert result.usable.equal(valid[None])
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 3e38])
@@ -197,36 +197,36 @@ def test_tokens_that_are_not_finite_are_ignored_and_counted(bad: float) -> None:
     points[0, [5, 40, 41]] = bad  # 3e38 is finite, its length is not
     valid = torch.ones(1, 108, dtype=torch.bool)
     valid[0, [5, 40, 41]] = False
-    found, without = lost(points, (9, 12)), lost(points, (9, 12), valid=valid)
-    assert torch.equal(found.mask, without.mask)
-    assert torch.equal(found.seed, without.seed)
-    assert (found.non_finite.tolist(), without.non_finite.tolist()) == ([3], [0])
-    assert not found.mask[0].flatten()[[5, 40, 41]].any()
+    result, without = lost(points, (9, 12)), lost(points, (9, 12), valid=valid)
+    assert torch.equal(result.mask, without.mask)
+    assert torch.equal(result.seed, without.seed)
+    assert (result.non_finite.tolist(), without.non_finite.tolist()) == ([3], [0])
+    assert not result.mask[0].flatten()[[5, 40, 41]].any()
 
 
 def test_result_is_in_original_pixels_with_its_seed_and_score() -> None:
     points = scene(3)
-    cut, (found,) = lost(points[None], (9, 12)), apply(LOST(), batch_of(points[None], (9, 12)))
-    np.testing.assert_array_equal(found.masks[0], cut.mask[0].numpy().repeat(4, axis=0).repeat(4, axis=1))
-    np.testing.assert_array_equal(found.boxes, 4 * cut.box.numpy())
+    cut, (result,) = lost(points[None], (9, 12)), apply(LOST(), batch_of(points[None], (9, 12)))
+    np.testing.assert_array_equal(result.masks[0], cut.mask[0].numpy().repeat(4, axis=0).repeat(4, axis=1))
+    np.testing.assert_array_equal(result.boxes, 4 * cut.box.numpy())
     seed = int(cut.seed)
     row, column = divmod(seed, 12)
     positive = (points.double() @ points[seed].double() > 0).sum().item() - 1
-    assert (found.extras["seed"], found.extras["seed_point"]) == ([seed], [[4 * column + 2, 4 * row + 2]])
-    assert found.extras["degree"] == [positive]
-    assert found.extras["seeds"] == [int(cut.expanded.sum())]
-    assert found.scores[0] == pytest.approx(1 - positive / 107, abs=1e-7)
-    assert (found.reason, found.metadata["non_finite_tokens"]) == (None, 0)
+    assert (result.extras["seed"], result.extras["seed_point"]) == ([seed], [[4 * column + 2, 4 * row + 2]])
+    assert result.extras["degree"] == [positive]
+    assert result.extras["seeds"] == [int(cut.expanded.sum())]
+    assert result.scores[0] == pytest.approx(1 - positive / 107, abs=1e-7)
+    assert (result.reason, result.metadata["non_finite_tokens"]) == (None, 0)
 
 
-def test_k_of_the_method_reaches_the_search() -> None:
+def test_k_of_the_method_is_used() -> None:
     points = scene(3)
     (few,), (many,) = apply(LOST(k=1), batch_of(points[None], (9, 12))), apply(LOST(), batch_of(points[None], (9, 12)))
     assert (few.extras["seeds"], many.extras["seeds"]) == ([1], [int(lost(points[None], (9, 12)).expanded.sum())])
     assert many.extras["seeds"][0] > 1
 
 
-def test_padding_takes_part_unless_it_is_dropped() -> None:
+def test_padding_is_used_unless_it_is_dropped() -> None:
     points = scene(1).view(9, 12, 8).clone()
     points[:, 11] = torch.tensor([0.0] * 7 + [9.0]) - 0.1 * scene(2).view(9, 12, 8)[:, 0]
     features = batch_of(points.view(1, 108, 8), (9, 12), padding=(0, 2))
@@ -238,29 +238,29 @@ def test_padding_takes_part_unless_it_is_dropped() -> None:
 
 
 def reason_of(tokens: Tensor, grid: Grid, padded: tuple[int, int] = (0, 0), **arguments: Any) -> str:
-    (found,) = apply(LOST(**arguments), batch_of(tokens[None], grid, padding=padded))
-    assert len(found) == 0
-    return found.reason or ""
+    (result,) = apply(LOST(**arguments), batch_of(tokens[None], grid, padding=padded))
+    assert len(result) == 0
+    return result.reason or ""
 
 
-def test_an_image_without_an_object_is_empty_and_says_why() -> None:
-    assert reason_of(torch.ones(1, 3), (1, 1)).startswith("no object: the image holds a single token")
+def test_an_image_without_an_object_is_empty_with_a_reason() -> None:
+    assert reason_of(torch.ones(1, 3), (1, 1)).startswith("no object: the image has a single token")
     assert reason_of(torch.full((20, 3), torch.nan), (4, 5)).startswith("no object: no token has finite features")
     assert reason_of(torch.ones(20, 3), (4, 5)).startswith("no object: all tokens look alike")
-    assert "is zero, and resembles nothing" in reason_of(torch.zeros(20, 3), (4, 5))
+    assert "is zero, and correlates with none" in reason_of(torch.zeros(20, 3), (4, 5))
     one_zero = torch.ones(20, 3).index_fill(0, torch.tensor([7]), 0)
-    assert "is zero, and resembles nothing" in reason_of(one_zero, (4, 5))
+    assert "is zero, and correlates with none" in reason_of(one_zero, (4, 5))
     one_finite = torch.full((20, 3), torch.nan).index_fill(0, torch.tensor([7]), 1)
     assert "fewer than two tokens are left" in reason_of(one_finite, (4, 5))
     assert "fewer than two tokens are left" in reason_of(torch.ones(5, 3), (1, 5), (1, 0), padding="drop")
 
 
-def test_an_object_that_lies_in_the_padding_is_none() -> None:
+def test_an_object_in_the_padding_is_left_out() -> None:
     points = torch.ones(20, 2)
     points[4::5] = torch.tensor([-1.0, -1.0])
     image = Geometry((4, 4), (16, 16), (16, 20), 4)
-    (found,) = apply(LOST(), FeatureGrid(points[None], (4, 5), "key", (image,)))
-    assert (len(found), found.reason) == (0, "no object: what stands out lies in the padding")
+    (result,) = apply(LOST(), FeatureGrid(points[None], (4, 5), "key", (image,)))
+    assert (len(result), result.reason) == (0, "no object: the object lies in the padding")
 
 
 def test_no_images_give_no_results() -> None:
@@ -276,12 +276,12 @@ def test_no_images_give_no_results() -> None:
         ({"padding": "crop"}, "padding must be 'keep' or 'drop', got 'crop'"),
     ],
 )
-def test_parameters_are_refused_at_construction(arguments: dict[str, Any], message: str) -> None:
+def test_parameters_are_rejected_at_construction(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LOST(**arguments)
 
 
-def test_wrong_tensors_are_refused_by_name() -> None:
+def test_wrong_tensors_are_rejected_by_name() -> None:
     with pytest.raises(ValueError, match="grid 3x5 holds 15 tokens, got 12"):
         lost(torch.ones(1, 12, 3), (3, 5))
     with pytest.raises(ValueError, match="k must be an integer"):

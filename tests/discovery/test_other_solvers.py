@@ -1,4 +1,4 @@
-"""ARPACK and LOBPCG keep the solvers' protocol: the oracle's pairs, or an image that says it failed."""
+"""ARPACK and LOBPCG follow the solver interface: the oracle's pairs, or status FAILED."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_image_that_does_not_converge_has_failed(solver: Solver) -> None:
     assert not result.proven.any()
 
 
-def test_a_graph_too_small_for_lobpcg_is_refused() -> None:
+def test_a_graph_too_small_for_lobpcg_is_rejected() -> None:
     with pytest.raises(ValueError, match="torch.lobpcg needs at least 6 tokens for k=1, got 5; use solver=krylov or dense"):
         solve_ncut_lobpcg(graph(torch.eye(5)))
 

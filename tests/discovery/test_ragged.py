@@ -1,4 +1,4 @@
-"""Images of unequal size come back in their order, each as if it had been alone."""
+"""Images of different sizes are returned in order, each solved as if alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eigenseg.discovery.spectral import Affinity, NcutResult, build_affinity, so
 
 
 @pytest.mark.parametrize("entries", [2**28, 400**2])
-def test_every_image_is_solved_as_alone_and_in_its_place(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
+def test_every_image_is_solved_as_if_alone_and_in_order(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
     monkeypatch.setattr("eigenseg.discovery.spectral.ragged._GRAPH_ENTRIES", entries)
     features = [scene(i, 0.8, tokens=tokens)[0] for i, tokens in enumerate((300, 200, 300, 50, 200, 300))]
     for one, result in zip(features, solve_ncut_ragged(features, k=2, tau=0.1), strict=True):
@@ -36,7 +36,7 @@ def test_no_images_give_no_results() -> None:
     assert solve_ncut_ragged([]) == []
 
 
-def test_features_of_a_wrong_kind_are_refused_with_their_place() -> None:
+def test_features_of_a_wrong_kind_are_rejected_with_their_index() -> None:
     with pytest.raises(TypeError, match=r"features must be torch tensors \(N, D\), got list at 1"):
         solve_ncut_ragged([torch.ones(4, 2), [1.0]])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"features must be \(N, D\) with N at least 1, got \(1, 4, 2\) at 0"):

@@ -1,4 +1,4 @@
-"""The schedule made for a GPU, run on a CPU: the same partition, and one question to the device a chunk."""
+"""The schedule for GPUs, run on a CPU: the same partition, and one synchronization per check."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from eigenseg.discovery.spectral.krylov import EVERY_CYCLE, IN_CHUNKS, Schedule,
 POINTS = torch.cat([scene(0, 0.3), scene(1, 1.6), torch.ones(1, 900, 24), scene(2, 1.2)])
 
 
-class Questions(TorchDispatchMode):
+class CountSyncs(TorchDispatchMode):
     """Counts operations that would make the host wait for a device."""
 
     WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = 0
+        self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.asked += any(name in func.name() for name in self.WAITING)
+        self.count += any(name in func.name() for name in self.WAITING)
         return func(*args, **(kwargs or {}))
 
 
@@ -43,13 +43,13 @@ def test_chunks_give_the_same_partition(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("schedule", [IN_CHUNKS, EVERY_CYCLE])
-def test_the_host_asks_once_a_look(monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> None:
+def test_the_host_synchronizes_once_per_check(monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> None:
     affinity = build_affinity(POINTS)
     operator, widths, lists = deflate(affinity), Widths(8, 16, 32), []
     first, to_list = starting_block(operator, affinity.features, 16, 0), torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: lists.append(1) or to_list(tensor))
-    with Questions() as questions:
+    with CountSyncs() as syncs:
         ritz = iterate(operator, first, 1, 1e-10, 40, widths, 0, schedule)
     cycles = (int(ritz.passes.max()) - 1) // 2
-    assert schedule is EVERY_CYCLE or questions.asked == 0
+    assert schedule is EVERY_CYCLE or syncs.count == 0
     assert len(lists) == 1 + (cycles - schedule.first) // schedule.then

@@ -1,4 +1,4 @@
-"""TokenCut equals the published algorithm, written down once more with SciPy, and the outputs of the published code."""
+"""TokenCut equals the published algorithm, implemented again with SciPy, and the outputs of the published code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from blank_images import apply
+from hypothesis import given, strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import linalg, ndimage
 from torch import Tensor
@@ -25,7 +27,11 @@ from eigenseg.discovery.spectral import (
     solve_ncut_dense,
     solve_ncut_lobpcg,
 )
-from eigenseg.discovery.tokencut import TokenCut, tokencut
+from eigenseg.discovery.tokencut import TokenCut, bipartition, tokencut
+
+eigenvectors = arrays(
+    np.float64, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)), elements=st.floats(-1, 1, width=16)
+)
 
 
 def reference(features: NDArray[np.float32], grid: tuple[int, int], tau: float) -> tuple[NDArray[np.bool_], list[int]]:
@@ -44,7 +50,7 @@ def reference(features: NDArray[np.float32], grid: tuple[int, int], tau: float) 
 
 
 def scene(seed: int, grid: tuple[int, int] = (9, 12)) -> Tensor:
-    """Features (N, 8) of a rectangle on a ground, with noise strong enough for a ragged cut."""
+    """Features (N, 8) of a rectangle on a background, with noise strong enough for a ragged cut."""
     generator = np.random.default_rng(seed)
     inside = np.zeros(grid, dtype=bool)
     inside[2:6, 3:8] = True
@@ -108,75 +114,75 @@ def test_graphs_too_large_to_be_built_together_are_cut_in_turn(monkeypatch: pyte
     monkeypatch.setattr("eigenseg.discovery.spectral.ragged._GRAPH_ENTRIES", 2 * 108**2 + 1)
     for one, other in zip(apply(TokenCut(solver=solver), features), together, strict=True):
         np.testing.assert_array_equal(one.masks, other.masks)
-    assert sizes == [1, 2, 2, 1]  # the first is the graph on which a method tries its solver
+    assert sizes == [1, 2, 2, 1]  # the first is the toy graph of the constructor's check
 
 
 def test_result_is_in_original_pixels() -> None:
     points = scene(3)
     mask, (x0, y0, x1, y1) = reference(points.numpy(), (9, 12), 0.2)
-    (found,) = apply(TokenCut(), batch_of(points[None], (9, 12), patch=4))
-    np.testing.assert_array_equal(found.masks[0], mask.repeat(4, axis=0).repeat(4, axis=1))
-    np.testing.assert_array_equal(found.boxes, [[4 * x0, 4 * y0, 4 * x1, 4 * y1]])
-    row, column = divmod(found.extras["seed"][0], 12)
-    assert found.extras["seed_point"][0] == [4 * column + 2, 4 * row + 2]
+    (result,) = apply(TokenCut(), batch_of(points[None], (9, 12), patch=4))
+    np.testing.assert_array_equal(result.masks[0], mask.repeat(4, axis=0).repeat(4, axis=1))
+    np.testing.assert_array_equal(result.boxes, [[4 * x0, 4 * y0, 4 * x1, 4 * y1]])
+    row, column = divmod(result.extras["seed"][0], 12)
+    assert result.extras["seed_point"][0] == [4 * column + 2, 4 * row + 2]
 
 
 def test_score_is_one_minus_the_value_of_the_cut() -> None:
     points = scene(5)
-    cut, (found,) = tokencut(points[None], (9, 12)), apply(TokenCut(), batch_of(points[None], (9, 12)))
+    cut, (result,) = tokencut(points[None], (9, 12)), apply(TokenCut(), batch_of(points[None], (9, 12)))
     weights = build_affinity(points[None]).dense()[0].numpy()
     side = cut.foreground[0].numpy().ravel()
-    ties = weights[side][:, ~side].sum()
-    value = ties / weights[side].sum() + ties / weights[~side].sum()
-    assert found.scores[0] == pytest.approx(1 - value, abs=1e-6)
-    assert found.extras["cut_value"][0] == pytest.approx(value, abs=1e-12)
-    assert value >= found.extras["eigenvalue"][0] - 1e-12  # lambda_2 bounds every cut from below
+    cut_weight = weights[side][:, ~side].sum()
+    value = cut_weight / weights[side].sum() + cut_weight / weights[~side].sum()
+    assert result.scores[0] == pytest.approx(1 - value, abs=1e-6)
+    assert result.extras["cut_value"][0] == pytest.approx(value, abs=1e-12)
+    assert value >= result.extras["eigenvalue"][0] - 1e-12  # lambda_2 bounds every cut from below
 
 
-def test_tokens_that_all_look_alike_give_no_object_and_say_so() -> None:
-    (found,) = apply(TokenCut(), batch_of(torch.ones(1, 20, 3), (4, 5)))
-    assert len(found) == 0
-    assert found.reason == "no object: all tokens look alike, the graph has no cut"
+def test_tokens_that_all_look_alike_give_no_object_with_a_reason() -> None:
+    (result,) = apply(TokenCut(), batch_of(torch.ones(1, 20, 3), (4, 5)))
+    assert len(result) == 0
+    assert result.reason == "no object: all tokens look alike, the graph has no cut"
 
 
 def test_features_without_a_finite_token_give_no_object_and_are_counted() -> None:
-    (found,) = apply(TokenCut(), batch_of(torch.full((1, 20, 3), torch.nan), (4, 5)))
-    assert len(found) == 0
-    assert found.metadata["non_finite_tokens"] == 20
-    assert found.reason == "no object: no token has finite features; check the backbone's weights and precision"
+    (result,) = apply(TokenCut(), batch_of(torch.full((1, 20, 3), torch.nan), (4, 5)))
+    assert len(result) == 0
+    assert result.metadata["non_finite_tokens"] == 20
+    assert result.reason == "no object: no token has finite features; check the backbone's weights and precision"
 
 
-def test_a_single_token_gives_no_object_and_names_the_way_out() -> None:
-    (found,) = apply(TokenCut(), batch_of(torch.ones(1, 1, 3), (1, 1)))
-    assert len(found) == 0
-    assert "enlarge it with preprocess.resize" in (found.reason or "")
+def test_a_single_token_gives_no_object_and_names_the_remedy() -> None:
+    (result,) = apply(TokenCut(), batch_of(torch.ones(1, 1, 3), (1, 1)))
+    assert len(result) == 0
+    assert "enlarge it with preprocess.resize" in (result.reason or "")
 
 
-def test_a_picture_of_two_tokens_is_cut_and_fits_into_json() -> None:
-    (found,) = apply(TokenCut(), batch_of(torch.eye(2)[None], (1, 2)))
-    assert found.extras["gap"] == [float("inf")]
-    (annotation,) = found.to_coco()
+def test_an_image_of_two_tokens_is_cut_and_fits_into_json() -> None:
+    (result,) = apply(TokenCut(), batch_of(torch.eye(2)[None], (1, 2)))
+    assert result.extras["gap"] == [float("inf")]
+    (annotation,) = result.to_coco()
     assert annotation["gap"] is None
     assert json.dumps(annotation, allow_nan=False)
 
 
-def test_a_cut_among_equals_is_marked_degenerate() -> None:
-    three = torch.eye(3).repeat_interleave(4, dim=0)  # three groups of four, no ties between them
-    (found,) = apply(TokenCut(), batch_of(three[None], (3, 4)))
-    assert found.metadata["status"] == Status.DEGENERATE.value
-    assert found.extras["status"] == [Status.DEGENERATE.value]
+def test_one_of_several_equal_cuts_is_marked_degenerate() -> None:
+    three = torch.eye(3).repeat_interleave(4, dim=0)  # three groups of four, no edges between them
+    (result,) = apply(TokenCut(), batch_of(three[None], (3, 4)))
+    assert result.metadata["status"] == Status.DEGENERATE.value
+    assert result.extras["status"] == [Status.DEGENERATE.value]
 
 
-def test_dropping_padded_tokens_cuts_the_rest_as_if_they_were_not_there() -> None:
+def test_dropping_padded_tokens_equals_a_cut_without_them() -> None:
     points = torch.nn.functional.pad(scene(1), (0, 1))
     points[torch.arange(108) % 12 == 11] = torch.eye(9)[8]  # a padded column unlike everything else
     kept = points.view(9, 12, 9)[:, :11].reshape(1, 99, 9)
     expected = tokencut(kept, (9, 11)).mask[0]
     padded = batch_of(points[None], (9, 12), padding=(0, 2))
-    (found,), (published,) = apply(TokenCut(padding="drop"), padded), apply(TokenCut(padding="keep"), padded)
+    (result,), (published,) = apply(TokenCut(padding="drop"), padded), apply(TokenCut(padding="keep"), padded)
     assert published.extras["seed"][0] % 12 == 11  # with padding in the graph, padding is what stands out most
-    np.testing.assert_array_equal(found.masks[0][::4, :44:4], expected.numpy())
-    assert not found.masks[0][:, 44:].any()
+    np.testing.assert_array_equal(result.masks[0][::4, :44:4], expected.numpy())
+    assert not result.masks[0][:, 44:].any()
 
 
 @pytest.mark.parametrize(
@@ -187,12 +193,12 @@ def test_dropping_padded_tokens_cuts_the_rest_as_if_they_were_not_there() -> Non
         ({"padding": "crop"}, "padding must be 'keep' or 'drop', got 'crop'"),
     ],
 )
-def test_parameters_are_refused_at_construction(arguments: dict[str, object], message: str) -> None:
+def test_parameters_are_rejected_at_construction(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TokenCut(**arguments)  # type: ignore[arg-type]
 
 
-def test_a_grid_of_another_size_is_refused() -> None:
+def test_a_grid_of_another_size_is_rejected() -> None:
     with pytest.raises(ValueError, match="grid 3x5 holds 15 tokens, got 12"):
         tokencut(torch.ones(1, 12, 3), (3, 5))
 
@@ -204,12 +210,61 @@ def test_one_token_cannot_be_cut() -> None:
 
 def test_an_eigenvector_that_did_not_converge_gives_no_object() -> None:
     method = TokenCut(solver=functools.partial(solve_ncut_lobpcg, max_iterations=1))
-    (found,) = apply(method, batch_of(scene(0)[None], (9, 12)))
-    assert found.metadata["status"] == "failed"
-    assert len(found) == 0
-    assert found.reason == "no object: the eigensolver did not converge; allow it more iterations or use another solver"
+    (result,) = apply(method, batch_of(scene(0)[None], (9, 12)))
+    assert result.metadata["status"] == "failed"
+    assert len(result) == 0
+    assert result.reason == "no object: the eigensolver did not converge; allow it more iterations or use another solver"
 
 
-def test_wrong_options_of_a_solver_show_at_construction() -> None:
+def test_wrong_options_of_a_solver_raise_at_construction() -> None:
     with pytest.raises(ValueError, match="fallback must be 'dense', 'raise' or 'flag', got 'no'"):
         TokenCut(solver=functools.partial(solve_ncut, fallback="no"))
+
+
+@given(eigenvectors)
+def test_sign_of_the_eigenvector_does_not_matter(values: np.ndarray) -> None:
+    x, grid = torch.from_numpy(values).flatten(1), values.shape[1:]
+    cut, mirrored = bipartition(x, grid), bipartition(-x, grid)
+    assert torch.equal(cut.foreground, mirrored.foreground)
+    assert torch.equal(cut.seed, mirrored.seed)
+
+
+@given(eigenvectors)
+def test_foreground_and_seed_equal_the_published_rule_up_to_ties(values: np.ndarray) -> None:
+    cut = bipartition(torch.from_numpy(values).flatten(1), values.shape[1:])
+    for image, vector in enumerate(values.reshape(len(values), -1)):
+        seed = int(np.argmax(np.abs(vector)))
+        side = vector > vector.mean()
+        if not side[seed]:
+            side = vector < vector.mean()  # orient first, then compare: a token at the mean is background either way
+        if np.abs(np.abs(vector) - np.abs(vector[seed])).min(where=np.arange(len(vector)) != seed, initial=1) > 1e-8:
+            assert int(cut.seed[image]) == seed
+            distinct = np.abs(vector - vector.mean()) > 1e-12
+            np.testing.assert_array_equal(cut.foreground[image].numpy().ravel()[distinct], side[distinct])
+
+
+def test_the_lowest_index_among_tied_peaks_is_the_seed() -> None:
+    x = torch.tensor([[0.1, 1.0 - 1e-12, -1.0, 1.0]], dtype=torch.float64)
+    assert bipartition(x, (2, 2)).seed.item() == 1
+
+
+def test_a_constant_eigenvector_has_no_object() -> None:
+    assert not bipartition(torch.ones(1, 6), (2, 3)).foreground.any()
+
+
+def test_excluded_tokens_count_neither_in_the_mean_nor_as_seed_nor_as_foreground() -> None:
+    x = torch.tensor([[9.0, 1.0, 2.0, 3.0]])
+    valid = torch.tensor([[False, True, True, True]])
+    cut = bipartition(x, (2, 2), valid)
+    assert cut.seed.item() == 3
+    assert cut.foreground.flatten().tolist() == [False, False, False, True]  # the mean of 1, 2, 3 is 2
+
+
+def test_an_eigenvector_of_another_size_is_rejected() -> None:
+    with pytest.raises(ValueError, match="grid 2x3 holds 6 tokens, got 8"):
+        bipartition(torch.zeros(1, 8), (2, 3))
+
+
+def test_an_eigenvector_that_is_not_finite_is_rejected() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        bipartition(torch.tensor([[1.0, float("nan")]]), (1, 2))

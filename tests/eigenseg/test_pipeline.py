@@ -1,4 +1,4 @@
-"""Every picture has its own outcome, in order, whatever happens to the others; a stopped run continues exactly."""
+"""Every image has its own outcome, in order, whatever happens to the others; a stopped run continues exactly."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ RUN = {"identity": {"method": "test"}}
 
 
 def bright_pixels(images: Sequence[ImageArray]) -> list[Instances]:
-    """A method whose result can be recognized: everything brighter than 100; black pictures are an error."""
+    """A method whose result can be recognized: everything brighter than 100; black images are an error."""
     results = []
     for image in images:
         if image.max() == 0:
-            raise ValueError("a black picture")
+            raise ValueError("a black image")
         mask = image.max(axis=2) > 100
         box = np.array([[0, 0, image.shape[1], image.shape[0]]], dtype=np.float32)
         results.append(Instances(mask[None], np.array([0.5], dtype=np.float32), box, mask.shape))
@@ -60,12 +60,12 @@ def test_outcomes_keep_the_order_and_equal_single_predictions(photos: Path, batc
         np.testing.assert_array_equal(outcome.instances.masks[0], pixels.max(axis=2) > 100)
 
 
-def test_failures_of_reading_and_of_predicting_stay_with_their_pictures(photos: Path) -> None:
+def test_failures_of_reading_and_of_predicting_stay_with_their_images(photos: Path) -> None:
     (photos / "left" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
     Image.new("RGB", (8, 8)).save(photos / "right" / "black.png")
     outcomes = {o.source.name: o for o in predict_sources(bright_pixels, find_images(photos), batch_size=9)}
     assert "broken.png" in str(outcomes.pop("left/broken.png").error)
-    assert str(outcomes.pop("right/black.png").error) == "a black picture"
+    assert str(outcomes.pop("right/black.png").error) == "a black image"
     assert len(outcomes) == 7
     assert all(outcome.error is None for outcome in outcomes.values())
 
@@ -116,7 +116,7 @@ def test_an_interrupted_run_continues_to_what_an_undisturbed_one_writes(
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_a_failed_picture_is_tried_again_and_then_counts_as_done(photos: Path, tmp_path: Path) -> None:
+def test_a_failed_image_is_tried_again_and_then_counts_as_done(photos: Path, tmp_path: Path) -> None:
     broken = photos / "left" / "1.png"
     good = broken.read_bytes()
     broken.write_bytes(good[:40])
@@ -147,7 +147,7 @@ def test_a_full_disk_stops_the_run_at_once_and_keeps_what_was_done(
     assert extract(bright_pixels, sources, ResultFolder(tmp_path / "out", RUN)).skipped == 3
 
 
-def test_a_picture_whose_result_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+def test_an_image_whose_result_cannot_be_written_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b" * 247 + ".png"):  # with .png the label's name has 255 bytes, with .tmp or more too many
         Image.new("RGB", (9, 9), (200, 0, 9)).save(tmp_path / "photos" / name)
@@ -159,6 +159,6 @@ def test_a_picture_whose_result_cannot_be_written_fails_alone(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(0, 1), (1, 0)])
-def test_numbers_that_are_not_positive_are_refused(batch_size: int, workers: int) -> None:
+def test_numbers_that_are_not_positive_are_rejected(batch_size: int, workers: int) -> None:
     with pytest.raises(ValueError, match="batch_size and workers must be integers of at least 1"):
         predict_sources(bright_pixels, [], batch_size, workers)

@@ -60,35 +60,35 @@ class NeedsAttention(RedPatches):
     needs_attention = True
 
 
-def picture(height: int, width: int, red_columns: int) -> NDArray[np.uint8]:
+def red_image(height: int, width: int, red_columns: int) -> NDArray[np.uint8]:
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[:, :red_columns, 0] = 255
     return pixels
 
 
-def test_pictures_of_any_sizes_keep_their_order_and_their_own_sizes() -> None:
-    images = [picture(8, 16, 4), picture(13, 9, 8), picture(8, 16, 12), picture(7, 15, 4)]
+def test_images_of_any_sizes_keep_their_order_and_their_own_sizes() -> None:
+    images = [red_image(8, 16, 4), red_image(13, 9, 8), red_image(8, 16, 12), red_image(7, 15, 4)]
     backbone = PatchMeans()
     results = Predictor(backbone, RedPatches(), device="cpu").predict(images)
-    for image, found in zip(images, results, strict=True):
-        np.testing.assert_array_equal(found.masks[0], image[..., 0] > 0)
+    for image, result in zip(images, results, strict=True):
+        np.testing.assert_array_equal(result.masks[0], image[..., 0] > 0)
     assert sorted(backbone.batches) == [(1, 3, 16, 12), (3, 3, 8, 16)]  # equal grids were computed together
 
 
 def test_path_pil_image_and_array_give_the_same(tmp_path: Path) -> None:
-    image = picture(8, 16, 4)
+    image = red_image(8, 16, 4)
     Image.fromarray(image).save(tmp_path / "a.png")
     predictor = Predictor(PatchMeans(), RedPatches(), device="cpu")
     for same in (image, Image.fromarray(image), tmp_path / "a.png", str(tmp_path / "a.png")):
         np.testing.assert_array_equal(predictor(same).masks[0], image[..., 0] > 0)
 
 
-def test_a_picture_of_one_color_has_no_object_and_is_not_shown_to_the_backbone() -> None:
+def test_an_image_of_one_color_has_no_object_and_is_not_shown_to_the_backbone() -> None:
     backbone = PatchMeans()
-    found = Predictor(backbone, RedPatches(), device="cpu")(np.full((20, 30, 3), 77, dtype=np.uint8))
-    assert len(found) == 0
-    assert found.reason == "no object: the picture has a single color"
-    assert found.image_size == (20, 30)
+    result = Predictor(backbone, RedPatches(), device="cpu")(np.full((20, 30, 3), 77, dtype=np.uint8))
+    assert len(result) == 0
+    assert result.reason == "no object: the image has a single color"
+    assert result.image_size == (20, 30)
     assert backbone.batches == []
 
 
@@ -103,24 +103,24 @@ def test_the_users_preprocessing_goes_before_the_backbones_and_that_before_the_m
 
 def test_the_disc_is_found_by_tokencut_on_color_and_texture(disc: tuple[NDArray[np.uint8], NDArray[np.bool_]]) -> None:
     image, annotation = disc
-    found = Predictor(ColorTexture(), TokenCut(), device="cpu")(image)
-    mask = np.asarray(found.masks[0])
+    result = Predictor(ColorTexture(), TokenCut(), device="cpu")(image)
+    mask = np.asarray(result.masks[0])
     assert mask[annotation].all()
     assert ndimage.distance_transform_edt(~annotation)[mask].max() < 24  # nothing further away than three patches
 
 
 def test_stream_yields_paths_in_order_with_the_same_results(tmp_path: Path) -> None:
     for i in range(5):
-        Image.fromarray(picture(8, 16 + 4 * (i % 2), 4 * (i % 3 + 1))).save(tmp_path / f"{i}.png")
+        Image.fromarray(red_image(8, 16 + 4 * (i % 2), 4 * (i % 3 + 1))).save(tmp_path / f"{i}.png")
     predictor = Predictor(PatchMeans(), RedPatches(), device="cpu")
     streamed = list(predictor.stream(tmp_path, batch_size=2))
     assert [path for path, _ in streamed] == [str(tmp_path / f"{i}.png") for i in range(5)]
-    for path, found in streamed:
-        np.testing.assert_array_equal(found.masks, predictor(path).masks)
+    for path, result in streamed:
+        np.testing.assert_array_equal(result.masks, predictor(path).masks)
 
 
-def test_stream_raises_or_skips_a_broken_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Image.fromarray(picture(8, 16, 4)).save(tmp_path / "b.png")
+def test_stream_raises_or_skips_a_broken_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.fromarray(red_image(8, 16, 4)).save(tmp_path / "b.png")
     (tmp_path / "a.png").write_bytes(b"")
     predictor = Predictor(PatchMeans(), RedPatches(), device="cpu")
     with pytest.raises(ValueError, match="a.png is empty"):
@@ -135,24 +135,24 @@ def test_a_stream_of_nothing_fails_at_once(tmp_path: Path) -> None:
         Predictor(PatchMeans(), RedPatches(), device="cpu").stream(tmp_path / "nowhere")
 
 
-def test_one_path_where_several_pictures_belong_is_refused() -> None:
-    with pytest.raises(TypeError, match="predict takes several pictures; for one call the predictor itself"):
+def test_one_path_where_several_images_belong_is_rejected() -> None:
+    with pytest.raises(TypeError, match="predict takes several images; for one call the predictor itself"):
         Predictor(PatchMeans(), RedPatches(), device="cpu").predict("dog.jpg")
 
 
 def test_features_are_a_batch_of_one() -> None:
-    image = picture(8, 16, 4)
-    found = Predictor(PatchMeans(), RedPatches(), device="cpu").features(image)
-    np.testing.assert_array_equal(found.tokens[0, :, 0].reshape(2, 4).numpy(), [[1, 0, 0, 0], [1, 0, 0, 0]])
+    image = red_image(8, 16, 4)
+    result = Predictor(PatchMeans(), RedPatches(), device="cpu").features(image)
+    np.testing.assert_array_equal(result.tokens[0, :, 0].reshape(2, 4).numpy(), [[1, 0, 0, 0], [1, 0, 0, 0]])
 
 
-def test_a_method_that_needs_attention_refuses_a_backbone_without() -> None:
+def test_a_method_that_needs_attention_rejects_a_backbone_without() -> None:
     with pytest.raises(ValueError, match="NeedsAttention needs CLS attention, which backbone PatchMeans does not have"):
         Predictor(PatchMeans(), NeedsAttention(), device="cpu")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])
-def test_a_device_that_is_not_there_is_refused_by_name(device: str) -> None:
+def test_a_device_that_is_not_there_is_rejected_by_name(device: str) -> None:
     with pytest.raises(ValueError, match=f"runtime.device={device} is not available here .*use auto, cpu or cuda"):
         Predictor(PatchMeans(), RedPatches(), device=device)
 

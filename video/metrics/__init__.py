@@ -1,4 +1,4 @@
-"""Metrics of masks over time: DAVIS's J and F, and those of object-centric learning."""
+"""Video metrics: DAVIS J and F, foreground IoU, and the metrics of object-centric learning."""
 
 import lazy_loader as lazy
 

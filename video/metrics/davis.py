@@ -1,20 +1,20 @@
-"""The DAVIS scores J and F of whole videos, in the four protocols that papers use. The mode is part of every number.
+"""DAVIS J and F of videos, in the four protocols that papers use. Scores of different modes are not comparable.
 
 ====================  =======================================================================================
-mode                  how it counts
+mode                  protocol
 ====================  =======================================================================================
-``davis2016``         one foreground (any number above 0); means over all frames, recall and decay without the
-                      first and last frame; average over sequences
-``semi_supervised``   DAVIS 2017: predicted numbers are the annotation's; first and last frame dropped
-``unsupervised``      DAVIS 2017/2019 official: proposals matched to objects once a video (Hungarian on the mean
-                      over frames of (J + F) / 2), at most 20, not overlapping; all frames
-``oracle_per_frame``  what SSL-UVOS and SMTC report: matched anew in every frame by J + F, at most 300, overlap
-                      allowed. Identity over time is not scored: an upper bound, not comparable with the others
+``davis2016``         one foreground (any id above 0); means over all frames, recall and decay without the first
+                      and last frame; averaged over sequences
+``semi_supervised``   DAVIS 2017: predicted ids are those of the annotation; first and last frame dropped
+``unsupervised``      DAVIS 2017/2019 official: one matching of proposals to objects per video (Hungarian, on
+                      (J + F) / 2 averaged over frames), at most 20 non-overlapping proposals; all frames
+``oracle_per_frame``  as SSL-UVOS and SMTC report it: a new matching in every frame by J + F, at most 300
+                      proposals, which may overlap. Identity over time is ignored: an upper bound
 ====================  =======================================================================================
 
-In the 2017 modes the objects are those of the annotation's first frame: its highest number says how many. Void pixels
-(255) are taken out of prediction and annotation before anything is measured; semi-supervised annotation has none, there 255
-is background. Extra proposals cost nothing, missing ones are empty. Global numbers are means over objects.
+In the 2017 modes the highest id in the first annotated frame is the number of objects. Void pixels (255) are removed from
+prediction and annotation before scoring; semi-supervised annotations have none, there 255 is background. Extra proposals
+are not penalized, missing ones count as empty masks. Dataset scores are means over objects.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from eigenseg.video.metrics.statistics import decay, nan_mean, recall
 
 Mode = Literal["davis2016", "semi_supervised", "unsupervised", "oracle_per_frame"]
 Scores = NDArray[np.float64]
-# The official limit, and the one that SSL-UVOS and SMTC raise it to.
+# The official limit, and the one used by SSL-UVOS and SMTC.
 MAX_PROPOSALS = {"unsupervised": 20, "oracle_per_frame": 300}
 
 
 @dataclass(frozen=True)
 class VideoScores:
-    """Scores of one video, a row an object of the annotation.
+    """Scores of one video, one row per annotated object.
 
     Args:
-        jaccard, contour: (O, T) float64: J and F of the frames that count.
-        proposals: (O, T) int64, index of the proposal that each object was given in each frame.
-        first: index of the first frame that counts.
+        jaccard, contour: (O, T) float64: J and F of the scored frames.
+        proposals: (O, T) int64, index of the proposal matched to each object in each frame.
+        first: index of the first scored frame.
     """
 
     jaccard: Scores
@@ -70,19 +70,19 @@ def score_video(
     """Score one video.
 
     Args:
-        prediction: (T, H, W) label maps, 0 is background; with ``oracle_per_frame`` also (P, T, H, W) bool, masks that may
+        prediction: (T, H, W) label maps, 0 is background; ``oracle_per_frame`` also takes masks (P, T, H, W) bool that may
             overlap.
         annotation: (T, H, W) uint8, 0 background, 255 void.
-        mode: see the module.
-        bound_th: tolerance of F, below 1 a share of the diagonal, otherwise pixels.
-        max_proposals: how many are accepted; 20 and 300 as published if not given.
+        mode: see the module docstring.
+        bound_th: tolerance of F; below 1 a fraction of the image diagonal, otherwise pixels.
+        max_proposals: largest number of proposals; None for the published limits, 20 and 300.
 
     Raises:
-        ValueError: if the shapes differ, the prediction has numbers that the mode does not allow, or no frame is left.
+        ValueError: if the shapes differ, the prediction has ids that the mode does not allow, or no frame can be scored.
     """
     stacked = prediction.ndim == 4
     if stacked and mode != "oracle_per_frame":
-        raise ValueError(f"overlapping masks (P, T, H, W) are scored with mode oracle_per_frame only, got {mode}")
+        raise ValueError(f"overlapping masks (P, T, H, W) need mode oracle_per_frame, got {mode}")
     if prediction.shape[stacked:] != annotation.shape:
         raise ValueError(f"the prediction is (T, H, W) = {prediction.shape[stacked:]}, the annotation {annotation.shape}")
     if mode == "davis2016":
@@ -96,27 +96,29 @@ def score_video(
         annotation = np.where(annotation == VOID, 0, annotation)
     elif limit is not None and proposals > limit:
         raise ValueError(
-            f"it has {proposals} proposals (the highest number counts), at most {limit} are allowed; "
-            "keep the best ones and number them from 1"
+            f"the prediction has {proposals} proposals (its highest id), at most {limit} are allowed; "
+            "keep the best ones and give them ids from 1"
         )
     if not frames:
-        raise ValueError(f"it has {len(annotation)} frames, and the first and last are not scored; at least 3 are needed")
+        raise ValueError(
+            f"the video has {len(annotation)} frames; at least 3 are needed, because the first and last are not scored"
+        )
     proposals = max(proposals, objects)
     pairs = np.empty((2, proposals, objects, len(frames)))
     radius = tolerance((annotation.shape[1], annotation.shape[2]), bound_th)
     for t, frame in enumerate(frames):
-        known, wanted = annotation[frame] != VOID, annotation[frame]
-        found = (
-            _regions(prediction[:, frame] & known, proposals, radius)
+        valid, labels = annotation[frame] != VOID, annotation[frame]
+        predicted = (
+            _regions(prediction[:, frame] & valid, proposals, radius)
             if stacked
-            else regions_of_labels(np.where(known, prediction[frame], 0).astype(np.int32), proposals, radius)
+            else regions_of_labels(np.where(valid, prediction[frame], 0).astype(np.int32), proposals, radius)
         )
         pairs[:, :, :, t] = pairwise_scores(
-            found, regions_of_labels(np.where(known, wanted, 0).astype(np.int32), objects, radius)
+            predicted, regions_of_labels(np.where(valid, labels, 0).astype(np.int32), objects, radius)
         )
-    chosen = _match(pairs, mode)
+    matches = _match(pairs, mode)
     rows, columns = np.arange(objects)[:, None], np.arange(len(frames))[None, :]
-    return VideoScores(pairs[0][chosen, rows, columns], pairs[1][chosen, rows, columns], chosen, frames.start)
+    return VideoScores(pairs[0][matches, rows, columns], pairs[1][matches, rows, columns], matches, frames.start)
 
 
 class DavisScore(Accumulator[VideoScores]):
@@ -144,17 +146,17 @@ class DavisScore(Accumulator[VideoScores]):
 
     @property
     def tag(self) -> str:
-        """What is printed beside every number."""
+        """Short name of the protocol, printed next to every number."""
         return self.mode
 
     @property
     def protocol(self) -> str:
-        """The rules in one line."""
+        """The protocol in one line."""
         rules = {
-            "davis2016": "one foreground, sequence average",
-            "semi_supervised": "numbers as given, without first and last frame, object average",
-            "unsupervised": "official, matched once a video, at most 20 proposals, object average",
-            "oracle_per_frame": "matched anew in every frame, identity not scored: an upper bound of J&F",
+            "davis2016": "one foreground, averaged over sequences",
+            "semi_supervised": "predicted ids as given, without first and last frame, averaged over objects",
+            "unsupervised": "official, one matching per video, at most 20 proposals, averaged over objects",
+            "oracle_per_frame": "a new matching in every frame, identity ignored: an upper bound of J&F",
         }[self.mode]
         return f"DAVIS {self.mode}: {rules}"
 
@@ -173,7 +175,7 @@ class DavisScore(Accumulator[VideoScores]):
     def compute(self) -> ItemScores:
         """``J&F``, and mean, recall and decay of J and F, means over objects, in [0, 1]; ``objects`` and ``videos``."""
         statistics = [row for _, scores in self.in_order() for row in self.statistics(scores)]
-        names = [f"{measure}_{statistic}" for measure in ("J", "F") for statistic in ("mean", "recall", "decay")]
+        names = [f"{metric}_{statistic}" for metric in ("J", "F") for statistic in ("mean", "recall", "decay")]
         means = {name: mean([row[i] for row in statistics]) for i, name in enumerate(names)}
         both = None if means["J_mean"] is None or means["F_mean"] is None else (means["J_mean"] + means["F_mean"]) / 2
         return {"J&F": both, **means, "objects": len(statistics), "videos": len(self.records)}
@@ -191,7 +193,7 @@ class DavisScore(Accumulator[VideoScores]):
         return items
 
     def statistics(self, scores: VideoScores) -> list[list[float | None]]:
-        """Mean, recall and decay of J, then of F, for every object; None where no frame counts."""
+        """Mean, recall and decay of J, then of F, for every object; None if no frame counts."""
         # DAVIS 2016's script drops the first and last frame for recall and decay, not for the mean.
         inner = slice(1, -1) if self.mode == "davis2016" else slice(None)
         return [
@@ -211,8 +213,10 @@ def _count_objects(annotation: NDArray[np.uint8]) -> int:
 
 def _check_ids(highest: int, objects: int) -> None:
     if highest > objects:
-        hint = "" if objects else "; 255 is void, an annotation of 0 and 255 is read with dataset.binary=true"
-        raise ValueError(f"it has number {highest}, but the first frame of the annotation has {objects} objects{hint}")
+        hint = "" if objects else "; 255 is void; set dataset.binary=true for annotations of 0 and 255"
+        raise ValueError(
+            f"the prediction has id {highest}, but the first frame of the annotation has {objects} objects{hint}"
+        )
 
 
 def _regions(masks: NDArray[np.bool_], count: int, radius: int) -> list[Region]:
@@ -221,7 +225,7 @@ def _regions(masks: NDArray[np.bool_], count: int, radius: int) -> list[Region]:
 
 
 def _match(pairs: Scores, mode: Mode) -> NDArray[np.int64]:
-    """Which proposal each object gets in each frame: (O, T) int64.
+    """Index of the proposal matched to each object in each frame: (O, T) int64.
 
     Args:
         pairs: (2, P, O, T), J and F; P >= O.
@@ -235,6 +239,6 @@ def _match(pairs: Scores, mode: Mode) -> NDArray[np.int64]:
 
 
 def _assign(gain: Scores) -> NDArray[np.int64]:
-    """The proposal of each object, so that the sum of gains (P, O) is largest: (O,) int64."""
+    """The proposal of each object in the matching with the largest sum of gains (P, O): (O,) int64."""
     rows, columns = linear_sum_assignment(gain, maximize=True)
     return np.asarray(rows[np.argsort(columns)], dtype=np.int64)

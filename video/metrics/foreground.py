@@ -1,4 +1,4 @@
-"""IoU of the union foreground, frame by frame: SegTrackV2 and FBMS as unsupervised video segmentation reports them."""
+"""IoU of the merged foreground in every frame, as unsupervised video segmentation reports it on SegTrackV2 and FBMS."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from eigenseg.data.metric import Accumulator, ItemScores, mean
 
 
 class ForegroundIoU(Accumulator[list[float]]):
-    """Any number above 0 is foreground; annotated frames only; void pixels (255 in the annotation) are left out.
+    """Any id above 0 is foreground; only annotated frames count; void pixels (255 in the annotation) are ignored.
 
-    A frame in which neither has foreground scores 1. Papers average over all frames or over sequences and seldom say which,
-    so both are reported.
+    A frame without foreground in both scores 1. Papers average over frames or over sequences and rarely say which, so both
+    are reported.
     """
 
     kind: ClassVar[Kind] = "video"
@@ -23,13 +23,13 @@ class ForegroundIoU(Accumulator[list[float]]):
 
     @property
     def tag(self) -> str:
-        """What is printed beside every number."""
+        """Short name of the protocol, printed next to every number."""
         return "one foreground"
 
     @property
     def protocol(self) -> str:
-        """The rules in one line."""
-        return "IoU of the union foreground in every annotated frame, averaged over sequences and over frames"
+        """The protocol in one line."""
+        return "IoU of the merged foreground in annotated frames, averaged over sequences and over frames"
 
     def update(self, name: str, prediction: NDArray[np.integer], annotation: VideoAnnotation) -> None:
         """Score one video: ``prediction`` is (T, H, W), 0 is background.
@@ -41,9 +41,9 @@ class ForegroundIoU(Accumulator[list[float]]):
             raise ValueError(
                 f"{name}: the prediction is (T, H, W) = {prediction.shape}, the annotation {annotation.labels.shape}"
             )
-        known, found, wanted = annotation.labels != VOID, prediction > 0, annotation.labels > 0
-        shared, union = ((known & pixels).sum(axis=(1, 2)).tolist() for pixels in (found & wanted, found | wanted))
-        self.add(name, [hit / area if area else 1.0 for hit, area in zip(shared, union, strict=True)])
+        valid, mine, other = annotation.labels != VOID, prediction > 0, annotation.labels > 0
+        intersections, unions = ((valid & pixels).sum(axis=(1, 2)).tolist() for pixels in (mine & other, mine | other))
+        self.add(name, [inter / union if union else 1.0 for inter, union in zip(intersections, unions, strict=True)])
 
     def compute(self) -> ItemScores:
         """``sequence_iou``, ``frame_iou``, ``frames``, ``videos``."""
@@ -57,5 +57,5 @@ class ForegroundIoU(Accumulator[list[float]]):
         }
 
     def item_scores(self) -> dict[str, ItemScores]:
-        """``iou`` of every video, mean over its frames."""
+        """``iou`` of every video, averaged over its frames."""
         return {name: {"iou": mean(ious)} for name, ious in self.in_order()}

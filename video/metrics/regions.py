@@ -1,10 +1,10 @@
-"""Region similarity J and contour accuracy F of all pairs of masks of one frame (Perazzi et al., CVPR 2016, section 4).
+"""Region similarity J and contour accuracy F of all pairs of masks in a frame (Perazzi et al., CVPR 2016, section 4).
 
-J is the intersection over union. F compares boundaries: P is the share of the prediction's boundary pixels that lie within
-a tolerance of the annotation's boundary, R the converse, F = 2 P R / (P + R).
+J is the intersection over union. F compares boundaries: P is the fraction of predicted boundary pixels within a tolerance
+of the annotated boundary, R the converse, F = 2 P R / (P + R).
 
-Every mask is cropped to its own rectangle, and its boundary is extracted and dilated once; a pair then costs three counts
-over the overlap of two rectangles.
+Every mask is cropped to its bounding box, and its boundary is extracted and dilated once; a pair then costs three counts
+over the overlap of two boxes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 BoolArray = NDArray[np.bool_]
-# The published tolerance, as a share of the image diagonal.
+# The published tolerance, as a fraction of the image diagonal.
 BOUND_TH = 0.008
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A mask within its rectangle; outside of it everything is False.
+    """A mask cropped to a rectangle of the frame; pixels outside are False.
 
     Args:
         top, left: first row and column, in pixels of the frame.
         mask: (h, w) bool.
-        count: True pixels.
+        count: number of True pixels.
     """
 
     top: int
@@ -40,7 +40,7 @@ class Patch:
     count: int
 
     def overlap(self, other: Patch) -> int:
-        """Pixels in which both are True."""
+        """Number of pixels that are True in both."""
         if not (self.count and other.count):
             return 0
         top, left = max(self.top, other.top), max(self.left, other.left)
@@ -55,7 +55,7 @@ class Patch:
         return int(np.count_nonzero(mine & theirs))
 
 
-NOTHING = Patch(0, 0, np.zeros((0, 0), dtype=bool), 0)
+EMPTY_PATCH = Patch(0, 0, np.zeros((0, 0), dtype=bool), 0)
 
 
 @dataclass(frozen=True)
@@ -67,26 +67,26 @@ class Region:
     near_boundary: Patch
 
 
-EMPTY = Region(NOTHING, NOTHING, NOTHING)
+EMPTY = Region(EMPTY_PATCH, EMPTY_PATCH, EMPTY_PATCH)
 
 
 def tolerance(frame_size: tuple[int, int], bound_th: float = BOUND_TH) -> int:
-    """Pixels by which boundaries may miss each other.
+    """Largest distance between matching boundary pixels, in pixels.
 
     Args:
         frame_size: (H, W).
-        bound_th: below 1 a share of the diagonal, rounded up; otherwise pixels.
+        bound_th: below 1 a fraction of the diagonal, rounded up; otherwise pixels.
     """
     return math.ceil(bound_th if bound_th >= 1 else bound_th * math.hypot(*frame_size))
 
 
 def regions_of_labels(labels: NDArray[np.integer], count: int, radius: int) -> list[Region]:
-    """Regions 1 ... ``count`` of a label map (H, W); a number that does not occur is empty."""
-    # SciPy takes a limit of 0 for none.
-    places: list[Any] = ndimage.find_objects(labels, max_label=count) if count else []
+    """Regions 1 ... ``count`` of a label map (H, W); the region of an absent label is empty."""
+    # SciPy treats max_label=0 as no limit.
+    slices: list[Any] = ndimage.find_objects(labels, max_label=count) if count else []
     return [
-        EMPTY if place is None else _region(labels[place] == i, place[0].start, place[1].start, labels.shape, radius)
-        for i, place in enumerate(places, start=1)
+        EMPTY if crop is None else _region(labels[crop] == i, crop[0].start, crop[1].start, labels.shape, radius)
+        for i, crop in enumerate(slices, start=1)
     ]
 
 
@@ -108,24 +108,24 @@ def pairwise_scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """J and F of every proposal with every object: two arrays (P, O) float64.
 
-    Two empty masks score 1 in both, an empty one with one that is not scores 0.
+    Two empty masks score 1 in both; an empty and a non-empty mask score 0.
     """
     jaccard = np.ones((len(proposals), len(objects)))
     contour = np.ones((len(proposals), len(objects)))
     for i, mine in enumerate(proposals):
         for j, other in enumerate(objects):
-            shared = mine.area.overlap(other.area)
-            union = mine.area.count + other.area.count - shared
+            intersection = mine.area.overlap(other.area)
+            union = mine.area.count + other.area.count - intersection
             if union:
-                jaccard[i, j] = shared / union
+                jaccard[i, j] = intersection / union
             contour[i, j] = _contour_accuracy(mine, other)
     return jaccard, contour
 
 
 def boundary_of(mask: BoolArray) -> BoolArray:
-    """Pixels that differ from their right, lower or lower right neighbor.
+    """Pixels that differ from their right, lower or lower-right neighbor.
 
-    In the last row only the right neighbor counts, in the last column only the lower one, in the last corner none.
+    The last row is compared with the right neighbor only, the last column with the lower one, the last corner with none.
 
     Args:
         mask: (H, W) bool.
@@ -150,28 +150,28 @@ def _contour_accuracy(mine: Region, other: Region) -> float:
 
 
 def _region(crop: BoolArray, top: int, left: int, frame_size: tuple[int, ...], radius: int) -> Region:
-    """Build a region from the mask's tight crop."""
+    """Build a region from a mask cropped to its bounding box."""
     area = Patch(top, left, crop, int(np.count_nonzero(crop)))
-    # A boundary pixel may lie one row above or one column left of the mask. The frame's own last row and column must stay
-    # the crop's, the rules differ there; elsewhere a margin of zeros keeps those rules off.
+    # A boundary pixel may lie one row above or one column left of the mask. The boundary rules differ in the last row and
+    # column of the frame; a margin of zeros keeps those rules away from the edges of a crop that lies inside the frame.
     height, width = frame_size[0], frame_size[1]
     above, before = min(1, top), min(1, left)
-    below, behind = (
+    below, after = (
         int(start + side < limit) for start, side, limit in ((top, crop.shape[0], height), (left, crop.shape[1], width))
     )
-    edges = boundary_of(np.pad(crop, ((above, below), (before, behind))))
+    edges = boundary_of(np.pad(crop, ((above, below), (before, after))))
     boundary = Patch(top - above, left - before, edges, int(np.count_nonzero(edges)))
     return Region(area, boundary, _dilate(boundary, radius))
 
 
 def _dilate(patch: Patch, radius: int) -> Patch:
-    """Grow by a disc; what would lie outside the frame stays in the patch and meets nothing there."""
+    """Dilate by a disc; pixels outside the frame stay in the patch, where they overlap no other mask."""
     padded = np.pad(patch.mask, radius).view(np.uint8)
     grown = cv2.dilate(padded, disc(radius)).view(bool)
     return Patch(patch.top - radius, patch.left - radius, grown, int(np.count_nonzero(grown)))
 
 
 def disc(radius: int) -> NDArray[np.uint8]:
-    """Structuring element of all offsets within ``radius``: (2 radius + 1, 2 radius + 1) uint8."""
+    """Structuring element with all offsets within ``radius``: (2 radius + 1, 2 radius + 1) uint8."""
     offsets = np.arange(-radius, radius + 1)
     return (offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius**2).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""ImageNet's corners count from 0 and belong to the box; CUB's boxes are corner and size."""
+"""ImageNet's corners count from 0 and are inclusive; CUB's boxes are corner and size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def imagenet(root: Path) -> Path:
     return root
 
 
-def test_an_imagenet_box_that_fills_the_picture_is_the_whole_picture(tmp_path: Path) -> None:
+def test_an_imagenet_box_that_fills_the_image_is_the_whole_image(tmp_path: Path) -> None:
     dataset = ImageNetLocalization(imagenet(tmp_path))
     assert list(dataset.items) == ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG"]
     annotation = dataset.annotation(1)
@@ -43,7 +43,7 @@ def test_imagenets_classes_are_sorted_whatever_the_order_of_the_mapping(tmp_path
     assert dataset.annotation(1).labels.tolist() == [1, 1]
 
 
-def test_missing_parts_of_imagenet_are_named_with_the_source(tmp_path: Path) -> None:
+def test_missing_files_of_imagenet_are_named_with_the_source(tmp_path: Path) -> None:
     source = r"https://www\.kaggle\.com/c/imagenet-object-localization-challenge/data"
     with pytest.raises(FileNotFoundError, match=rf"ILSVRC 2012 val\) needs .*/LOC_synset_mapping\.txt, .*{source}"):
         ImageNetLocalization(tmp_path)
@@ -118,7 +118,7 @@ def test_each_missing_table_of_cub_is_named_with_the_source(tmp_path: Path, name
         ({"bounding_boxes": "1 60.0 27.0 325.0 x\n"}, r"bounding_boxes\.txt: the box of image 1 is damaged"),
         ({"bounding_boxes": "2 1 1 1 1\n"}, r"lack '1' for image 1 \(001\.Albatross/A_1\.jpg\)"),
         ({"image_class_labels": "1 3\n2 2\n10 1\n"}, r"lack '3' for image 1"),
-        ({"train_test_split": "1 0\n1 1\n2 0\n10 0\n"}, r"train_test_split\.txt has two lines for number 1"),
+        ({"train_test_split": "1 0\n1 1\n2 0\n10 0\n"}, r"train_test_split\.txt has two lines for id 1"),
     ],
 )
 def test_damaged_tables_of_cub_are_named(tmp_path: Path, changes: dict[str, str], message: str) -> None:

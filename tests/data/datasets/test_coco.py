@@ -1,4 +1,4 @@
-"""COCO's and LVIS's boxes, classes and masks are those of the reference reader, whatever form a mask has."""
+"""COCO's and LVIS's boxes, classes and masks are those of the reference reader, for all mask formats."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_boxes_classes_areas_and_crowds_keep_the_order_of_the_file(tmp_path: Pat
     assert_same_after_pickling(dataset)
 
 
-def test_polygons_and_run_lengths_of_both_kinds_become_the_masks_that_were_drawn(tmp_path: Path) -> None:
+def test_polygons_and_both_kinds_of_rle_are_decoded_to_the_drawn_masks(tmp_path: Path) -> None:
     masks = np.asarray(CocoInstances(tree(tmp_path)).annotation(1).masks)
     expected = np.zeros((3, 8, 10), dtype=bool)
     expected[0, 1:4, 2:6] = expected[1, 5:7, 1:9] = expected[2, :, 0] = True
@@ -108,7 +108,7 @@ def test_a_missing_json_is_named_with_the_official_source(tmp_path: Path) -> Non
         CocoInstances(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"needs .*/mine\.json"):
         CocoInstances(tmp_path, annotations="mine.json")
-    with pytest.raises(FileNotFoundError, match=r"COCO val2017: 2 of 2 pictures are missing"):
+    with pytest.raises(FileNotFoundError, match=r"COCO val2017: 2 of 2 images are missing"):
         check_images(CocoInstances(tree(tmp_path)))
 
 
@@ -121,20 +121,29 @@ dog = {"id": 1, "image_id": 9, "category_id": 18, "bbox": [2, 1, 4, 3], "area": 
         ({"annotations": [dog, dog]}, r"annotation id 1 occurs twice"),
         ({"images": content()["images"] + content()["images"][:1]}, r"image id 9 occurs twice"),
         ({"images": [{**content()["images"][0], "id": i} for i in (1, 2)]}, r"file name '000000000009\.jpg' occurs twice"),
-        ({"images": [{"id": 1, "height": 2, "width": 2}]}, r"is not in COCO's form \(KeyError: 'coco_url'\)"),
+        ({"images": [{"id": 1, "height": 2, "width": 2}]}, r"is not in COCO format \(KeyError: 'coco_url'\)"),
         ({"annotations": [{**dog, "category_id": 2}]}, r"annotation 1 has the unknown category 2"),
-        ({"categories": None}, r"is not in COCO's form \(TypeError"),
+        ({"categories": None}, r"is not in COCO format \(TypeError"),
     ],
 )
-def test_a_json_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_json_that_contradicts_itself_is_rejected(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"instances_val2017\.json.*{message}"):
         CocoInstances(tree(tmp_path, **changes))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"images": [], "annotations": []}'])
-def test_a_file_that_is_no_coco_json_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read: Expecting value"),
+        ("{", "cannot be read: Expecting property name"),
+        ("[]", "is not in COCO format"),
+        ("{}", "is not in COCO format"),
+        ('{"images": [], "annotations": []}', "is not in COCO format"),
+    ],
+)
+def test_a_file_that_is_not_coco_json_is_rejected(tmp_path: Path, text: str, message: str) -> None:
     write(tmp_path / "annotations" / "instances_val2017.json", text)
-    with pytest.raises(ValueError, match=r"instances_val2017\.json is not in COCO's form"):
+    with pytest.raises(ValueError, match=rf"instances_val2017\.json {message}"):
         CocoInstances(tmp_path)
 
 
@@ -178,7 +187,7 @@ def lvis(root: Path) -> Path:
     return root
 
 
-def test_lvis_finds_pictures_of_both_folders_by_their_address(tmp_path: Path) -> None:
+def test_lvis_locates_images_of_both_folders_by_url(tmp_path: Path) -> None:
     dataset = LvisInstances(lvis(tmp_path))
     assert list(dataset.items) == ["val2017/000000000005.jpg", "train2017/000000000012.jpg"]
     assert [source.path for i in range(2) for source in dataset.images(i)] == [

@@ -1,4 +1,4 @@
-"""A mask belongs to the picture at the same place below its folder; what does not fit together is counted and named."""
+"""A mask belongs to the image with the same path below its folder; unmatched files are counted and named."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from eigenseg.data.datasets import SaliencyFolder, check_images
 gray = np.array([[0, 1, 128], [255, 254, 3]], dtype=np.uint8)
 
 
-def tree(root: Path, pictures: list[str], masks: list[str]) -> Path:
-    for name in pictures:
+def tree(root: Path, images: list[str], masks: list[str]) -> Path:
+    for name in images:
         write(root / "images" / name)
     for i, name in enumerate(masks):
         save(root / "masks" / name, gray + i)
     return root
 
 
-def test_masks_and_pictures_meet_by_their_path_without_suffix(tmp_path: Path) -> None:
+def test_masks_and_images_are_matched_by_path_without_suffix(tmp_path: Path) -> None:
     tree(tmp_path, ["b.jpg", "a.JPG", "s/a.jpeg", "s/t/a.png"], ["a.png", "b.bmp", "s/a.png", "s/t/a.png"])
     dataset = SaliencyFolder("images", "masks", root=tmp_path, title="mine")
     assert list(dataset.items) == ["a.JPG", "b.jpg", "s/a.jpeg", "s/t/a.png"]
@@ -35,7 +35,7 @@ def test_masks_and_pictures_meet_by_their_path_without_suffix(tmp_path: Path) ->
     assert list(SaliencyFolder(tmp_path / "images", tmp_path / "masks").items) == list(dataset.items)
 
 
-def test_dots_within_a_name_are_no_suffix(tmp_path: Path) -> None:
+def test_dots_within_a_name_are_not_a_suffix(tmp_path: Path) -> None:
     dataset = SaliencyFolder("images", "masks", root=tree(tmp_path, ["a.1.jpg", "a.2.jpg"], ["a.1.png", "a.2.png"]))
     assert list(dataset.items) == ["a.1.jpg", "a.2.jpg"]
     np.testing.assert_array_equal(dataset.annotation(1), gray + 1)
@@ -50,32 +50,32 @@ def test_trees_of_videos_are_read_from_either_level(tmp_path: Path, images: str,
     assert list(dataset.items) == [f"{prefix}bear/00000.jpg", f"{prefix}cows/00000.jpg"]
 
 
-def test_pictures_without_a_mask_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_images_without_a_mask_are_skipped_and_counted(tmp_path: Path) -> None:
     dataset = SaliencyFolder("images", "masks", root=tree(tmp_path, ["a.jpg", "b.jpg", "b.png", "c.jpg"], ["a.png"]))
     assert (list(dataset.items), dataset.unannotated) == (["a.jpg"], 2)
 
 
-def test_a_mask_without_a_picture_is_counted_and_named(tmp_path: Path) -> None:
+def test_a_mask_without_an_image_is_counted_and_named(tmp_path: Path) -> None:
     tree(tmp_path, ["b.jpg"], ["b.png", "c/d.png", "e.png"])
     with pytest.raises(
-        ValueError, match=r"mine: 2 of 3 masks have no picture below .*/images, the first is c/d\.png; .*null"
+        ValueError, match=r"mine: 2 of 3 masks have no image below .*/images, the first is c/d\.png; .*null"
     ):
         SaliencyFolder("images", "masks", root=tmp_path, title="mine")
 
 
-def test_without_pictures_items_bear_the_masks_names_and_the_pictures_count_as_missing(tmp_path: Path) -> None:
+def test_without_images_items_are_named_after_masks_and_images_count_as_missing(tmp_path: Path) -> None:
     dataset = SaliencyFolder(None, "masks", root=tree(tmp_path, [], ["b.png", "a/c.png"]), title="mine")
     assert list(dataset.items) == ["a/c.png", "b.png"]
     assert [dataset.images(i)[0].name for i in range(2)] == ["a/c.png", "b.png"]
     np.testing.assert_array_equal(dataset.annotation(1), gray)
-    with pytest.raises(FileNotFoundError, match="mine: 2 of 2 pictures are missing"):
+    with pytest.raises(FileNotFoundError, match="mine: 2 of 2 images are missing"):
         check_images(dataset)
     assert_same_after_pickling(dataset)
 
 
-def test_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
+def test_two_files_with_the_same_stem_are_rejected(tmp_path: Path) -> None:
     tree(tmp_path, ["a.jpg", "a.png"], ["a.png"])
-    with pytest.raises(ValueError, match=r"/images holds two pictures that differ in their suffix alone: a\.jpg, a\.png"):
+    with pytest.raises(ValueError, match=r"/images holds two images that differ in their suffix alone: a\.jpg, a\.png"):
         SaliencyFolder("images", "masks", root=tmp_path)
     save(tmp_path / "masks" / "a.bmp", gray)
     with pytest.raises(ValueError, match=r"/masks holds two masks that differ in their suffix alone: a\.bmp, a\.png"):
@@ -86,13 +86,13 @@ def test_a_missing_folder_is_named_with_its_source(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"ECSSD needs .*/masks, .* or get it from https://ecssd\.org"):
         SaliencyFolder("images", "masks", root=tmp_path, title="ECSSD", origin="https://ecssd.org")
     (tmp_path / "masks").mkdir()
-    with pytest.raises(ValueError, match=r"/masks holds no picture"):
+    with pytest.raises(ValueError, match=r"/masks holds no image"):
         SaliencyFolder("images", "masks", root=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"saliency needs .*/none, "):
         SaliencyFolder("none", "masks", root=tree(tmp_path, [], ["a.png"]))
 
 
-def test_three_hundred_real_masks_and_the_tree_of_davis_are_found(test_data: Path) -> None:
+def test_three_hundred_real_masks_and_the_folders_of_davis_are_read(test_data: Path) -> None:
     sod = SaliencyFolder(None, test_data / "saliency_sod" / "ground_truth", title="SOD")
     assert len(sod.items) == 300
     assert {value for i in range(len(sod.items)) for value in np.unique(sod.annotation(i)).tolist()} >= {0, 255}

@@ -1,4 +1,4 @@
-"""Videos give the label maps that were drawn, under names that do not depend on the pictures being there."""
+"""Video readers return the drawn label maps; frame names do not depend on the images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_files import assert_same_after_pickling, save, write
 
 from eigenseg.data.datasets import Davis, Fbms, SegTrackV2, check_images
-from eigenseg.data.datasets.frames import list_pictures
+from eigenseg.data.datasets.frames import list_images
 
 frames: NDArray[np.uint8] = np.zeros((3, 4, 5), dtype=np.uint8)
 frames[:, 1, 1:3], frames[1:, 3, 4], frames[:, 0, 0] = 2, 1, 255
@@ -35,12 +35,12 @@ def test_palette_indices_of_davis_stay_objects_and_void(tmp_path: Path) -> None:
     assert_same_after_pickling(dataset)
 
 
-def test_frames_have_the_same_names_with_and_without_pictures(tmp_path: Path) -> None:
+def test_frames_have_the_same_names_with_and_without_images(tmp_path: Path) -> None:
     write(davis(tmp_path, dogs=frames) / "ImageSets" / "2017" / "val.txt", "dogs\n")
     dataset = Davis(tmp_path)
     before = dataset.images(0)
     assert tuple(source.name for source in before) == dataset.annotation(0).frames
-    with pytest.raises(FileNotFoundError, match=r"DAVIS 2017 val: 3 of 3 pictures are missing, .*480p/dogs/00000\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"DAVIS 2017 val: 3 of 3 images are missing, .*480p/dogs/00000\.jpg"):
         check_images(dataset)
     for i in range(3):
         write(tmp_path / "JPEGImages" / "480p" / "dogs" / f"{i:05}.jpg")
@@ -49,17 +49,17 @@ def test_frames_have_the_same_names_with_and_without_pictures(tmp_path: Path) ->
     write(tmp_path / "JPEGImages" / "480p" / "dogs" / "00003.jpg")
     assert [source.name for source in dataset.images(0)][3:] == ["dogs/00003.jpg"]
     (tmp_path / "JPEGImages" / "480p" / "dogs" / "00001.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 4 pictures are missing, .*00001\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 4 images are missing, .*00001\.jpg"):
         check_images(dataset)
 
 
-def test_one_foreground_is_every_value_but_zero(tmp_path: Path) -> None:
+def test_binary_foreground_is_every_nonzero_value(tmp_path: Path) -> None:
     write(davis(tmp_path, "Annotations", dogs=frames) / "ImageSets" / "2016" / "val.txt", "dogs\n")
     annotation = Davis(tmp_path, year=2016, annotations="Annotations", binary=True).annotation(0)
     np.testing.assert_array_equal(annotation.labels, (frames > 0).astype(np.uint8), strict=True)
 
 
-def test_the_list_of_frames_of_2016_gives_sequences_in_order_and_yields_to_a_list_of_sequences(tmp_path: Path) -> None:
+def test_the_frame_list_of_2016_gives_sequences_in_order_and_a_sequence_list_has_priority(tmp_path: Path) -> None:
     lines = [
         f"/JPEGImages/480p/{name}/{i:05}.jpg /Annotations/480p/{name}/{i:05}.png"
         for name in ("dogs", "bear")
@@ -72,14 +72,14 @@ def test_the_list_of_frames_of_2016_gives_sequences_in_order_and_yields_to_a_lis
     assert list(Davis(tmp_path, year=2016, annotations="Annotations", binary=True).items) == ["cows"]
 
 
-def test_frames_of_different_size_are_refused(tmp_path: Path) -> None:
+def test_frames_of_different_size_are_rejected(tmp_path: Path) -> None:
     write(davis(tmp_path, dogs=frames) / "ImageSets" / "2017" / "val.txt", "dogs\n")
     save(tmp_path / "Annotations_unsupervised" / "480p" / "dogs" / "00001.png", np.zeros((4, 6)), palette=True)
-    with pytest.raises(ValueError, match=r"dogs/00001\.png has 6 x 4 pixels, 00000\.png beside it 5 x 4; all frames"):
+    with pytest.raises(ValueError, match=r"dogs/00001\.png has 6 x 4 pixels, 00000\.png has 5 x 4; all frames"):
         Davis(tmp_path).annotation(0)
 
 
-def test_labels_beyond_a_byte_are_refused(tmp_path: Path) -> None:
+def test_labels_beyond_a_byte_are_rejected(tmp_path: Path) -> None:
     write(davis(tmp_path, dogs=frames[:1]) / "ImageSets" / "2017" / "val.txt", "dogs\n")
     folder = tmp_path / "Annotations_unsupervised" / "480p" / "dogs"
     Image.fromarray(np.full((4, 5), 300, dtype=np.uint16)).save(folder / "00000.png")
@@ -87,7 +87,7 @@ def test_labels_beyond_a_byte_are_refused(tmp_path: Path) -> None:
         Davis(tmp_path).annotation(0)
 
 
-def test_missing_parts_of_davis_are_named_with_the_source(tmp_path: Path) -> None:
+def test_missing_files_of_davis_are_named_with_the_source(tmp_path: Path) -> None:
     source = r"https://davischallenge\.org"
     with pytest.raises(FileNotFoundError, match=rf"DAVIS 2017 val needs .*/Annotations_unsupervised/480p, .*{source}"):
         Davis(tmp_path)
@@ -149,16 +149,16 @@ def test_a_single_mask_of_segtrack_is_object_one_where_it_is_bright(tmp_path: Pa
     assert annotation.labels.max() == 1
 
 
-def test_frames_of_segtrack_are_found_whatever_their_suffix_and_named_alike(tmp_path: Path) -> None:
+def test_frames_of_segtrack_may_have_any_suffix_and_share_one_naming(tmp_path: Path) -> None:
     dataset = SegTrackV2(segtrack(tmp_path))
     assert [source.path.name for source in dataset.images(1)] == ["bmx_9.bmp", "bmx_10.bmp"]
     for i in range(2):
         assert tuple(source.name for source in dataset.images(i)) == dataset.annotation(i).frames
-    with pytest.raises(FileNotFoundError, match=r"SegTrack v2: 2 of 4 pictures are missing, .*birdfall2_00018\.png"):
+    with pytest.raises(FileNotFoundError, match=r"SegTrack v2: 2 of 4 images are missing, .*birdfall2_00018\.png"):
         check_images(dataset)
 
 
-def test_missing_and_misplaced_parts_of_segtrack_are_named(tmp_path: Path) -> None:
+def test_missing_and_misplaced_files_of_segtrack_are_named(tmp_path: Path) -> None:
     source = r"https://web\.engr\.oregonstate\.edu/~lif/SegTrack2/dataset\.html"
     with pytest.raises(FileNotFoundError, match=rf"SegTrack v2 needs .*/GroundTruth, .*{source}"):
         SegTrackV2(tmp_path)
@@ -187,7 +187,7 @@ def fbms(root: Path, suffix: str = "_gt.png") -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["_gt.png", ".png"])
-def test_only_annotated_frames_of_fbms_have_annotation_and_gray_values_are_numbered(tmp_path: Path, suffix: str) -> None:
+def test_only_annotated_frames_of_fbms_have_labels_and_gray_values_are_numbered(tmp_path: Path, suffix: str) -> None:
     dataset = Fbms(fbms(tmp_path, suffix))
     annotation = dataset.annotation(0)
     assert annotation.frames == ("camel01/camel01_2.jpg", "camel01/camel01_10.jpg")
@@ -210,19 +210,19 @@ def test_the_converted_layout_of_fbms_is_read_without_a_split(tmp_path: Path) ->
     assert [source.name for source in dataset.images(0)] == [f"tennis/0000{i}.jpg" for i in (1, 2, 3, 4)]
 
 
-def test_annotated_frames_of_fbms_keep_their_names_without_pictures(tmp_path: Path) -> None:
+def test_annotated_frames_of_fbms_keep_their_names_without_images(tmp_path: Path) -> None:
     save(tmp_path / "Testset" / "camel01" / "GroundTruth" / "camel01_0001_gt.png", frames[0])
     dataset = Fbms(tmp_path)
     assert dataset.annotation(0).frames == ("camel01/camel01_0001.jpg",) == tuple(s.name for s in dataset.images(0))
 
 
-def test_the_original_annotations_of_fbms_are_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_the_original_annotations_of_fbms_are_rejected_with_instructions(tmp_path: Path) -> None:
     save(tmp_path / "Testset" / "camel01" / "GroundTruth" / "camel01_0001_gt.pgm", frames[0])
     with pytest.raises(ValueError, match=r"camel01/GroundTruth holds \.pgm or \.ppm of the original release; .* as \.png"):
         Fbms(tmp_path)
 
 
-def test_missing_and_doubled_parts_of_fbms_are_named(tmp_path: Path) -> None:
+def test_missing_and_duplicate_files_of_fbms_are_named(tmp_path: Path) -> None:
     source = r"https://lmb\.informatik\.uni-freiburg\.de"
     with pytest.raises(FileNotFoundError, match=rf"FBMS-59 Trainingset needs .*/Trainingset, .*{source}"):
         Fbms(tmp_path, split="Trainingset")
@@ -243,7 +243,7 @@ def test_missing_and_doubled_parts_of_fbms_are_named(tmp_path: Path) -> None:
         Fbms(tmp_path)
 
 
-def test_smooth_outlines_are_not_taken_for_hundreds_of_objects(tmp_path: Path) -> None:
+def test_antialiased_outlines_are_not_read_as_hundreds_of_objects(tmp_path: Path) -> None:
     save(tmp_path / "Testset" / "a" / "GroundTruth" / "1.png", np.arange(256).reshape(16, 16))
     with pytest.raises(ValueError, match=r"a/GroundTruth holds 255 gray values; a label map holds 254 objects"):
         Fbms(tmp_path).annotation(0)
@@ -253,5 +253,5 @@ def test_frames_follow_the_numbers_in_their_names(tmp_path: Path) -> None:
     names = ["a_2.jpg", "a_10.jpg", "b_1.jpg", "b_001.jpg", "c.jpg"]
     for name in [*reversed(names), ".hidden.jpg", "notes.txt"]:
         write(tmp_path / name)
-    assert [path.name for path in list_pictures(tmp_path)] == ["a_2.jpg", "a_10.jpg", "b_001.jpg", "b_1.jpg", "c.jpg"]
-    assert list_pictures(tmp_path / "none") == []
+    assert [path.name for path in list_images(tmp_path)] == ["a_2.jpg", "a_10.jpg", "b_001.jpg", "b_1.jpg", "c.jpg"]
+    assert list_images(tmp_path / "none") == []

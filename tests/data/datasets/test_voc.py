@@ -32,7 +32,7 @@ def tree(root: Path, **texts: str) -> Path:
     return root
 
 
-def test_one_is_taken_from_the_minima_alone_and_flags_stay_with_their_objects(tmp_path: Path) -> None:
+def test_one_is_subtracted_from_minima_only_and_flags_stay_with_their_objects(tmp_path: Path) -> None:
     text = annotation_xml(
         entry("dog", (1, 1, 50, 40), "<truncated>1</truncated><difficult>0</difficult>"),
         entry("person", (10, 20.5, 10, 21), "<difficult> 1 </difficult>"),
@@ -54,14 +54,14 @@ def test_one_is_taken_from_the_minima_alone_and_flags_stay_with_their_objects(tm
     assert_same_after_pickling(dataset)
 
 
-def test_a_list_may_carry_a_second_column_and_an_annotation_no_size(tmp_path: Path) -> None:
+def test_a_list_may_have_a_second_column_and_an_annotation_no_size(tmp_path: Path) -> None:
     root = tree(tmp_path, a=annotation_xml(entry("cat", (2, 3, 4, 5)), size=""))
     write(root / "ImageSets" / "Main" / "cat_train.txt", "a  1\n\n")
     dataset = VocDetection(root, year=2012, split="cat_train")
     assert (list(dataset.items), dataset.annotation(0).image_size) == (["a.jpg"], None)
 
 
-def test_a_missing_file_is_named_with_the_data_set_and_its_source(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_dataset_and_its_source(tmp_path: Path) -> None:
     source = r"http://host\.robots\.ox\.ac\.uk/pascal/VOC/"
     with pytest.raises(FileNotFoundError, match=rf"PASCAL VOC 2007 trainval needs .*/Annotations, .*{source}"):
         VocDetection(tmp_path)
@@ -71,14 +71,14 @@ def test_a_missing_file_is_named_with_the_data_set_and_its_source(tmp_path: Path
     (root / "Annotations" / "a.xml").unlink()
     with pytest.raises(FileNotFoundError, match=rf"needs .*/Annotations/a\.xml, .*{source}"):
         VocDetection(root).annotation(0)
-    with pytest.raises(FileNotFoundError, match=r"PASCAL VOC 2007 trainval: 1 of 1 pictures are missing.*/a\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"PASCAL VOC 2007 trainval: 1 of 1 images are missing.*/a\.jpg"):
         check_images(VocDetection(root))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<annotation>", "is no XML"),
+        ("<annotation>", "is not XML"),
         (annotation_xml(entry("unicorn", (1, 1, 2, 2))), "names the unknown class 'unicorn'"),
         (annotation_xml("<object><name>cat</name></object>"), "<object> has no <bndbox/xmin>"),
         (annotation_xml(entry("cat", (1, "x", 2, 2))), "could not convert string to float"),
@@ -90,7 +90,7 @@ def test_a_damaged_annotation_is_named(tmp_path: Path, text: str, message: str) 
         VocDetection(tree(tmp_path, a=text)).annotation(0)
 
 
-def test_every_box_of_the_real_trainval_comes_back(tmp_path: Path, test_data: Path) -> None:
+def test_every_box_of_the_real_trainval_is_read(tmp_path: Path, test_data: Path) -> None:
     with gzip.open(test_data / "voc07" / "voc2007_trainval_boxes.json.gz") as file:
         images = json.load(file)
     texts = {
@@ -135,7 +135,7 @@ def test_classes_are_palette_indices_with_background_and_void(tmp_path: Path) ->
     assert_same_after_pickling(dataset)
 
 
-def test_single_objects_have_tight_boxes_their_class_and_no_void(tmp_path: Path) -> None:
+def test_objects_have_tight_boxes_their_class_and_no_void(tmp_path: Path) -> None:
     annotation = segmentation(tmp_path).instances(0)
     np.testing.assert_array_equal(annotation.boxes, [[4, 3, 6, 5], [1, 1, 3, 3]])
     assert [VocDetection.classes[label] for label in annotation.labels] == ["car", "person"]
@@ -143,20 +143,20 @@ def test_single_objects_have_tight_boxes_their_class_and_no_void(tmp_path: Path)
     assert (annotation.areas.tolist(), annotation.image_size) == ([4, 4], (5, 6))
 
 
-def test_an_object_takes_the_class_of_most_of_its_pixels(tmp_path: Path) -> None:
+def test_an_object_has_the_majority_class_of_its_pixels(tmp_path: Path) -> None:
     mixed = classes.copy()
     mixed[1, 1], mixed[1, 2] = 255, 3
     assert segmentation(tmp_path, mixed).instances(0).labels.tolist() == [6, 14]
 
 
-def test_a_picture_without_objects_has_none(tmp_path: Path) -> None:
+def test_an_image_without_objects_has_none(tmp_path: Path) -> None:
     annotation = segmentation(tmp_path, classes * 0, objects * 0).instances(0)
     assert annotation.masks is not None
     assert (len(annotation), annotation.masks.shape) == (0, (0, 5, 6))
 
 
-def test_annotations_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"SegmentationClass/2007_000033\.png holds the class 21; accepted are 0 to 20"):
+def test_inconsistent_annotations_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"SegmentationClass/2007_000033\.png holds the class 21; expected 0 to 20"):
         segmentation(tmp_path, np.full((5, 6), 21)).annotation(0)
     with pytest.raises(ValueError, match=r"SegmentationObject/.* holds object 1, whose pixels have no class"):
         segmentation(tmp_path, np.full((5, 6), 255)).instances(0)

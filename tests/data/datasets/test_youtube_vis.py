@@ -1,4 +1,4 @@
-"""YouTube-VIS: each object keeps one number over the video, the first listed keeps shared pixels, crowds are void."""
+"""YouTube-VIS: each object keeps one number over the video, overlap belongs to the first listed, crowds are void."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def content(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tree(root: Path, place: str = "train.json", **changes: Any) -> Path:
-    write(root / place, json.dumps(content(**changes)))
+def tree(root: Path, path: str = "train.json", **changes: Any) -> Path:
+    write(root / path, json.dumps(content(**changes)))
     return root
 
 
-def test_both_forms_of_masks_are_drawn_and_shared_pixels_stay_with_the_first(tmp_path: Path) -> None:
+def test_both_mask_formats_are_drawn_and_overlap_belongs_to_the_first_object(tmp_path: Path) -> None:
     dataset = YoutubeVis(tree(tmp_path))
     assert list(dataset.items) == ["00f88c4f0a", "0043f083b5"]
     assert dataset.classes == ("person", "giant_panda")
@@ -86,11 +86,11 @@ def test_frames_are_those_of_the_json(tmp_path: Path) -> None:
     dataset = YoutubeVis(tree(tmp_path))
     assert [source.name for source in dataset.images(1)] == ["0043f083b5/00000.jpg", "0043f083b5/00005.jpg"]
     assert dataset.images(1)[1].path == tmp_path / "train" / "JPEGImages" / "0043f083b5" / "00005.jpg"
-    with pytest.raises(FileNotFoundError, match="YouTube-VIS 2019 train: 3 of 3 pictures are missing"):
+    with pytest.raises(FileNotFoundError, match="YouTube-VIS 2019 train: 3 of 3 images are missing"):
         check_images(dataset)
 
 
-def test_each_year_has_its_own_place_for_the_json(tmp_path: Path) -> None:
+def test_each_year_has_its_own_path_of_the_json(tmp_path: Path) -> None:
     source = r"https://youtube-vos\.org/dataset/vis/"
     with pytest.raises(FileNotFoundError, match=rf"YouTube-VIS 2019 train needs .*/train\.json, .*{source}"):
         YoutubeVis(tmp_path)
@@ -110,11 +110,11 @@ panda = content()["annotations"][0]
         ({"videos": [content()["videos"][0]] * 2}, "video id 8 occurs twice"),
         ({"videos": [{**content()["videos"][0], "id": i} for i in (1, 2)]}, "video '0043f083b5' occurs twice"),
         ({"annotations": None}, "has no annotations; they are published for split train only"),
-        ({"videos": [{"id": 1, "file_names": []}]}, r"is not in YouTube-VIS's form \(IndexError"),
-        ({"categories": 3}, r"is not in YouTube-VIS's form \(TypeError"),
+        ({"videos": [{"id": 1, "file_names": []}]}, r"is not in YouTube-VIS format \(IndexError"),
+        ({"categories": 3}, r"is not in YouTube-VIS format \(TypeError"),
     ],
 )
-def test_a_json_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_json_that_contradicts_itself_is_rejected(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"train\.json.*{message}"):
         YoutubeVis(tree(tmp_path, **changes))
 
@@ -135,7 +135,7 @@ def test_a_damaged_mask_names_its_annotation(tmp_path: Path, segmentations: list
         YoutubeVis(root).annotation(1)
 
 
-def test_more_objects_than_a_label_map_holds_are_refused_and_crowds_do_not_count(tmp_path: Path) -> None:
+def test_more_objects_than_a_label_map_holds_are_rejected_and_crowds_do_not_count(tmp_path: Path) -> None:
     def many(count: int, **more: Any) -> list[dict[str, Any]]:
         return [{**panda, "id": i, **more} for i in range(count)]
 

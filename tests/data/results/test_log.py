@@ -1,4 +1,4 @@
-"""Records survive: whatever a crash or a full disk leaves of the last line, all the earlier ones are read again."""
+"""Records are durable: after a crash or on a full disk, all records before the last line are read again."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def test_records_come_back_in_a_new_process(tmp_path: Path) -> None:
     assert (tmp_path / "m.jsonl").read_bytes() == content
 
 
-def test_a_file_cut_at_any_byte_keeps_every_whole_line_and_can_be_continued(
+def test_a_file_truncated_at_any_byte_keeps_every_complete_line_and_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of waits for the disk prove nothing here
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of syncs would only be slow
     path = tmp_path / "m.jsonl"
     content = written(path)
     for cut in range(len(content) + 1):
         path.write_bytes(content[:cut])
-        whole = content[:cut].count(b"\n")
-        torn = ResultLog(path)
-        assert torn.records == by_name(*RECORDS[:whole])
-        for record in RECORDS[whole:]:
-            torn.append(record)
+        complete = content[:cut].count(b"\n")
+        partial = ResultLog(path)
+        assert partial.records == by_name(*RECORDS[:complete])
+        for record in RECORDS[complete:]:
+            partial.append(record)
         assert path.read_bytes() == content
 
 
@@ -74,7 +74,7 @@ def test_the_later_of_two_records_wins_now_and_after_a_restart(tmp_path: Path) -
     assert ResultLog(tmp_path / "m.jsonl").records == expected
 
 
-def test_a_record_is_whole_on_disk_when_it_is_synchronized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_complete_on_disk_after_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, synchronized = tmp_path / "m.jsonl", []
     monkeypatch.setattr(os, "fsync", lambda handle: synchronized.append((os.fstat(handle).st_ino, path.read_bytes())))
     content = written(path)
@@ -99,7 +99,7 @@ def test_a_disk_that_fills_within_a_line_loses_that_record_only(
     assert ResultLog(path).records == by_name(*RECORDS[: existing + 1])
 
 
-def test_a_record_that_could_not_be_synchronized_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_whose_sync_failed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.jsonl"
     before = written(path, RECORDS[:1])
     manifest = ResultLog(path)
@@ -117,17 +117,17 @@ def test_a_record_that_could_not_be_synchronized_is_taken_back(tmp_path: Path, m
 def test_a_read_only_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = ResultLog(tmp_path / "m.jsonl")
 
-    def refuse(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(module, "open", refuse, raising=False)
+    monkeypatch.setattr(module, "open", fail, raising=False)
     with pytest.raises(OutputError, match=r"m\.jsonl: the file system is read-only"):
         manifest.append(RECORDS[0])
     assert manifest.records == {}
 
 
 @pytest.mark.parametrize("line", ["hello", '{"name": "a.jpg"}', "[1, 2]", '"image"', "17", '{"image": ["a.jpg"]}'])
-def test_a_line_that_is_no_record_is_refused_and_the_file_left_alone(line: str, tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_record_is_rejected_and_the_file_is_unchanged(line: str, tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     content = json.dumps(RECORDS[0]) + f"\n{line}\n"
     path.write_text(content)
@@ -136,7 +136,7 @@ def test_a_line_that_is_no_record_is_refused_and_the_file_left_alone(line: str, 
     assert path.read_text() == content
 
 
-def test_not_a_number_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_not_a_number_is_rejected_before_anything_is_written(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     before = written(path)
     manifest = ResultLog(path)
@@ -146,7 +146,7 @@ def test_not_a_number_is_refused_before_anything_is_written(tmp_path: Path) -> N
     assert manifest.records == by_name(*RECORDS)
 
 
-def test_clearing_forgets_on_disk_too(tmp_path: Path) -> None:
+def test_clear_also_removes_records_on_disk(tmp_path: Path) -> None:
     written(tmp_path / "m.jsonl")
     manifest = ResultLog(tmp_path / "m.jsonl")
     manifest.clear()
@@ -156,14 +156,14 @@ def test_clearing_forgets_on_disk_too(tmp_path: Path) -> None:
     assert ResultLog(tmp_path / "m.jsonl").records == by_name(RECORDS[1])
 
 
-def test_a_foreign_file_without_a_line_break_is_left_alone(tmp_path: Path) -> None:
+def test_a_foreign_file_without_a_newline_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text("my only notes")
     with pytest.raises(ValueError, match="was not written by eigenseg"):
         ResultLog(tmp_path / "m.jsonl")
     assert (tmp_path / "m.jsonl").read_text() == "my only notes"
 
 
-def test_a_record_without_a_name_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_record_without_a_name_is_rejected_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises((KeyError, ValueError)):
         ResultLog(tmp_path / "m.jsonl").append({"status": "done"})
     assert ResultLog(tmp_path / "m.jsonl").records == {}

@@ -1,4 +1,4 @@
-"""Overlays tint and outline what was found and nothing else, and a heat map is brightest at the eigenvector's maximum."""
+"""Overlays tint and outline the instances and nothing else, and a heat map is brightest at the eigenvector's maximum."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def disk(y: int, x: int, radius: int) -> np.ndarray:
     return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
 
 
-def found(*masks: np.ndarray, scores: list[float] | None = None) -> Instances:
+def instances_of(*masks: np.ndarray, scores: list[float] | None = None) -> Instances:
     stack = np.stack(masks)
     boxes = [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] for ys, xs in (np.nonzero(mask) for mask in masks)]
     return Instances(stack, np.array(scores or [0.9] * len(masks)), np.array(boxes), SIZE)
@@ -31,24 +31,24 @@ def inside(mask: np.ndarray, by: int) -> np.ndarray:
     return ndimage.binary_erosion(mask, iterations=by)
 
 
-def share_of(tint: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
-    """How far a color went on the way to a tint, by least squares: 0 not at all, 1 all the way."""
+def blend_fraction(tint: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
+    """The fraction of a tint in a blended color, by least squares: 0 is none, 1 is only the tint."""
     way = tint.astype(float) - before
     return float((after - before.astype(float)) @ way / (way @ way))
 
 
-def test_inside_a_mask_every_pixel_moves_the_same_part_of_the_way_to_the_tint() -> None:
+def test_inside_a_mask_every_pixel_is_blended_with_the_tint_by_the_same_fraction() -> None:
     mask = disk(90, 100, 40)
-    drawn = draw_overlay(PHOTO, found(mask)).astype(float)
+    drawn = draw_overlay(PHOTO, instances_of(mask)).astype(float)
     inner = inside(mask, 12)  # away from contour and text
-    share = np.mean([share_of(PALETTE[0], *colors) for colors in zip(PHOTO[inner], drawn[inner], strict=True)])
-    assert 0.3 < share < 0.55
-    np.testing.assert_allclose(drawn[inner], PHOTO[inner] + share * (PALETTE[0] - PHOTO[inner].astype(float)), atol=2)
+    fraction = np.mean([blend_fraction(PALETTE[0], *colors) for colors in zip(PHOTO[inner], drawn[inner], strict=True)])
+    assert 0.3 < fraction < 0.55
+    np.testing.assert_allclose(drawn[inner], PHOTO[inner] + fraction * (PALETTE[0] - PHOTO[inner].astype(float)), atol=2)
 
 
 def test_outside_the_box_and_its_text_no_pixel_changes() -> None:
     mask = disk(110, 60, 20)
-    drawn = draw_overlay(PHOTO, found(mask))
+    drawn = draw_overlay(PHOTO, instances_of(mask))
     changed = (drawn != PHOTO).any(axis=2)
     ys, xs = np.nonzero(changed)
     # the box is 40..81 x 90..131; a line's width around it and a line of text above it may change
@@ -61,18 +61,18 @@ def test_outside_the_box_and_its_text_no_pixel_changes() -> None:
     assert not changed[between & (ndimage.distance_transform_edt(~mask) > 4)].any()
 
 
-def test_a_contour_in_the_tints_color_follows_the_masks_rim() -> None:
+def test_a_contour_in_the_tints_color_follows_the_masks_boundary() -> None:
     mask = disk(80, 100, 50)
-    drawn = draw_overlay(GRAY, found(mask)).astype(int)
-    rim = mask & ~inside(mask, 1)
-    rim[:, :55] = rim[:, 146:] = rim[:35] = rim[126:] = False  # the box touches the mask there
+    drawn = draw_overlay(GRAY, instances_of(mask)).astype(int)
+    boundary = mask & ~inside(mask, 1)
+    boundary[:, :55] = boundary[:, 146:] = boundary[:35] = boundary[126:] = False  # the box touches the mask there
     distance = np.abs(drawn - PALETTE[0]).sum(axis=2)
-    assert distance[rim].max() < distance[inside(mask, 12)].min() / 2
+    assert distance[boundary].max() < distance[inside(mask, 12)].min() / 2
 
 
 def test_instances_differ_in_color_and_the_palette_repeats() -> None:
     centers = [(40 + 40 * (i % 3), 15 + 16 * i) for i in range(11)]
-    drawn = draw_overlay(GRAY, found(*(disk(y, x, 8) for y, x in centers)))
+    drawn = draw_overlay(GRAY, instances_of(*(disk(y, x, 8) for y, x in centers)))
     for i, center in enumerate(centers):
         expected = [GRAY[0, 0] + 0.42 * (tint - GRAY[0, 0].astype(float)) for tint in PALETTE]
         assert np.argmin(np.abs(drawn[center] - np.array(expected)).sum(axis=1)) == i % 10
@@ -80,29 +80,29 @@ def test_instances_differ_in_color_and_the_palette_repeats() -> None:
 
 
 @pytest.mark.parametrize("top", [0, 1])
-def test_where_two_masks_overlap_the_higher_score_lies_on_top(top: int) -> None:
+def test_where_two_masks_overlap_the_higher_score_is_on_top(top: int) -> None:
     masks = disk(90, 80, 45), disk(90, 120, 45)
     scores = [0.1, 0.1]
     scores[top] = 0.9
-    drawn = draw_overlay(GRAY, found(*masks, scores=scores)).astype(float)
+    drawn = draw_overlay(GRAY, instances_of(*masks, scores=scores)).astype(float)
     pixel = drawn[100, 100]
-    share = share_of(PALETTE[0], GRAY[0, 0], draw_overlay(GRAY, found(masks[0]))[100, 100])
-    lower = GRAY[0, 0] + share * (PALETTE[1 - top] - GRAY[0, 0].astype(float))
-    np.testing.assert_allclose(pixel, lower + share * (PALETTE[top] - lower), atol=2)
+    fraction = blend_fraction(PALETTE[0], GRAY[0, 0], draw_overlay(GRAY, instances_of(masks[0]))[100, 100])
+    lower = GRAY[0, 0] + fraction * (PALETTE[1 - top] - GRAY[0, 0].astype(float))
+    np.testing.assert_allclose(pixel, lower + fraction * (PALETTE[top] - lower), atol=2)
 
 
 def test_the_score_is_written_on_the_tint_above_the_box_or_inside_it_at_the_top() -> None:
     low, high = disk(110, 60, 20), disk(21, 60, 20)
     for mask, rows in ((low, slice(70, 90)), (high, slice(1, 21))):
-        drawn = draw_overlay(GRAY, found(mask, scores=[0.87]))
+        drawn = draw_overlay(GRAY, instances_of(mask, scores=[0.87]))
         label = drawn[rows, 40:80]
         assert (label == PALETTE[0]).all(axis=2).mean() > 0.2
-        other = draw_overlay(GRAY, found(mask, scores=[0.11]))
+        other = draw_overlay(GRAY, instances_of(mask, scores=[0.11]))
         assert (label != other[rows, 40:80]).any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (37, 53), (700, 500)])
-def test_the_size_is_kept_the_picture_is_not_modified_and_the_result_is_drawn_on_a_copy(size: tuple[int, int]) -> None:
+def test_the_size_is_kept_the_image_is_not_modified_and_the_result_is_drawn_on_a_copy(size: tuple[int, int]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     before = image.copy()
     whole = Instances(np.ones((1, *size), bool), np.ones(1), np.array([[0, 0, size[1], size[0]]]), size)
@@ -114,7 +114,7 @@ def test_the_size_is_kept_the_picture_is_not_modified_and_the_result_is_drawn_on
             np.testing.assert_array_equal(image, before)
 
 
-def test_a_picture_without_objects_says_so_in_a_corner_and_is_untouched_elsewhere() -> None:
+def test_an_image_without_objects_says_so_in_a_corner_and_is_untouched_elsewhere() -> None:
     drawn = draw_overlay(PHOTO, Instances.empty(SIZE, "flat"))
     changed = (drawn != PHOTO).any(axis=2)
     ys, xs = np.nonzero(changed)
@@ -124,8 +124,8 @@ def test_a_picture_without_objects_says_so_in_a_corner_and_is_untouched_elsewher
     note = drawn[: ys.max() + 1, : xs.max() + 1]
     assert changed[: ys.max() + 1, : xs.max() + 1].mean() > 0.99
     assert note.min() < 60
-    assert note.max() > 200  # light letters on a dark ground
-    assert not (draw_overlay(GRAY, found(disk(110, 150, 20)))[:20, :20] != GRAY[:20, :20]).any()
+    assert note.max() > 200  # light text on a dark background
+    assert not (draw_overlay(GRAY, instances_of(disk(110, 150, 20)))[:20, :20] != GRAY[:20, :20]).any()
 
 
 def with_vector(vector: np.ndarray, size: tuple[int, int] = SIZE) -> Instances:
@@ -140,7 +140,7 @@ def with_vector(vector: np.ndarray, size: tuple[int, int] = SIZE) -> Instances:
 @pytest.mark.parametrize("scale", [1e-6, 1.0, -1.0, 300.0])
 def test_the_heat_map_has_the_ends_of_the_colors_at_the_eigenvectors_extremes(scale: float, dtype: type) -> None:
     vector = np.random.default_rng(0).uniform(-0.5, 0.5, (5, 6))
-    vector[0, 0], vector[-1, -1] = -1, 1  # at the rim the map is clamped, so a corner pixel has the patch's own value
+    vector[0, 0], vector[-1, -1] = -1, 1  # at the border the map is clamped, so a corner pixel has the patch's own value
     drawn = draw_heatmap(GRAY, with_vector((vector * scale).astype(dtype))).astype(float)
     low, high = ((0, 0), (-1, -1)) if scale > 0 else ((-1, -1), (0, 0))
     np.testing.assert_allclose(drawn[low], 0.75 * DARK + 25, atol=1.5)
@@ -164,8 +164,8 @@ def test_a_constant_eigenvector_has_one_color() -> None:
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
 
 
-def test_without_an_eigenvector_the_heat_map_is_the_pictures_luma() -> None:
+def test_without_an_eigenvector_the_heat_map_is_the_images_luma() -> None:
     expected = PHOTO @ np.array([0.299, 0.587, 0.114])
-    for instances in (Instances.empty(SIZE, "flat"), found(disk(80, 100, 30))):
+    for instances in (Instances.empty(SIZE, "flat"), instances_of(disk(80, 100, 30))):
         drawn = draw_heatmap(PHOTO, instances).astype(float)
         assert np.abs(drawn - expected[..., None]).max() <= 1

@@ -1,4 +1,4 @@
-"""Exported labels are what was found, in a form that a COCO loader reads; files with swapped sizes are read as well."""
+"""A COCO loader reads exported labels as the original instances; files with swapped sizes are read as well."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from eigenseg.data.sources import ImageSource
 
 
 def masks() -> NDArray[np.bool_]:
-    """Two masks of a 30 x 50 picture whose boxes are not those that the method reported."""
-    found = np.zeros((2, 30, 50), dtype=bool)
-    found[0, 5:12, 7:40] = True
-    found[1, 20:29, 1:4] = True
-    return found
+    """Two masks of a 30 x 50 image whose boxes are not those that the method reported."""
+    masks = np.zeros((2, 30, 50), dtype=bool)
+    masks[0, 5:12, 7:40] = True
+    masks[1, 20:29, 1:4] = True
+    return masks
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_labels_read_in_a_coco_loader_give_masks_boxes_and_true_sizes(results: Path, tmp_path: Path) -> None:
+def test_a_coco_loader_reads_masks_boxes_and_true_sizes(results: Path, tmp_path: Path) -> None:
     assert main(["export", str(results), str(tmp_path / "labels.json")]) == 0
     coco = COCO(str(tmp_path / "labels.json"))
     assert [(i["file_name"], i["width"], i["height"]) for i in coco.loadImgs(coco.getImgIds())] == [
@@ -82,7 +82,7 @@ def swap(content: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_reader_takes_true_and_swapped_files_for_the_same(results: Path, tmp_path: Path, swapped: bool) -> None:
+def test_correct_and_swapped_files_are_read_equally(results: Path, tmp_path: Path, swapped: bool) -> None:
     content = pseudo_labels(json.loads((results / "instances.json").read_text()))
     (tmp_path / "labels.json").write_text(json.dumps(swap(content) if swapped else content))
     annotation = CocoInstances(tmp_path, annotations="labels.json").annotation(1)
@@ -95,11 +95,11 @@ def test_a_reader_takes_true_and_swapped_files_for_the_same(results: Path, tmp_p
     ("arguments", "message"),
     [
         (["gone", "x.json"], "export: no such results gone"),
-        (["bad.json", "x.json"], "bad.json is no json"),
-        (["other.json", "x.json"], "this is no instances.json of eigenseg"),
+        (["bad.json", "x.json"], "bad.json cannot be read"),
+        (["other.json", "x.json"], "this is not an instances.json of eigenseg"),
     ],
 )
-def test_what_cannot_be_exported_is_said(
+def test_export_errors_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

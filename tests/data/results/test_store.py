@@ -1,4 +1,4 @@
-"""A result folder that was stopped anywhere and continued is, byte for byte, the folder of a run that never stopped."""
+"""A result folder of a run that was interrupted and resumed equals that of an uninterrupted run, byte for byte."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def sources(tmp_path: Path) -> list[ImageSource]:
     return find_images(tmp_path / "photos")
 
 
-def found_in(source: ImageSource) -> Instances:
-    """What a method would find: two objects whose scores follow from the picture's name, or none."""
+def predict(source: ImageSource) -> Instances:
+    """The result of a method: two objects whose scores depend on the image's name, or none."""
     if source.name == EMPTY:
         return Instances.empty((24, 32), "fog everywhere")
     masks = np.zeros((2, 24, 32), dtype=bool)
@@ -50,10 +50,10 @@ def found_in(source: ImageSource) -> Instances:
 
 
 def run(root: Path, sources: list[ImageSource], limit: int | None = None, **options: Any) -> ResultFolder:
-    """Process what is not done yet, like the extraction loop, and stop without a word after ``limit`` pictures."""
+    """Process unfinished images, like the extraction loop, and stop silently after ``limit`` images."""
     folder = ResultFolder(root, RUN, **{**EVERYTHING, **options})
     for source in [source for source in sources if not folder.holds(source)][:limit]:
-        folder.add(source, read_image(source.path), found_in(source), milliseconds=1.0)
+        folder.add(source, read_image(source.path), predict(source), milliseconds=1.0)
     return folder
 
 
@@ -62,33 +62,33 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def undisturbed(tmp_path: Path, sources: list[ImageSource]) -> dict[str, bytes]:
-    run(tmp_path / "undisturbed", sources).finish(sources)
-    return contents(tmp_path / "undisturbed")
+def uninterrupted(tmp_path: Path, sources: list[ImageSource]) -> dict[str, bytes]:
+    run(tmp_path / "uninterrupted", sources).finish(sources)
+    return contents(tmp_path / "uninterrupted")
 
 
-def test_files_mirror_the_pictures_path_and_suffix(undisturbed: dict[str, bytes]) -> None:
+def test_files_mirror_the_images_path_and_suffix(uninterrupted: dict[str, bytes]) -> None:
     expected = {"instances.json", "manifest.jsonl", "run.json"}
     for name in PHOTOS:
         expected |= {f"labels/{name}.png", f"overlays/{name}.jpg"}
         expected |= set() if name == EMPTY else {f"masks/{name}/000.png", f"masks/{name}/001.png"}
-    assert set(undisturbed) == expected
+    assert set(uninterrupted) == expected
 
 
 @pytest.mark.parametrize("done", range(len(PHOTOS) + 1))
-def test_stopped_after_any_picture_and_continued_equals_undisturbed(
-    done: int, tmp_path: Path, sources: list[ImageSource], undisturbed: dict[str, bytes]
+def test_interrupted_after_any_image_and_resumed_equals_uninterrupted(
+    done: int, tmp_path: Path, sources: list[ImageSource], uninterrupted: dict[str, bytes]
 ) -> None:
     run(tmp_path / "out", sources, limit=done)
     continued = ResultFolder(tmp_path / "out", RUN)
     assert [continued.holds(source) for source in sources] == [True] * done + [False] * (len(PHOTOS) - done)
     run(tmp_path / "out", sources).finish(sources)
-    assert contents(tmp_path / "out") == undisturbed
+    assert contents(tmp_path / "out") == uninterrupted
 
 
 @pytest.mark.parametrize("step", ["label", "mask", "second mask", "overlay", "record"])
-def test_a_picture_whose_files_are_not_all_written_is_not_recorded_and_done_again(
-    step: str, tmp_path: Path, sources: list[ImageSource], undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_an_image_with_missing_files_is_not_recorded_and_processed_again(
+    step: str, tmp_path: Path, sources: list[ImageSource], uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, genuine = tmp_path / "out", module.write_image
     run(root, sources, limit=2)
@@ -112,25 +112,25 @@ def test_a_picture_whose_files_are_not_all_written_is_not_recorded_and_done_agai
     assert (root / "manifest.jsonl").read_bytes() == before
     assert not ResultFolder(root, RUN).holds(sources[2])
     run(root, sources).finish(sources)
-    assert contents(root) == undisturbed
+    assert contents(root) == uninterrupted
 
 
-def test_the_record_is_written_when_everything_else_is_there(
-    tmp_path: Path, sources: list[ImageSource], undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_the_record_is_written_after_all_other_files(
+    tmp_path: Path, sources: list[ImageSource], uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, genuine = tmp_path / "out", module.ResultLog.append
 
     def append(manifest: Any, record: dict[str, Any]) -> None:
-        mine = [name for name in undisturbed if f"/{record['image']}" in name]
+        mine = [name for name in uninterrupted if f"/{record['image']}" in name]
         assert mine
-        assert {name: contents(root).get(name) for name in mine} == {name: undisturbed[name] for name in mine}
+        assert {name: contents(root).get(name) for name in mine} == {name: uninterrupted[name] for name in mine}
         genuine(manifest, record)
 
     monkeypatch.setattr(module.ResultLog, "append", append)
     assert len(run(root, sources).log.records) == len(PHOTOS)
 
 
-def test_a_changed_picture_is_done_again_and_an_unchanged_one_is_not(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_a_changed_image_is_processed_again_and_an_unchanged_one_is_not(tmp_path: Path, sources: list[ImageSource]) -> None:
     folder = run(tmp_path / "out", sources)
     assert all(folder.holds(source) for source in sources)
     status = sources[0].path.stat()
@@ -143,8 +143,8 @@ def test_a_changed_picture_is_done_again_and_an_unchanged_one_is_not(tmp_path: P
     assert all(run(tmp_path / "out", sources).holds(source) for source in sources)
 
 
-def test_a_failure_is_recorded_left_out_of_the_results_and_tried_again(
-    tmp_path: Path, sources: list[ImageSource], undisturbed: dict[str, bytes]
+def test_a_failure_is_recorded_excluded_from_the_results_and_retried(
+    tmp_path: Path, sources: list[ImageSource], uninterrupted: dict[str, bytes]
 ) -> None:
     folder = run(tmp_path / "out", sources, limit=1)
     folder.add_failure(sources[1], "it is truncated")
@@ -154,10 +154,10 @@ def test_a_failure_is_recorded_left_out_of_the_results_and_tried_again(
     }  # fmt: skip
     assert [image["file_name"] for image in json.loads(folder.finish(sources).read_text())["images"]] == [sources[0].name]
     finished = run(tmp_path / "out", sources).finish(sources)
-    assert finished.read_bytes() == undisturbed["instances.json"]
+    assert finished.read_bytes() == uninterrupted["instances.json"]
 
 
-def test_results_of_another_identity_are_refused_and_only_what_differs_is_named(
+def test_results_of_another_identity_are_rejected_and_only_what_differs_is_named(
     tmp_path: Path, sources: list[ImageSource]
 ) -> None:
     before = contents(run(tmp_path / "out", sources, limit=1).root)
@@ -168,21 +168,21 @@ def test_results_of_another_identity_are_refused_and_only_what_differs_is_named(
     assert contents(tmp_path / "out") == before
 
 
-def test_what_does_not_belong_to_the_identity_may_change(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_values_outside_the_identity_may_change(tmp_path: Path, sources: list[ImageSource]) -> None:
     run(tmp_path / "out", sources, limit=1)
     newer = ResultFolder(tmp_path / "out", {**RUN, "versions": {"eigenseg": "1"}})
     assert newer.holds(sources[0])
     assert json.loads((tmp_path / "out" / "run.json").read_text()) == RUN
 
 
-def test_a_folder_without_records_takes_any_identity(tmp_path: Path) -> None:
+def test_a_folder_without_records_accepts_any_identity(tmp_path: Path) -> None:
     other = {"identity": {"method": "maskcut"}}
     ResultFolder(tmp_path / "out", RUN)
     ResultFolder(tmp_path / "out", other)
     assert json.loads((tmp_path / "out" / "run.json").read_text()) == other
 
 
-def test_without_resume_the_records_start_afresh_under_the_new_identity(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_without_resume_the_records_start_empty_with_the_new_identity(tmp_path: Path, sources: list[ImageSource]) -> None:
     run(tmp_path / "out", sources)
     other = {"identity": {"method": "maskcut"}}
     folder = ResultFolder(tmp_path / "out", other, resume=False)
@@ -211,7 +211,7 @@ def test_coco_ids_count_from_one_in_the_order_of_names_whatever_the_order_of_wor
     assert all((image["width"], image["height"]) == (32, 24) for image in images)
     expected = iter(range(1, 100))
     for image in images:
-        instances = found_in(next(source for source in sources if source.name == image["file_name"]))
+        instances = predict(next(source for source in sources if source.name == image["file_name"]))
         annotations = annotation.loadAnns(annotation.getAnnIds(imgIds=image["id"]))
         assert [one["id"] for one in annotations] == [next(expected) for _ in instances]
         for one, mask in zip(annotations, np.asarray(instances.masks), strict=True):
@@ -220,23 +220,25 @@ def test_coco_ids_count_from_one_in_the_order_of_names_whatever_the_order_of_wor
 
 
 @pytest.mark.parametrize(("count", "mode"), [(255, "L"), (256, "I;16"), (300, "I;16")])
-def test_label_pictures_hold_every_number_and_use_16_bits_only_above_255(
+def test_label_images_hold_every_number_and_use_16_bits_only_above_255(
     count: int, mode: str, tmp_path: Path, sources: list[ImageSource]
 ) -> None:
     masks = np.eye(24 * 32, dtype=bool)[:count].reshape(-1, 24, 32)
     instances = Instances(masks, np.ones(count), np.zeros((count, 4)), (24, 32))
     folder = ResultFolder(tmp_path / "out", RUN, overlays=False)
     folder.add(sources[0], read_image(sources[0].path), instances, 1.0)
-    with Image.open(tmp_path / "out" / "labels" / f"{sources[0].name}.png") as picture:
-        assert picture.mode == mode
-        labels = np.asarray(picture)
+    with Image.open(tmp_path / "out" / "labels" / f"{sources[0].name}.png") as image:
+        assert image.mode == mode
+        labels = np.asarray(image)
     np.testing.assert_array_equal(labels.ravel(), [*range(1, count + 1), *[0] * (24 * 32 - count)])
 
 
-def test_pictures_show_what_was_found(tmp_path: Path, sources: list[ImageSource], undisturbed: dict[str, bytes]) -> None:
-    root = tmp_path / "undisturbed"
+def test_written_images_show_the_instances(
+    tmp_path: Path, sources: list[ImageSource], uninterrupted: dict[str, bytes]
+) -> None:
+    root = tmp_path / "uninterrupted"
     for source in sources:
-        instances, image = found_in(source), read_image(source.path)
+        instances, image = predict(source), read_image(source.path)
         np.testing.assert_array_equal(read_image(root / "labels" / f"{source.name}.png")[..., 0], instances.label_map())
         for i, mask in enumerate(np.asarray(instances.masks)):
             single = np.asarray(Image.open(root / "masks" / source.name / f"{i:03d}.png"))
@@ -248,12 +250,12 @@ def test_pictures_show_what_was_found(tmp_path: Path, sources: list[ImageSource]
         assert min(halves) > 0.8
 
 
-def test_only_the_pictures_asked_for_are_written(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_only_the_requested_images_are_written(tmp_path: Path, sources: list[ImageSource]) -> None:
     run(tmp_path / "out", sources, labels=False, overlays=False, masks=False)
     assert set(contents(tmp_path / "out")) == {"manifest.jsonl", "run.json"}
 
 
-def test_a_record_says_how_many_how_large_and_why_nothing(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_a_record_holds_count_size_and_reason(tmp_path: Path, sources: list[ImageSource]) -> None:
     records = run(tmp_path / "out", sources).log.records
     assert {name: record["instances"] for name, record in records.items()} == {n: 0 if n == EMPTY else 2 for n in PHOTOS}
     assert {name: record.get("reason") for name, record in records.items() if "reason" in record} == {
@@ -262,21 +264,23 @@ def test_a_record_says_how_many_how_large_and_why_nothing(tmp_path: Path, source
     assert all(record["size"] == [24, 32] for record in records.values())
 
 
-def test_a_picture_done_again_with_fewer_objects_leaves_no_old_masks(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_an_image_processed_again_with_fewer_objects_leaves_no_old_masks(
+    tmp_path: Path, sources: list[ImageSource]
+) -> None:
     folder = run(tmp_path / "out", sources)
-    folder.add(sources[-1], read_image(sources[-1].path), found_in(sources[-1])[:1], 1.0)
+    folder.add(sources[-1], read_image(sources[-1].path), predict(sources[-1])[:1], 1.0)
     assert [path.name for path in (tmp_path / "out" / "masks" / sources[-1].name).iterdir()] == ["000.png"]
 
 
-def test_without_resume_everything_that_the_records_name_is_gone(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_without_resume_the_files_of_all_records_are_removed(tmp_path: Path, sources: list[ImageSource]) -> None:
     run(tmp_path / "out", sources).finish(sources)
     (tmp_path / "out" / "labels" / "mine.png").write_text("not written by eigenseg")
     ResultFolder(tmp_path / "out", RUN, resume=False)
     assert contents(tmp_path / "out").keys() == {"run.json", "labels/mine.png"}
 
 
-def test_a_picture_whose_files_were_deleted_is_not_held(
-    tmp_path: Path, sources: list[ImageSource], undisturbed: dict[str, bytes]
+def test_an_image_whose_files_were_deleted_is_not_held(
+    tmp_path: Path, sources: list[ImageSource], uninterrupted: dict[str, bytes]
 ) -> None:
     for kind in ("labels", "overlays", "masks"):
         folder = run(tmp_path / "out", sources)
@@ -284,17 +288,19 @@ def test_a_picture_whose_files_were_deleted_is_not_held(
         lost.unlink()
         assert [source for source in sources if not folder.holds(source)]
         run(tmp_path / "out", sources).finish(sources)
-        assert lost.read_bytes() == undisturbed[lost.relative_to(tmp_path / "out").as_posix()]
+        assert lost.read_bytes() == uninterrupted[lost.relative_to(tmp_path / "out").as_posix()]
 
 
-def test_a_failure_removes_what_an_earlier_version_of_the_picture_gave(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_a_failure_removes_the_results_of_an_earlier_version_of_the_image(
+    tmp_path: Path, sources: list[ImageSource]
+) -> None:
     folder = run(tmp_path / "out", sources)
     folder.add_failure(sources[0], "it is truncated")
     assert not [path for path in contents(tmp_path / "out") if sources[0].name in path]
     assert [record["error"] for record in folder.failures(sources)] == ["it is truncated"]
 
 
-def test_pictures_that_left_the_input_leave_the_dataset(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_images_removed_from_the_input_are_removed_from_the_dataset(tmp_path: Path, sources: list[ImageSource]) -> None:
     folder = run(tmp_path / "out", sources)
     folder.add_failure(sources[0], "gone")
     content = json.loads(folder.finish(sources[2:]).read_text())
@@ -302,7 +308,7 @@ def test_pictures_that_left_the_input_leave_the_dataset(tmp_path: Path, sources:
     assert folder.failures(sources[2:]) == []
 
 
-def test_a_folder_of_failures_alone_may_be_used_with_other_settings(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_a_folder_with_only_failures_may_be_used_with_other_settings(tmp_path: Path, sources: list[ImageSource]) -> None:
     ResultFolder(tmp_path / "out", RUN).add_failure(sources[0], "broken")
     other = ResultFolder(tmp_path / "out", {"identity": {"method": "other"}})
     assert other.log.records == {}
@@ -315,40 +321,40 @@ def test_a_setting_that_is_new_and_none_is_named(tmp_path: Path, sources: list[I
         ResultFolder(tmp_path / "out", {"identity": {**RUN["identity"], "resize": None}})
 
 
-def test_an_identity_that_json_writes_differently_is_still_the_same(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_an_identity_is_compared_as_json(tmp_path: Path, sources: list[ImageSource]) -> None:
     once = ResultFolder(tmp_path / "out", {"identity": {"scales": (1, 2)}})
-    once.add(sources[0], read_image(sources[0].path), found_in(sources[0]), 1.0)
+    once.add(sources[0], read_image(sources[0].path), predict(sources[0]), 1.0)
     assert ResultFolder(tmp_path / "out", {"identity": {"scales": (1, 2)}}).log.records == once.log.records
 
 
-def test_names_that_differ_from_picture_to_picture_become_one_table(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_class_names_of_different_images_become_one_table(tmp_path: Path, sources: list[ImageSource]) -> None:
     folder = ResultFolder(tmp_path / "out", RUN, overlays=False)
     for source, names in zip(sources, [("cat", "dog"), ("dog",), ("fg", "cat")], strict=False):
         image = read_image(source.path)
         count, size = len(names), (image.shape[0], image.shape[1])
         masks, boxes = np.ones((count, *size), bool), np.zeros((count, 4), np.float32)
         scores = np.full(count, 0.5, np.float32)
-        found = Instances(masks, scores, boxes, size, labels=np.arange(count), names=names)
-        folder.add(source, image, found, 1.0)
+        instances = Instances(masks, scores, boxes, size, labels=np.arange(count), names=names)
+        folder.add(source, image, instances, 1.0)
     content = json.loads(folder.finish(sources).read_text())
     table = {category["id"]: category["name"] for category in content["categories"]}
     assert [table[annotation["category_id"]] for annotation in content["annotations"]] == ["cat", "dog", "dog", "fg", "cat"]
 
 
-def test_records_without_an_identity_are_not_continued(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_records_without_an_identity_are_not_resumed(tmp_path: Path, sources: list[ImageSource]) -> None:
     run(tmp_path / "out", sources, limit=1)
     (tmp_path / "out" / "run.json").unlink()
     with pytest.raises(ValueError, match=r"run\.json"):
         ResultFolder(tmp_path / "out", {"identity": {"method": "maskcut"}})
 
 
-def test_a_picture_that_is_gone_is_not_held(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_an_image_that_is_gone_is_not_held(tmp_path: Path, sources: list[ImageSource]) -> None:
     folder = run(tmp_path / "out", sources)
     sources[0].path.unlink()
     assert not folder.holds(sources[0])
 
 
-def test_saliency_maps_are_written_on_request_and_removed_with_their_picture(tmp_path: Path) -> None:
+def test_saliency_maps_are_optional_and_removed_with_their_image(tmp_path: Path) -> None:
     pixels = np.zeros((6, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     source = ImageSource(tmp_path / "a.png", "a.png")

@@ -1,4 +1,4 @@
-"""The weight-free descriptor measures what it says, and cuts out the flower of scikit-learn's photograph."""
+"""Color and texture features equal independent computations, and segment the flower of scikit-learn's sample image."""
 
 from __future__ import annotations
 
@@ -47,44 +47,44 @@ def test_the_first_channels_are_lab_and_its_blurs_and_the_last_are_position() ->
 
 @pytest.mark.parametrize("wavelength", [4.0, 8.0])
 @pytest.mark.parametrize("direction", range(6))
-def test_a_grating_is_loudest_in_its_own_filter(wavelength: float, direction: int) -> None:
-    picture = grating(wavelength, np.pi * direction / 6)
-    energies = {(other, i): gabor_energy(picture, other, np.pi * i / 6)[48, 48] for other in (4.0, 8.0) for i in range(6)}
+def test_a_grating_has_the_highest_energy_in_its_own_filter(wavelength: float, direction: int) -> None:
+    image = grating(wavelength, np.pi * direction / 6)
+    energies = {(other, i): gabor_energy(image, other, np.pi * i / 6)[48, 48] for other in (4.0, 8.0) for i in range(6)}
     assert max(energies, key=lambda key: energies[key]) == (wavelength, direction)
 
 
-def test_brightness_alone_has_no_texture() -> None:
+def test_constant_brightness_has_no_texture() -> None:
     energy = gabor_energy(np.full((40, 40), 70, dtype=np.float32), 8.0, 0.3)
     assert energy.max() < 1e-3
 
 
-def test_tokens_are_patch_means_with_zero_mean_and_unit_spread() -> None:
+def test_tokens_are_patch_means_with_zero_mean_and_unit_variance() -> None:
     pixels = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     geometry = Geometry((48, 64), (48, 64), (48, 64), 8)
-    found = ColorTexture()(pixels, [geometry, geometry])
-    assert found.grid == (6, 8)
+    result = ColorTexture()(pixels, [geometry, geometry])
+    assert result.grid == (6, 8)
     for image in range(2):
         channels = pixel_features(pixels[image].permute(1, 2, 0).numpy())
         means = channels.reshape(23, 6, 8, 8, 8).mean(axis=(2, 4)).reshape(23, 48)
         expected = (means - means.mean(axis=1, keepdims=True)) / means.std(axis=1, keepdims=True)
-        np.testing.assert_allclose(found.tokens[image].numpy(), expected.T, atol=1e-3)
+        np.testing.assert_allclose(result.tokens[image].numpy(), expected.T, atol=1e-3)
 
 
-def test_a_gray_picture_gives_finite_tokens() -> None:
+def test_a_gray_image_gives_finite_tokens() -> None:
     geometry = Geometry((16, 16), (16, 16), (16, 16), 8)
     assert ColorTexture()(torch.full((1, 3, 16, 16), 0.5), [geometry]).tokens.isfinite().all()
 
 
-def test_attention_is_refused() -> None:
+def test_requesting_attention_raises() -> None:
     with pytest.raises(ValueError, match="color_texture has no attention; choose a ViT"):
         ColorTexture()(torch.zeros(1, 3, 8, 8), [Geometry((8, 8), (8, 8), (8, 8), 8)], attention=True)
 
 
-def test_the_flower_is_cut_out() -> None:
-    picture = load_sample_image("flower.jpg")
-    found = Predictor(ColorTexture(), TokenCut(), device="cpu")(picture)
-    red, _, blue = (picture[..., channel].astype(int) for channel in range(3))
+def test_the_flower_is_segmented() -> None:
+    image = load_sample_image("flower.jpg")
+    result = Predictor(ColorTexture(), TokenCut(), device="cpu")(image)
+    red, _, blue = (image[..., channel].astype(int) for channel in range(3))
     petals = ndimage.binary_opening(red - blue > 60, iterations=2)  # both blossoms are orange, everything else is not
-    mask = np.asarray(found.masks[0])
+    mask = np.asarray(result.masks[0])
     assert (mask & petals).sum() / petals.sum() > 0.97
     assert (mask & ndimage.binary_dilation(petals, iterations=24)).sum() / mask.sum() > 0.99  # about a patch and a half

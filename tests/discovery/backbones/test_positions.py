@@ -15,7 +15,7 @@ from eigenseg.discovery.backbones.positions import resize_positions
 
 
 def published(table: Tensor, height: int, width: int, patch: int) -> Tensor:
-    """DINO's formula for a picture of (height, width) pixels, sampled entry by entry through its own arguments."""
+    """DINO's formula for an image of (height, width) pixels, with its own arguments."""
     count = table.shape[1] - 1
     if (height // patch) * (width // patch) == count and height == width:
         return table
@@ -46,14 +46,14 @@ def test_tables_of_the_published_code_are_reproduced(test_data: Path) -> None:
             np.testing.assert_array_equal(ours[:, golden[f"pos_embed_rows_{i}"]].numpy(), golden[f"pos_embed_{i}"])
 
 
-def test_the_rules_differ_away_from_the_trained_grid_and_agree_on_it() -> None:
+def test_the_rules_differ_away_from_the_trained_grid_and_coincide_on_it() -> None:
     table = torch.randn(1, 1 + 14**2, 6, generator=torch.Generator().manual_seed(0))
     dino, timm = (resize_positions(table, (20, 30), 1, rule) for rule in ("dino", "timm"))
     assert (dino - timm).abs().max() > 0.1
     assert torch.equal(resize_positions(table, (14, 14), 1, "timm"), table)
 
 
-def test_entries_of_cls_are_kept_and_a_table_without_them_is_only_patches() -> None:
+def test_the_entry_of_cls_is_kept_and_a_table_without_it_holds_only_patches() -> None:
     table = torch.randn(1, 1 + 14**2, 6, generator=torch.Generator().manual_seed(0))
     with_cls = resize_positions(table, (9, 9), prefix=1, rule="dino")
     assert torch.equal(with_cls[:, 0], table[:, 0])

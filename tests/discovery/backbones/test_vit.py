@@ -1,4 +1,4 @@
-"""Facets equal the published DINO code, a plain-tensor ViT written out here, and what hooks see inside timm's models."""
+"""Facets equal the published DINO code, a ViT in plain tensor operations, and the outputs of hooks in timm's models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tiny(architecture: str = DINO, **options: Any) -> ViTBackbone:
     return ViTBackbone(architecture, **{"weights": "random", "model_args": TINY, "position": "dino", **options})
 
 
-def picture(backbone: ViTBackbone, rows: int, columns: int, batch: int = 1) -> tuple[Tensor, list[Geometry]]:
+def make_input(backbone: ViTBackbone, rows: int, columns: int, batch: int = 1) -> tuple[Tensor, list[Geometry]]:
     size = (rows * backbone.patch_size, columns * backbone.patch_size)
     pixels = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(rows))
     return pixels, [Geometry(size, size, size, backbone.patch_size)] * batch
@@ -63,35 +63,35 @@ def test_facets_and_attention_of_the_published_code_are_reproduced(test_data: Pa
     backbone = ViTBackbone(
         f"vit_small_patch{patch}_224.dino", weights, facet="key+query+value+token", position="dino", model_args=TINY
     )
-    found = backbone(pixels, [Geometry(size, size, size, patch)], attention=True)
-    assert found.cls is not None
-    assert found.attention is not None
-    ours = torch.cat([found.cls[:, None], found.tokens], dim=1)[:, golden[f"rows_{case}"]].split(48, dim=2)
+    result = backbone(pixels, [Geometry(size, size, size, patch)], attention=True)
+    assert result.cls is not None
+    assert result.attention is not None
+    ours = torch.cat([result.cls[:, None], result.tokens], dim=1)[:, golden[f"rows_{case}"]].split(48, dim=2)
     for name, part in zip(("keys", "queries", "values", "tokens"), ours, strict=True):
         np.testing.assert_allclose(part.numpy(), golden[f"{name}_{case}"], rtol=0, atol=1e-5)
     cls_row = golden[f"attention_rows_{case}"].tolist().index(0)
     expected = golden[f"attention_{case}"][:, :, cls_row, 1:]
-    np.testing.assert_allclose(found.attention.numpy(), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(result.attention.numpy(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("block", [0, 1, -1])
 @pytest.mark.parametrize("facet", ["query", "key", "value", "token"])
 def test_any_facet_of_any_block_equals_a_plain_vit(facet: str, block: int) -> None:
     backbone = tiny(facet=facet, block=block)
-    pixels, geometries = picture(backbone, 5, 7, batch=2)
-    found = backbone(pixels, geometries, attention=True)
+    pixels, geometries = make_input(backbone, 5, 7, batch=2)
+    result = backbone(pixels, geometries, attention=True)
     expected = plain_vit(dict(backbone.model.state_dict()), pixels, block % 3, heads=3)
-    assert found.cls is not None
-    torch.testing.assert_close(found.tokens, expected[facet][:, 1:], rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.cls, expected[facet][:, 0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.attention, expected["attention"][:, :, 0, 1:], rtol=0, atol=1e-6)
+    assert result.cls is not None
+    torch.testing.assert_close(result.tokens, expected[facet][:, 1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(result.cls, expected[facet][:, 0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(result.attention, expected["attention"][:, :, 0, 1:], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", EVERY)
-def test_keys_and_attention_equal_what_hooks_see_in_the_model_itself(architecture: str) -> None:
+def test_keys_and_attention_equal_the_outputs_of_hooks_in_the_model(architecture: str) -> None:
     backbone = tiny(architecture, position="timm")
-    pixels, geometries = picture(backbone, 4, 6)
-    found = backbone(pixels, geometries, attention=True)
+    pixels, geometries = make_input(backbone, 4, 6)
+    result = backbone(pixels, geometries, attention=True)
     seen, last = {}, backbone.model.blocks[-1].attn
     last.fused_attn = False
     hooks = [
@@ -103,11 +103,11 @@ def test_keys_and_attention_equal_what_hooks_see_in_the_model_itself(architectur
     for hook in hooks:
         hook.remove()
     prefix = backbone.model.num_prefix_tokens
-    torch.testing.assert_close(found.tokens, seen["qkv"][:, prefix:, 48:96], rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.attention, seen["attention"][:, :, 0, prefix:], rtol=0, atol=1e-6)
-    assert (found.registers is None) == (prefix == 1)
-    if found.registers is not None:
-        torch.testing.assert_close(found.registers, seen["qkv"][:, 1:prefix, 48:96], rtol=0, atol=1e-5)
+    torch.testing.assert_close(result.tokens, seen["qkv"][:, prefix:, 48:96], rtol=0, atol=1e-5)
+    torch.testing.assert_close(result.attention, seen["attention"][:, :, 0, prefix:], rtol=0, atol=1e-6)
+    assert (result.registers is None) == (prefix == 1)
+    if result.registers is not None:
+        torch.testing.assert_close(result.registers, seen["qkv"][:, 1:prefix, 48:96], rtol=0, atol=1e-5)
 
 
 def test_separate_biases_of_queries_and_values_are_applied() -> None:
@@ -115,17 +115,17 @@ def test_separate_biases_of_queries_and_values_are_applied() -> None:
     last = backbone.model.blocks[-1].attn
     torch.nn.init.normal_(last.q_bias, generator=torch.Generator().manual_seed(1))
     torch.nn.init.normal_(last.v_bias, generator=torch.Generator().manual_seed(2))
-    pixels, geometries = picture(backbone, 4, 6)
-    found, seen = backbone(pixels, geometries, attention=True), {}
+    pixels, geometries = make_input(backbone, 4, 6)
+    result, seen = backbone(pixels, geometries, attention=True), {}
     last.fused_attn = False
     last.attn_drop.register_forward_hook(lambda module, inputs, output: seen.update(attention=output))
     last.norm.register_forward_pre_hook(lambda module, inputs: seen.update(mixed=inputs[0]))
     with torch.no_grad():
         backbone.model(pixels)
-    torch.testing.assert_close(found.attention, seen["attention"][:, :, 0, 5:], rtol=0, atol=1e-6)
-    assert found.cls is not None
-    assert found.registers is not None
-    values = torch.cat([found.cls[:, None], found.registers, found.tokens], dim=1).reshape(1, 29, 3, 16).transpose(1, 2)
+    torch.testing.assert_close(result.attention, seen["attention"][:, :, 0, 5:], rtol=0, atol=1e-6)
+    assert result.cls is not None
+    assert result.registers is not None
+    values = torch.cat([result.cls[:, None], result.registers, result.tokens], dim=1).reshape(1, 29, 3, 16).transpose(1, 2)
     mixed = (seen["attention"] @ values).transpose(1, 2).flatten(2)
     torch.testing.assert_close(mixed, seen["mixed"], rtol=0, atol=1e-5)
 
@@ -133,7 +133,7 @@ def test_separate_biases_of_queries_and_values_are_applied() -> None:
 @pytest.mark.parametrize("architecture", EVERY)
 def test_tokens_equal_the_models_own_output(architecture: str) -> None:
     backbone = tiny(architecture, facet="token", position="timm")
-    pixels, geometries = picture(backbone, 3, 5)
+    pixels, geometries = make_input(backbone, 3, 5)
     with torch.no_grad():
         expected = backbone.model.forward_features(pixels)[:, backbone.model.num_prefix_tokens :]
     torch.testing.assert_close(backbone(pixels, geometries).tokens, expected, rtol=0, atol=1e-5)
@@ -142,7 +142,7 @@ def test_tokens_equal_the_models_own_output(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", EVERY)
 def test_keys_do_not_depend_on_the_batch(architecture: str) -> None:
     backbone = tiny(architecture)
-    pixels, geometries = picture(backbone, 5, 3, batch=3)
+    pixels, geometries = make_input(backbone, 5, 3, batch=3)
     together = backbone(pixels, geometries).tokens
     for i in range(3):
         alone = backbone(pixels[i : i + 1], geometries[:1]).tokens
@@ -150,14 +150,14 @@ def test_keys_do_not_depend_on_the_batch(architecture: str) -> None:
 
 
 def test_concatenated_facets_keep_their_order() -> None:
-    pixels, geometries = picture(tiny(), 3, 3)
+    pixels, geometries = make_input(tiny(), 3, 3)
     single = [tiny(facet=name)(pixels, geometries).tokens for name in ("key", "query", "value")]
     together = tiny(facet="key+query+value")(pixels, geometries)
     assert torch.equal(together.tokens, torch.cat(single, dim=2))
     assert together.kind == "key+query+value"
 
 
-def test_of_the_last_block_only_what_the_facet_needs_is_run_and_no_hook_stays() -> None:
+def test_only_the_needed_modules_of_the_last_block_run_and_no_hook_remains() -> None:
     backbone = tiny()
     ran: list[str] = []
     last = backbone.model.blocks[-1]
@@ -166,12 +166,12 @@ def test_of_the_last_block_only_what_the_facet_needs_is_run_and_no_hook_stays() 
         for name, module in last.named_modules()
         if name in ("norm1", "attn.attn_drop", "attn.proj", "norm2", "mlp")
     ]
-    backbone(*picture(backbone, 3, 3))
+    backbone(*make_input(backbone, 3, 3))
     assert ran == ["norm1"]
     for hook in hooks:
         hook.remove()
     before = [dict(module.__dict__) for module in backbone.model.modules()]
-    backbone(*picture(backbone, 4, 3), attention=True)
+    backbone(*make_input(backbone, 4, 3), attention=True)
     for module, attributes in zip(backbone.model.modules(), before, strict=True):
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
@@ -180,7 +180,7 @@ def test_of_the_last_block_only_what_the_facet_needs_is_run_and_no_hook_stays() 
 
 def test_centering_removes_each_images_mean() -> None:
     plain, centered = tiny(), tiny(center=True)
-    pixels, geometries = picture(plain, 4, 5, batch=2)
+    pixels, geometries = make_input(plain, 4, 5, batch=2)
     tokens = plain(pixels, geometries).tokens
     expected = tokens - tokens.mean(dim=1, keepdim=True)
     torch.testing.assert_close(centered(pixels, geometries).tokens, expected, rtol=0, atol=1e-6)
@@ -188,7 +188,7 @@ def test_centering_removes_each_images_mean() -> None:
 
 def test_amp_gives_float32_tokens_close_to_full_precision() -> None:
     full, half = tiny(), tiny(amp=True)
-    pixels, geometries = picture(full, 4, 5)
+    pixels, geometries = make_input(full, 4, 5)
     expected, tokens = full(pixels, geometries).tokens, half(pixels, geometries).tokens
     assert tokens.dtype == torch.float32
     assert not torch.equal(tokens, expected)
@@ -205,12 +205,12 @@ def test_amp_gives_float32_tokens_close_to_full_precision() -> None:
         ({"model_args": {"wings": 2}}, "cannot be built by timm: .*wings"),
     ],
 )
-def test_options_are_refused_at_construction(options: dict[str, Any], message: str) -> None:
+def test_options_are_rejected_at_construction(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**options)
 
 
-def test_pixels_that_do_not_fit_the_patches_are_refused() -> None:
+def test_pixels_that_do_not_fit_the_patches_are_rejected() -> None:
     backbone = tiny()
     with pytest.raises(ValueError, match="pixels of 33x32 are no multiple of the patch size 16"):
         backbone(torch.zeros(1, 3, 33, 32), [Geometry((32, 32), (32, 32), (32, 32), 16)])

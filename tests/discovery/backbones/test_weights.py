@@ -1,4 +1,4 @@
-"""Weights arrive exactly as stored, from every accepted form, and nothing else is accepted."""
+"""Weights are loaded exactly as stored, from every supported source, and anything else is rejected."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def state(architecture: str = DINO, seed: int = 1) -> dict[str, Tensor]:
 
 
 def assert_holds(model: nn.Module, expected: dict[str, Tensor]) -> None:
-    found = model.state_dict()
-    assert found.keys() == expected.keys()
+    result = model.state_dict()
+    assert result.keys() == expected.keys()
     for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+        assert torch.equal(result[name], value), name
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -50,22 +50,22 @@ def test_a_training_checkpoint_gives_its_teacher_without_head(tmp_path: Path) ->
     assert_holds(load_vit(DINO, tmp_path / "full.pth", model_args=TINY)[0], teacher)
 
 
-def test_published_names_of_dinov2_with_registers_are_understood() -> None:
+def test_published_names_of_dinov2_with_registers_are_converted() -> None:
     expected = state(DINOV2_REGISTERS)
     published = dict(expected)
-    # As published: registers under another name, and CLS has a place of its own in the position table.
+    # As published: registers under another name, and CLS has its own entry in the position table.
     published["register_tokens"] = published.pop("reg_token")
-    place = torch.full((1, 1, 48), 0.25)
-    published["cls_token"] = expected["cls_token"] - place
-    published["pos_embed"] = torch.cat([place, expected["pos_embed"]], dim=1)
+    position = torch.full((1, 1, 48), 0.25)
+    published["cls_token"] = expected["cls_token"] - position
+    published["pos_embed"] = torch.cat([position, expected["pos_embed"]], dim=1)
     published["mask_token"] = torch.zeros(1, 48)
     model, _ = load_vit(DINOV2_REGISTERS, published, model_args=TINY)
-    found = model.state_dict()
-    torch.testing.assert_close(found.pop("cls_token"), expected.pop("cls_token"))
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    result = model.state_dict()
+    torch.testing.assert_close(result.pop("cls_token"), expected.pop("cls_token"))
+    assert all(torch.equal(result[name], value) for name, value in expected.items())
 
 
-def test_published_names_of_dinov3_are_understood() -> None:
+def test_published_names_of_dinov3_are_converted() -> None:
     expected = state(DINOV3)
     published = {name.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma"): v for name, v in expected.items()}
     published["storage_tokens"] = published.pop("reg_token")
@@ -82,34 +82,34 @@ def test_random_weights_repeat_and_leave_the_global_generator_alone() -> None:
     assert not torch.equal(first.state_dict()["pos_embed"], other.state_dict()["pos_embed"])
 
 
-def test_another_architecture_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_another_architecture_is_rejected_with_the_differences(tmp_path: Path) -> None:
     torch.save(state(DINOV3), tmp_path / "dinov3.pth")
-    with pytest.raises(ValueError, match=r"dinov3.pth does not fit vit_small.*tensors missing \(.*unknown \("):
+    with pytest.raises(ValueError, match=r"dinov3.pth does not fit vit_small.*tensors missing \(.*unexpected \("):
         load_vit(DINO, tmp_path / "dinov3.pth", model_args=TINY)
-    with pytest.raises(ValueError, match=r"another shape \(.*: \[.*\], \[.*\] wanted\); choose the backbone"):
+    with pytest.raises(ValueError, match=r"another shape \(.*: \[.*\], expected \[.*\]\); choose the backbone"):
         load_vit(DINO, state(), model_args={**TINY, "embed_dim": 96})
 
 
-def test_weights_that_are_not_finite_are_refused_by_name() -> None:
+def test_weights_that_are_not_finite_are_rejected_by_name() -> None:
     broken = state()
     broken["blocks.1.mlp.fc1.bias"][3] = torch.nan
     with pytest.raises(ValueError, match=r"values that are not finite \(blocks.1.mlp.fc1.bias\); it is damaged"):
         load_vit(DINO, broken, model_args=TINY)
 
 
-def test_a_folder_is_refused_as_weights(tmp_path: Path) -> None:
+def test_a_folder_is_rejected_as_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a folder, expected a .pth, .pt or .safetensors file"):
         load_vit(DINO, tmp_path, model_args=TINY)
 
 
 class Payload:
-    """An object whose unpickling would be noticed."""
+    """An object whose unpickling would stop the test."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return exec, ("raise SystemExit('a pickle ran')",)
 
 
-def test_a_pickled_object_is_refused_unopened(tmp_path: Path) -> None:
+def test_a_pickled_object_is_rejected_without_unpickling(tmp_path: Path) -> None:
     torch.save({"teacher": state(), "args": Payload()}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match=r"evil.pth holds pickled Python objects.*save its tensors alone as .safetensors"):
         load_vit(DINO, tmp_path / "evil.pth", model_args=TINY)
@@ -118,13 +118,13 @@ def test_a_pickled_object_is_refused_unopened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty.pth", b"", "empty.pth is damaged or no checkpoint"),
-        ("text.pth", b"these are no weights", "text.pth is (damaged or no|not a) checkpoint"),
-        ("cut.safetensors", b"\x10\x00\x00\x00\x00\x00\x00\x00{", "cut.safetensors is damaged or no checkpoint"),
+        ("empty.pth", b"", "empty.pth is damaged or not a checkpoint"),
+        ("text.pth", b"these are no weights", "text.pth is damaged or not a checkpoint"),
+        ("cut.safetensors", b"\x10\x00\x00\x00\x00\x00\x00\x00{", "cut.safetensors is damaged or not a checkpoint"),
         ("list.pth", None, "list.pth holds a list, expected a dict of tensors"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     torch.save([1, 2], tmp_path / name) if content is None else (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_vit(DINO, tmp_path / name, model_args=TINY)
@@ -134,33 +134,39 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "cut.pth")
     content = (tmp_path / "cut.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="cut.pth is (damaged or no|not a) checkpoint"):
+    with pytest.raises(ValueError, match="cut.pth is damaged or not a checkpoint"):
         load_vit(DINO, tmp_path / "cut.pth", model_args=TINY)
 
 
-def test_a_missing_file_names_what_is_accepted(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no such file .*nowhere.pth; accepted are a .pth, .pt or .safetensors"):
+def test_a_missing_file_names_the_supported_formats(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file .*nowhere.pth; expected a .pth, .pt or .safetensors"):
         load_vit(DINO, tmp_path / "nowhere.pth", model_args=TINY)
 
 
-def refuse(*arguments: Any, **options: Any) -> socket.socket:
+def raise_offline(*arguments: Any, **options: Any) -> socket.socket:
     raise OSError("network is unreachable")
 
 
-def test_without_weights_and_network_the_error_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "create_connection", refuse)
+def test_without_weights_and_network_the_error_names_the_alternatives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "create_connection", raise_offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(weights_module, "_in_hub_cache", lambda architecture: None)
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(FileNotFoundError) as raised:
         load_vit(DINO, "pretrained", cached_as="dino_deitsmall16_pretrain.pth", model_args=TINY)
-    for way in ("Go online once", "backbone.weights=path.pth", f"{tmp_path}/checkpoints/dino_deitsmall16_pretrain.pth"):
-        assert way in str(raised.value)
+    for alternative in (
+        "Go online once",
+        "backbone.weights=path.pth",
+        f"{tmp_path}/checkpoints/dino_deitsmall16_pretrain.pth",
+    ):
+        assert alternative in str(raised.value)
     assert "backbone=color_texture" in str(raised.value)
 
 
-def test_the_authors_file_in_torch_hubs_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_authors_file_in_torch_hubs_folder_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     torch.save(state(), tmp_path / "checkpoints" / "dino.pth")
@@ -169,22 +175,22 @@ def test_the_authors_file_in_torch_hubs_folder_is_found(tmp_path: Path, monkeypa
     assert origin["source"] == str(tmp_path / "checkpoints" / "dino.pth")
 
 
-def test_a_file_in_timms_cache_is_found_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "create_connection", refuse)
+def test_a_file_in_timms_cache_is_loaded_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", raise_offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "none"))
     save_file(state(), tmp_path / "model.safetensors")
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     def cache(repository: str, name: str) -> str:
-        asked.append((repository, name))
+        requests.append((repository, name))
         return str(tmp_path / "model.safetensors")
 
     monkeypatch.setattr(weights_module.huggingface_hub, "try_to_load_from_cache", cache)
     assert_holds(load_vit(DINO, "pretrained", model_args=TINY)[0], state())
-    assert asked == [("timm/vit_small_patch16_224.dino", "model.safetensors")]
+    assert requests == [("timm/vit_small_patch16_224.dino", "model.safetensors")]
 
 
-def test_pickle_protocol_of_a_plain_object_is_refused(tmp_path: Path) -> None:
+def test_pickle_protocol_of_a_plain_object_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Payload()))
     with pytest.raises(ValueError, match="plain.pth (holds pickled Python objects|is not a checkpoint|is damaged)"):
         load_vit(DINO, tmp_path / "plain.pth", model_args=TINY)

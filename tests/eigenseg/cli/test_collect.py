@@ -35,7 +35,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_the_table_has_varied_settings_and_all_measures_best_first(
+def test_the_table_has_varied_settings_and_all_metrics_best_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "a", 0.5, tau=0.1)
@@ -93,15 +93,15 @@ def test_nested_settings_become_dotted_names() -> None:
 @pytest.mark.parametrize("varied", [{"tau": (0.1, 0.2, 0.3)}, {"facet": ("key", "query", "value")}])
 def test_the_plot_shows_every_run(tmp_path: Path, varied: dict[str, tuple[Any, ...]]) -> None:
     ((name, values),) = varied.items()
-    pictures = []
+    plots = []
     for scores in ((0.2, 0.6, 0.4), (0.2, 0.6, 0.9)):
         folder = tmp_path / str(scores)
         for i, value in enumerate(values):
             write(folder / str(i), scores[i], **{name: value})
         run_collect([str(folder)])
-        pictures.append(np.asarray(Image.open(folder / "collected.png").convert("L")))
-    assert (pictures[0] < 128).sum() > 500
-    assert (pictures[0] != pictures[1]).any()
+        plots.append(np.asarray(Image.open(folder / "collected.png").convert("L")))
+    assert (plots[0] < 128).sum() > 500
+    assert (plots[0] != plots[1]).any()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_plot_shows_every_run(tmp_path: Path, varied: dict[str, tuple[Any, .
         (["void"], "collect: no metrics.json below void"),
         (["foreign"], "foreign/metrics.json was not written by eigenseg evaluate"),
         (["good", "--metric", "speed"], "--metric speed is in no result; known: corloc, mae"),
-        (["good", "other"], "the results quote different measures (AP, corloc); collect them apart, or give --metric"),
+        (["good", "other"], "the results quote different metrics (AP, corloc); collect them apart, or give --metric"),
     ],
 )
 def test_wrong_folders_give_one_sentence(

@@ -38,14 +38,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def discs(tmp_path: Path) -> Path:
-    """Four pictures of a disc, their masks, their boxes in PASCAL VOC's form."""
+    """Four images of a disc, their masks, their boxes in PASCAL VOC's form."""
     root, boxes = tmp_path / "discs", []
     for i in range(4):
         rows, columns = np.indices((90, 120))
         disc = (rows - 45) ** 2 + (columns - 40 - 8 * i) ** 2 < 20**2
         noise = np.random.default_rng(i).integers(0, 30, (90, 120, 3))
-        picture = (np.where(disc[..., None], (210, 60, 30), (20, 60, 120)) + noise).astype(np.uint8)
-        for folder, pixels in (("JPEGImages", picture), ("masks", disc.astype(np.uint8) * 255)):
+        image = (np.where(disc[..., None], (210, 60, 30), (20, 60, 120)) + noise).astype(np.uint8)
+        for folder, pixels in (("JPEGImages", image), ("masks", disc.astype(np.uint8) * 255)):
             (root / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(root / folder / f"{i}.{'jpg' if folder == 'JPEGImages' else 'png'}")
         boxes.append((21 + 8 * i, 26, 60 + 8 * i, 65))  # 1-based, both ends inside
@@ -78,9 +78,9 @@ def test_a_method_is_scored_as_the_api_scores_it(run: Run, discs: Path, tmp_path
     )
     metric = CorLoc(threshold=0.25)
     for i in range(4):
-        found = Detections.from_instances(predictor(discs / "JPEGImages" / f"{i}.jpg"))
+        detections = Detections.from_instances(predictor(discs / "JPEGImages" / f"{i}.jpg"))
         x0, y0 = 20 + 8 * i, 25
-        metric.update(f"{i}.jpg", found, ObjectAnnotation(np.array([[x0, y0, x0 + 40, y0 + 40]], dtype=np.float64)))
+        metric.update(f"{i}.jpg", detections, ObjectAnnotation(np.array([[x0, y0, x0 + 40, y0 + 40]], dtype=np.float64)))
     written = result(tmp_path / "out")
     expected = metric.compute()
     assert written["metrics"]["hits"] == expected["hits"] == 4
@@ -88,7 +88,7 @@ def test_a_method_is_scored_as_the_api_scores_it(run: Run, discs: Path, tmp_path
     assert written["items"].keys() == {"0.jpg", "1.jpg", "2.jpg", "3.jpg"}
     assert written["dataset"] == "PASCAL VOC 2007 trainval"
     assert written["source"] == "computed: method=tokencut, backbone=color_texture, solver=krylov"
-    assert "CorLoc: the box of the highest score, IoU >= 0.25 with any object" in out
+    assert "CorLoc: highest-scoring box, IoU >= 0.25 with any object" in out
     assert re.search(r"corloc\s+│ all objects │ 100\.0000", out)
 
 
@@ -125,7 +125,7 @@ def test_predictions_of_nobody_are_counted_and_named(run: Run, discs: Path, tmp_
     (tmp_path / "boxes.json").write_text(json.dumps({"0.jpg": [20, 25, 60, 65], "zzz.jpg": [0, 0, 1, 1]}))
     _, out, _ = run("dataset=voc2007", f"dataset.root={discs}", "predictions=boxes.json", "output.dir=out")
     assert "note: 1 predictions belong to no item and were left out, such as zzz.jpg" in out
-    assert "note: 3 of 4 items have no prediction and count as nothing found" in out
+    assert "note: 3 of 4 items have no prediction and count as empty" in out
 
 
 def test_frames_that_count_as_empty_are_counted(run: Run, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_frames_that_count_as_empty_are_counted(run: Run, tmp_path: Path) -> Non
     code, out, _ = run(*arguments, "missing=empty")
     assert code == 0
     assert "DAVIS 2016 val, 1 video\n" in out
-    assert "note: 1 frames have no prediction and count as nothing found" in out
+    assert "note: 1 frames have no prediction and count as empty" in out
     assert result(tmp_path / "out")["metrics"]["J_mean"] == 0.75
 
 
@@ -163,14 +163,14 @@ def test_a_limit_takes_the_first_items_and_says_so(run: Run, discs: Path, tmp_pa
     assert list(result(tmp_path / "out")["items"]) == ["0.jpg", "1.jpg"]
 
 
-def test_a_picture_that_fails_is_named_counts_as_nothing_found_and_the_exit_code_says_so(
+def test_an_image_that_fails_is_named_counts_as_empty_and_the_exit_code_says_so(
     run: Run, discs: Path, tmp_path: Path
 ) -> None:
     (discs / "JPEGImages" / "1.jpg").write_bytes(b"")
     code, out, err = run("dataset=voc2007", f"dataset.root={discs}", *SMALL, "evaluation.threshold=0.25")
     assert code == 1
     assert "failed: 1.jpg: " in err
-    assert "note: 1 pictures could not be processed and count as nothing found" in out
+    assert "note: 1 images could not be processed and count as empty" in out
     written = result(tmp_path / "out")
     assert written["metrics"]["images"] == 4
     assert written["metrics"]["hits"] == 3
@@ -185,7 +185,7 @@ def test_a_papers_number_stands_beside_ours(run: Run, discs: Path, tmp_path: Pat
     assert code == 0
     assert re.search(r"corloc\s+│ all objects │ 75\.0000 │\s+68\.8", out)
     assert "paper: tokencut with dino_vits16, the authors' repository, YangtaoWANG95/TokenCut" in out
-    assert "note: 1 of 4 items have no prediction and count as nothing found" in out
+    assert "note: 1 of 4 items have no prediction and count as empty" in out
     page = (tmp_path / "out" / "report.html").read_text()
     assert "68.8" in page
 
@@ -225,7 +225,7 @@ def test_empty_annotation_has_no_number_and_a_note(run: Run, discs: Path, tmp_pa
         ),
         (["dataset=voc2007", "dataset.root=discs", "limit=0"], "limit must be at least 1, got 0"),
         (["dataset=voc2007", "dataset.root=discs", "predictions=gone"], "predictions: no such file or folder gone"),
-        (["dataset=voc2007", "dataset.root=discs", "predictions=foreign.json"], "no prediction belongs to PASCAL VOC 2007"),
+        (["dataset=voc2007", "dataset.root=discs", "predictions=foreign.json"], "no prediction matches PASCAL VOC 2007"),
         (["dataset=voc2007", "dataset.root=discs", "evaluation.threshold=2"], "threshold must lie in (0, 1], got 2"),
         (["dataset=voc2007", "dataset.root=discs", "missing=skip"], "missing must be 'error' or 'empty', got 'skip'"),
         (["dataset=voc2007", "dataset.root=discs", "tau=1"], "unknown setting 'tau'; eigenseg evaluate --help"),
@@ -267,7 +267,7 @@ def test_ctrl_c_keeps_the_predictions(run: Run, discs: Path, tmp_path: Path, mon
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_extract_reads_the_pictures_of_a_data_set(run: Run, discs: Path, tmp_path: Path) -> None:
+def test_extract_reads_the_images_of_a_dataset(run: Run, discs: Path, tmp_path: Path) -> None:
     assert main(["extract", "dataset=voc2007", f"dataset.root={discs}", *SMALL]) == 0
     images = json.loads((tmp_path / "out" / "instances.json").read_text())["images"]
     assert [image["file_name"] for image in images] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]

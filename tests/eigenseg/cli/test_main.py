@@ -20,14 +20,14 @@ from pycocotools.coco import COCO
 from eigenseg import Predictor, __version__
 from eigenseg.cli.main import main
 from eigenseg.data import find_images
-from eigenseg.data.files import exclusive
+from eigenseg.data.files import LOCK_FILE, exclusive
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Five pictures of a bright disc in various formats and places."""
+    """Five images of a bright disc in various formats and folders."""
     folder = tmp_path / "photos"
     for i, name in enumerate(["a.png", "b.jpg", "sub/a.png", "sub/c (1).jpg", "sub/deep/d.webp"]):
         rows, columns = np.indices((90, 120))
@@ -66,7 +66,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
 
 
-def test_every_picture_gets_masks_labels_overlay_and_record(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_every_image_gets_masks_labels_overlay_and_record(run: Run, photos: Path, tmp_path: Path) -> None:
     code, out, _ = extract(run, photos)
     assert code == 0
     assert "5 images, 5 instances" in out
@@ -78,12 +78,12 @@ def test_every_picture_gets_masks_labels_overlay_and_record(run: Run, photos: Pa
         "tokencut", backbone="color_texture", device="cpu", overrides=["preprocess.resize=90"]
     )
     for image in coco.dataset["images"]:
-        found = predictor(photos / image["file_name"])
+        instances = predictor(photos / image["file_name"])
         (annotation,) = coco.loadAnns(coco.getAnnIds(image["id"]))
-        np.testing.assert_array_equal(coco.annToMask(annotation), found.masks[0])
-        assert annotation["score"] == pytest.approx(float(found.scores[0]))
+        np.testing.assert_array_equal(coco.annToMask(annotation), instances.masks[0])
+        assert annotation["score"] == pytest.approx(float(instances.scores[0]))
         label_map = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{image['file_name']}.png"))
-        np.testing.assert_array_equal(label_map, found.label_map())
+        np.testing.assert_array_equal(label_map, instances.label_map())
         assert Image.open(tmp_path / "out" / "overlays" / f"{image['file_name']}.jpg").size == (120, 90)
     assert [(r["image"], r["status"], r["instances"]) for r in records(tmp_path / "out")] == [(n, "done", 1) for n in names]
 
@@ -117,7 +117,7 @@ def test_a_second_run_does_nothing_and_says_so(run: Run, photos: Path, tmp_path:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
 
 
-def test_other_settings_in_the_same_folder_are_refused_and_resume_false_replaces(run: Run, photos: Path) -> None:
+def test_other_settings_in_the_same_folder_are_rejected_and_resume_false_replaces(run: Run, photos: Path) -> None:
     extract(run, photos)
     code, _, err = extract(run, photos, "method.tau=0.3")
     assert code == 2
@@ -125,11 +125,11 @@ def test_other_settings_in_the_same_folder_are_refused_and_resume_false_replaces
     assert extract(run, photos, "method.tau=0.3", "resume=false")[0] == 0
 
 
-def test_broken_pictures_are_named_and_the_others_come_out(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_broken_images_are_named_and_the_others_come_out(run: Run, photos: Path, tmp_path: Path) -> None:
     whole = (photos / "b.jpg").read_bytes()
     (photos / "empty.jpg").write_bytes(b"")
     (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (photos / "text.png").write_text("not a picture")
+    (photos / "text.png").write_text("not an image")
     Image.new("RGB", (8000, 6000), (9, 200, 30)).save(photos / "huge.png", compress_level=1)
     Image.new("RGB", (1, 1)).save(photos / "dot.png")
     Image.new("RGB", (50, 60), (7, 7, 7)).save(photos / "flat.png")
@@ -138,17 +138,17 @@ def test_broken_pictures_are_named_and_the_others_come_out(run: Run, photos: Pat
     assert code == 1
     assert "8 images, 5 instances" in out
     assert "4 failed" in out
-    found = {record["image"]: record for record in records(tmp_path / "out")}
-    assert "is empty (0 bytes)" in found["empty.jpg"]["error"]
-    assert "cannot be decoded, it is truncated or damaged" in found["cut.jpg"]["error"]
-    assert "is not a picture that Pillow can read" in found["text.png"]["error"]
-    assert "750x1000 = 750000 tokens, more than max_tokens=16384" in found["huge.png"]["error"]
-    assert "shrink it with a smaller preprocess.resize" in found["huge.png"]["error"]
+    by_name = {record["image"]: record for record in records(tmp_path / "out")}
+    assert "is empty (0 bytes)" in by_name["empty.jpg"]["error"]
+    assert "cannot be decoded, it is truncated or damaged" in by_name["cut.jpg"]["error"]
+    assert "is not an image that Pillow can read" in by_name["text.png"]["error"]
+    assert "750x1000 = 750000 tokens, more than max_tokens=16384" in by_name["huge.png"]["error"]
+    assert "shrink it with a smaller preprocess.resize" in by_name["huge.png"]["error"]
     for name in ("empty.jpg", "cut.jpg", "text.png", "huge.png"):
-        assert f"failed: {name}: {found[name]['error']}" in err
+        assert f"failed: {name}: {by_name[name]['error']}" in err
         assert not (tmp_path / "out" / "labels" / f"{name}.png").exists()
-    assert found["dot.png"]["reason"] == found["flat.png"]["reason"] == "no object: the picture has a single color"
-    assert found["small.png"]["reason"].endswith("enlarge it with preprocess.resize")
+    assert by_name["dot.png"]["reason"] == by_name["flat.png"]["reason"] == "no object: the image has a single color"
+    assert by_name["small.png"]["reason"].endswith("enlarge it with preprocess.resize")
     assert len(json.loads((tmp_path / "out" / "instances.json").read_text())["images"]) == 8
 
 
@@ -157,8 +157,8 @@ def test_broken_pictures_are_named_and_the_others_come_out(run: Run, photos: Pat
     [
         ([], "input is missing; say what to read: input=photos/"),
         (["input=nowhere"], "no such file or folder: nowhere"),
-        (["input=void"], "folder void holds no picture"),
-        (["input=void/*.jpg"], "pattern void/*.jpg matches no picture"),
+        (["input=void"], "folder void holds no image"),
+        (["input=void/*.jpg"], "pattern void/*.jpg matches no image"),
         (["input=.", "method=magic"], "unknown method 'magic'; known: "),
         (["input=.", "backbone=magic"], "unknown backbone 'magic'; known: color_texture, dino_vitb16,"),
         (["input=.", "methods=tokencut"], "unknown setting 'methods'"),
@@ -295,12 +295,12 @@ def test_results_inside_the_input_folder_are_not_read_again(run: Run, photos: Pa
     assert "0 images, 0 instances, 0 failed, 5 already done" in out
 
 
-def test_a_run_into_a_folder_that_another_one_holds_is_refused(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_a_run_into_a_folder_that_another_one_holds_is_rejected(run: Run, photos: Path, tmp_path: Path) -> None:
     with exclusive(tmp_path / "out"):
         code, _, err = extract(run, photos)
     assert code == 2
     assert "error: another run is writing to out" in err
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK_FILE]
 
 
 def test_the_command_of_a_later_version_says_that_it_is_not_there(run: Run) -> None:

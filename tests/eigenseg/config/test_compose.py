@@ -87,7 +87,7 @@ def test_every_solver_reaches_the_method(solver: str) -> None:
 
 @pytest.mark.parametrize("experiment", shipped("experiment"))
 @pytest.mark.parametrize("command", ["extract", "evaluate"])
-def test_every_experiment_carries_numbers_of_its_measures_and_is_built(experiment: str, command: str) -> None:
+def test_every_experiment_carries_numbers_of_its_metrics_and_is_built(experiment: str, command: str) -> None:
     overrides = [f"experiment={experiment}", "backbone.weights=random", "+backbone.model_args.depth=1"]
     # A trained head is the user's; a random one stands for it here.
     overrides += ["method.head=random"] if experiment.startswith("found_") else []
@@ -147,7 +147,7 @@ def test_every_evaluation_is_built_with_its_yamls_values(evaluation: str) -> Non
 
 
 @pytest.mark.parametrize("dataset", shipped("dataset"))
-def test_every_data_set_names_an_evaluation_of_its_kind_and_a_choice_goes_before_it(dataset: str) -> None:
+def test_every_dataset_names_an_evaluation_of_its_kind_and_a_choice_goes_before_it(dataset: str) -> None:
     config = compose(overrides=[f"dataset={dataset}"], command="evaluate")
     assert build_metric(config).kind == get_class(config.dataset._target_).kind
     chosen = compose(overrides=[f"dataset={dataset}", "evaluation=slots"], command="evaluate")
@@ -155,7 +155,7 @@ def test_every_data_set_names_an_evaluation_of_its_kind_and_a_choice_goes_before
 
 
 @pytest.mark.parametrize("dataset", shipped("dataset"))
-def test_a_data_set_without_its_folder_says_which_setting_is_missing(dataset: str) -> None:
+def test_a_dataset_without_its_folder_says_which_setting_is_missing(dataset: str) -> None:
     config = compose(overrides=[f"dataset={dataset}"], command="evaluate")
     with pytest.raises(
         ValueError, match=r"^dataset\.(root|images|image_list) is missing; say where it lies.*pydoc eigenseg"
@@ -232,18 +232,18 @@ def test_a_missing_yaml_or_folder_is_named(tmp_path: Path) -> None:
         ("torchvisionary.Thing", "torchvisionary.Thing is outside"),
     ],
 )
-def test_a_target_outside_the_trusted_packages_is_refused_by_whatever_name(target: str, message: str) -> None:
+def test_a_target_outside_the_trusted_packages_is_rejected_by_whatever_name(target: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_parts(compose(backbone="color_texture", overrides=[f"method._target_={target}"]))
 
 
-def test_a_hidden_target_deeper_in_a_yaml_is_refused_too() -> None:
+def test_a_hidden_target_deeper_in_a_yaml_is_rejected_too() -> None:
     config = compose(backbone="color_texture", overrides=["+method.solver.extra=[{_target_:os.system}]"])
     with pytest.raises(ValueError, match=r"method.solver.extra\[0\]._target_=os.system is outside"):
         build_parts(config)
 
 
-def test_ones_own_class_is_accepted_when_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_the_user_is_built_when_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_cuts.py").write_text(
         "from eigenseg import Preprocess\n"
         "class Mine:\n    preprocess = Preprocess(mode='crop')\n    needs_attention = False\n"

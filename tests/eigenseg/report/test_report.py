@@ -1,4 +1,4 @@
-"""The page stands alone, shows the worst, median and best items with prediction and annotation, and survives odd names."""
+"""The report is self-contained, shows the worst, median and best items, and escapes names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def square(top: int, left: int) -> NDArray[np.bool_]:
 
 
 class Toy:
-    """Items without files; the annotation is a square, and so is what was predicted."""
+    """Items without files; annotation and prediction are squares."""
 
     title, classes = "toy", ()
     unreadable: ClassVar[Path] = Path("nowhere")
@@ -89,7 +89,7 @@ def changed(panel: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return (panel != GRAY).any(axis=2)
 
 
-def test_annotation_and_prediction_of_objects_are_drawn_where_they_are_without_crowds() -> None:
+def test_annotations_without_crowds_and_predictions_are_drawn_at_their_positions() -> None:
     dataset = Toy("objects", ["a"])
     annotation, prediction = draw_case(dataset, dataset, 0)
     assert changed(annotation.image)[5:15, 7:17].all()
@@ -99,7 +99,7 @@ def test_annotation_and_prediction_of_objects_are_drawn_where_they_are_without_c
     assert (annotation.caption, prediction.caption) == ("annotation: 1 object", "prediction: 1")
 
 
-def test_of_many_detections_the_best_are_drawn_and_the_caption_says_so() -> None:
+def test_only_the_best_of_many_detections_are_drawn_and_the_caption_says_so() -> None:
     dataset = Toy("objects", ["a"])
     boxes = np.array([[i, 0, i + 2, 2] for i in range(0, 48, 6)], dtype=np.float64)
     scores = np.arange(8) / 10
@@ -109,10 +109,10 @@ def test_of_many_detections_the_best_are_drawn_and_the_caption_says_so() -> None
     assert not changed(panel.image)[:, :15].any()  # boxes 0, 1 and 2 have the lowest scores
 
 
-def test_saliency_and_semantic_maps_are_shown_beside_each_other() -> None:
+def test_saliency_and_semantic_maps_are_shown_side_by_side() -> None:
     dataset = Toy("saliency", ["a"])
-    picture, annotation, prediction = draw_case(dataset, dataset, 0)
-    assert (picture.image == GRAY).all()
+    image, annotation, prediction = draw_case(dataset, dataset, 0)
+    assert (image.image == GRAY).all()
     np.testing.assert_array_equal(annotation.image[..., 0], square(4, 6) * np.uint8(255))
     np.testing.assert_array_equal(prediction.image[..., 0], square(20, 30) * np.uint8(255))
     dataset = Toy("semantic", ["a"])
@@ -121,7 +121,7 @@ def test_saliency_and_semantic_maps_are_shown_beside_each_other() -> None:
     assert changed(prediction.image)[21:31, 31:41].all()
 
 
-def test_three_frames_of_a_video_are_shown_from_its_whole_length() -> None:
+def test_three_frames_spread_over_a_video_are_shown() -> None:
     dataset = Toy("video", ["v"])
     panels = draw_case(dataset, dataset, 0)
     assert [panel.caption for panel in panels[::2]] == ["annotation, v/1", "annotation, v/3", "annotation, v/5"]
@@ -129,8 +129,8 @@ def test_three_frames_of_a_video_are_shown_from_its_whole_length() -> None:
     assert all(changed(panel.image)[21:31, 31:41].all() for panel in panels[1::2])
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no picture"])
-def test_a_picture_that_cannot_be_read_is_a_gray_ground(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"not an image"])
+def test_an_image_that_cannot_be_read_is_a_gray_background(tmp_path: Path, content: bytes | None) -> None:
     dataset = Toy("saliency", ["a.png"])
     dataset.unreadable = tmp_path
     if content is not None:
@@ -138,7 +138,7 @@ def test_a_picture_that_cannot_be_read_is_a_gray_ground(tmp_path: Path, content:
     assert (draw_case(dataset, dataset, 0)[0].image == GRAY).all()
 
 
-def test_the_picture_itself_is_shown_where_it_is(tmp_path: Path) -> None:
+def test_the_image_itself_is_shown_if_it_exists(tmp_path: Path) -> None:
     dataset = Toy("saliency", ["a.png"])
     dataset.unreadable = tmp_path
     pixels = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
@@ -146,11 +146,11 @@ def test_the_picture_itself_is_shown_where_it_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(draw_case(dataset, dataset, 0)[0].image, pixels)
 
 
-def test_worst_median_and_best_are_chosen_by_the_items_score(tmp_path: Path) -> None:
+def test_worst_median_and_best_are_chosen_by_item_score(tmp_path: Path) -> None:
     names = [f"n{i:02d}" for i in range(20)]
     scores: dict[str, float | None] = {name: float(value) for name, value in zip(names, np.linspace(1, 0, 20), strict=True)}
-    dataset = Toy("saliency", [*names, "nothing"])
-    write_report(tmp_path / "report.html", result({**scores, "nothing": None}), dataset, dataset)
+    dataset = Toy("saliency", [*names, "empty"])
+    write_report(tmp_path / "report.html", result({**scores, "empty": None}), dataset, dataset)
     page = (tmp_path / "report.html").read_text()
     sections = {
         title: re.findall(r"<h3>(\w+) ", part)
@@ -161,10 +161,10 @@ def test_worst_median_and_best_are_chosen_by_the_items_score(tmp_path: Path) -> 
         "Median": ["n11", "n10", "n09", "n08"],
         "Best": ["n00", "n01", "n02", "n03"],
     }
-    assert "1 have none, because their annotation holds no object" in page
+    assert "1 without a value, because their annotation has no object" in page
 
 
-def test_few_items_are_shown_once_and_none_gives_a_page_too(tmp_path: Path) -> None:
+def test_few_items_are_shown_once_and_no_scores_give_a_page_too(tmp_path: Path) -> None:
     dataset = Toy("saliency", ["b", "a"])
     write_report(tmp_path / "few.html", result({"b": 0.5, "a": 0.25}), dataset, dataset)
     page = (tmp_path / "few.html").read_text()
@@ -173,7 +173,7 @@ def test_few_items_are_shown_once_and_none_gives_a_page_too(tmp_path: Path) -> N
     assert "No item has a value." in (tmp_path / "none.html").read_text()
 
 
-def test_the_page_fetches_nothing_and_its_pictures_are_inside(tmp_path: Path) -> None:
+def test_the_page_embeds_its_images_and_has_no_external_resources(tmp_path: Path) -> None:
     dataset = Toy("saliency", ["a"])
     write_report(tmp_path / "report.html", result({"a": 0.5}), dataset, dataset)
     page = (tmp_path / "report.html").read_text()
@@ -188,7 +188,7 @@ def test_the_page_fetches_nothing_and_its_pictures_are_inside(tmp_path: Path) ->
         assert text in page
 
 
-def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     name = '<img src=x onerror="alert(1)">&'
     dataset = Toy("saliency", [name])
     write_report(tmp_path / "report.html", result({name: 0.5}), dataset, dataset)
@@ -197,7 +197,7 @@ def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     assert "&lt;img src=x onerror=" in page
 
 
-def test_equal_results_make_equal_pages(tmp_path: Path) -> None:
+def test_equal_results_give_equal_pages(tmp_path: Path) -> None:
     dataset = Toy("saliency", ["a", "b"])
     pages = []
     for name in ("one", "two"):

@@ -1,4 +1,4 @@
-"""Deep Spectral equals its equations, written once more with SciPy and loops, and the outputs of the published code."""
+"""Deep Spectral equals its equations, implemented again with SciPy and loops, and the outputs of the published code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from scipy import linalg
 from torch import Tensor
 
 from eigenseg.data import FeatureGrid, Geometry
-from eigenseg.discovery.grid import largest_component
 from eigenseg.discovery.spectral import Affinity, NcutResult, NcutSolver, solve_ncut, solve_ncut_dense, solve_ncut_lobpcg
 from eigenseg.discovery.spectral.certificate import Status
 from eigenseg.segment.deep_spectral.deep_spectral import DeepSpectral, localize
@@ -42,8 +41,8 @@ def golden(test_data: Path) -> Golden:
 
 
 def colors_of(golden: Golden, case: int, upsample: int = 1) -> Tensor:
-    picture = golden[f"image_lowres_{'x2_' if upsample == 2 else ''}{case}"]
-    return torch.from_numpy(picture).float().div(255).flatten(0, 1)[None]
+    image = golden[f"image_lowres_{'x2_' if upsample == 2 else ''}{case}"]
+    return torch.from_numpy(image).float().div(255).flatten(0, 1)[None]
 
 
 def features_of(golden: Golden, case: int) -> Tensor:
@@ -51,7 +50,7 @@ def features_of(golden: Golden, case: int) -> Tensor:
 
 
 def scene(seed: int, grid: tuple[int, int] = (9, 12)) -> Tensor:
-    """Features (N, 8) of a rectangle on a ground, with noise strong enough for a ragged cut."""
+    """Features (N, 8) of a rectangle on a background, with noise strong enough for a ragged cut."""
     generator = np.random.default_rng(seed)
     inside = np.zeros(grid, dtype=bool)
     inside[2:6, 3:8] = True
@@ -79,16 +78,16 @@ def test_published_color_graph_is_reproduced_exactly(golden: Golden, case: int) 
 @pytest.mark.parametrize("case", [0, 1])
 def test_published_eigenpairs_are_reproduced(golden: Golden, case: int, tag: str, solver: NcutSolver) -> None:
     colors = colors_of(golden, case, TAGS[tag].get("upsample", 1))
-    found = eigensegments(features_of(golden, case), GRID, 5, colors, solver=solver, **TAGS[tag])
-    np.testing.assert_allclose(found.affinity.degrees[0].numpy(), golden[f"degree_{tag}_{case}"], rtol=2e-6)
-    values, theirs = found.eigenvalues[0].numpy(), golden[f"eigenvalues_{tag}_{case}"]
+    result = eigensegments(features_of(golden, case), GRID, 5, colors, solver=solver, **TAGS[tag])
+    np.testing.assert_allclose(result.affinity.degrees[0].numpy(), golden[f"degree_{tag}_{case}"], rtol=2e-6)
+    values, theirs = result.eigenvalues[0].numpy(), golden[f"eigenvalues_{tag}_{case}"]
     np.testing.assert_allclose(values, theirs, atol=5e-5 if tag == "nolapnorm" else 1e-6)
-    gaps = np.append(np.diff(values), found.gap[0])
+    gaps = np.append(np.diff(values), result.gap[0])
     gaps = np.minimum(gaps, np.insert(gaps[:-1], 0, np.inf))
     if tag == "nolapnorm":
         gaps[1:] /= values[1:]
     for k, published in enumerate(golden[f"eigenvectors_{tag}_{case}"]):
-        ours = found.eigenvectors[0, :, k].numpy()
+        ours = result.eigenvectors[0, :, k].numpy()
         if k == 0:  # its sign is arbitrary there
             published = np.abs(published)
         tolerance = 5e-6 if k < 2 else 5e-6 / min(gaps[k], 1)
@@ -121,8 +120,8 @@ def test_published_box_of_the_localization_script_is_reproduced(golden: Golden, 
     vector = torch.from_numpy(golden[f"localization_laplacian_{case}"][1])[None]
     assert (localize(vector, GRID).box[0] * 16).tolist() == golden[f"localization_box_{case}"].tolist()
     ours = eigensegments(features_of(golden, case), GRID, 2).eigenvectors[0, :, 1]
-    agreement = abs(float(ours @ vector[0].double())) / float(ours.norm() * vector.norm())
-    assert agreement > 1 - 1e-6  # scaled and oriented otherwise, it is the same vector
+    cosine = abs(float(ours @ vector[0].double())) / float(ours.norm() * vector.norm())
+    assert cosine > 1 - 1e-6  # the same vector up to scale and sign
 
 
 @pytest.mark.parametrize("case", [0, 1])
@@ -147,17 +146,17 @@ def test_method_returns_the_published_box_in_pixels(
     colors = colors_of(golden, case)[0]
     monkeypatch.setattr("eigenseg.segment.deep_spectral.deep_spectral.grid_colors", lambda image, geometry: colors)
     method = DeepSpectral(**arguments)
-    (found,) = apply(method, features)
+    (result,) = apply(method, features)
     if tag == "feat_fine":
         vector = eigensegments(features.tokens, GRID, 2, upsample=2).eigenvectors[:, :, 1]
         expected = (localize(vector, (24, 32)).box[0] * 8).tolist()
-        assert found.extras["eigenvector"][0].shape == (24, 32) == found.metadata["geometry"].grid
+        assert result.extras["eigenvector"][0].shape == (24, 32) == result.metadata["geometry"].grid
     else:
         expected = golden[f"box_{tag}_{case}"].tolist()
-    assert found.boxes.tolist() == [expected]
-    assert found.masks.shape == (1, 200, 260)
-    assert not found.masks[0][192:].any()
-    assert not found.masks[0][:, 256:].any()  # what the crop cut away is background
+    assert result.boxes.tolist() == [expected]
+    assert result.masks.shape == (1, 200, 260)
+    assert not result.masks[0][192:].any()
+    assert not result.masks[0][:, 256:].any()  # cropped pixels are background
 
 
 # ---- independent, slow versions
@@ -191,7 +190,7 @@ def test_color_graph_equals_sorted_lists_also_where_most_distances_are_tied(grid
         np.testing.assert_array_equal(ours.numpy(), counted_neighbors(one, grid, ((20, 2.0), (10, 0.1))))
 
 
-def test_color_graph_takes_other_lists_and_names_of_position() -> None:
+def test_color_graph_takes_other_neighbor_settings() -> None:
     colors = torch.rand(1, 35, 3, generator=torch.Generator().manual_seed(0))
     lists = ((4, 0.0), (3, 5.0), (1, 1.0))
     np.testing.assert_array_equal(
@@ -223,13 +222,13 @@ def test_eigenpairs_equal_a_dense_decomposition(grid: tuple[int, int], color_wei
     if color_weight:
         weights = weights + color_weight * color_affinity(colors, grid)[0].numpy()
     values, vectors = reference_pairs((weights + weights.T) / 2, laplacian, 6)
-    found = eigensegments(tokens[None], grid, 6, colors, color_weight, laplacian=laplacian)
-    np.testing.assert_allclose(found.eigenvalues[0].numpy(), values[:6], atol=1e-9 * max(1, values[5]))
-    assert found.gap[0].item() == pytest.approx(values[6] - values[5], rel=0.02)
-    np.testing.assert_allclose(found.eigenvectors[0, :, 0].numpy(), abs(vectors[0]), atol=1e-9)
-    assert all(status in (Status.CONVERGED, Status.DENSE) for status in found.status)
+    result = eigensegments(tokens[None], grid, 6, colors, color_weight, laplacian=laplacian)
+    np.testing.assert_allclose(result.eigenvalues[0].numpy(), values[:6], atol=1e-9 * max(1, values[5]))
+    assert result.gap[0].item() == pytest.approx(values[6] - values[5], rel=0.02)
+    np.testing.assert_allclose(result.eigenvectors[0, :, 0].numpy(), abs(vectors[0]), atol=1e-9)
+    assert all(status in (Status.CONVERGED, Status.DENSE) for status in result.status)
     for k in range(1, 6):
-        ours, theirs = found.eigenvectors[0, :, k].numpy(), vectors[k]
+        ours, theirs = result.eigenvectors[0, :, k].numpy(), vectors[k]
         if abs((theirs > 0).mean() - 0.5) < 1e-9:  # neither sign is preferred
             theirs = theirs * np.sign(theirs @ ours)
         np.testing.assert_allclose(ours, theirs, atol=1e-6 * abs(theirs).max())
@@ -244,8 +243,8 @@ def test_features_are_scale_free_and_negative_cosines_are_no_edges() -> None:
 
 def test_finer_graph_has_the_features_of_half_cells_without_a_second_normalization() -> None:
     tokens = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]])
-    shares = np.array([0, 0.25, 0.75, 1])  # bilinear, at the centers of half cells, clamped at the rim
-    row = np.stack([1 - shares, shares], axis=1)
+    fractions = np.array([0, 0.25, 0.75, 1])  # bilinear, at the centers of half cells, clamped at the border
+    row = np.stack([1 - fractions, fractions], axis=1)
     points = np.concatenate([row, row])
     expected = (points @ points.T) / (points @ points.T).max()
     np.testing.assert_allclose(deep_spectral_affinity(tokens, (1, 2), upsample=2)[0].numpy(), expected, atol=1e-12)
@@ -253,41 +252,9 @@ def test_finer_graph_has_the_features_of_half_cells_without_a_second_normalizati
 
 def test_largest_weight_of_features_is_one_where_interpolation_shortens_them_all() -> None:
     tokens = torch.tensor([[[torch.nan, 1.0], [3.0, 4.0], [torch.nan, 1.0]]])  # nothing to the left and right
-    shares = np.array([0, 0.25, 0.75, 0.75, 0.25, 0] * 2)
+    fractions = np.array([0, 0.25, 0.75, 0.75, 0.25, 0] * 2)
     weights = deep_spectral_affinity(tokens, (1, 3), upsample=2)[0].numpy()
-    np.testing.assert_allclose(weights, np.outer(shares, shares) / 0.75**2, atol=1e-12)
-
-
-def flooded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Largest 8-connected component by flood fill, among equals the first met row by row."""
-    left = set(zip(*map(list, np.nonzero(mask)), strict=True))
-    best: list[tuple[int, int]] = []
-    for start in sorted(left):
-        if start not in left:
-            continue
-        left.discard(start)
-        part, border = [start], [start]
-        while border:
-            y, x = border.pop()
-            for near in [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
-                if near in left:
-                    left.discard(near)
-                    part.append(near)
-                    border.append(near)
-        if len(part) > len(best):
-            best = part
-    kept = np.zeros(mask.shape, dtype=bool)
-    for cell in best:
-        kept[cell] = True
-    return kept
-
-
-@given(arrays.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7))))
-@settings(deadline=None)
-def test_largest_component_equals_flood_fill(masks: NDArray[np.bool_]) -> None:
-    kept = largest_component(torch.from_numpy(masks), connectivity=8)
-    for ours, mask in zip(kept.numpy(), masks, strict=True):
-        np.testing.assert_array_equal(ours, flooded(mask))
+    np.testing.assert_allclose(weights, np.outer(fractions, fractions) / 0.75**2, atol=1e-12)
 
 
 # ---- properties
@@ -346,7 +313,7 @@ def test_exactly_half_of_the_grid_is_not_reversed() -> None:
 
 
 @pytest.mark.parametrize("laplacian", ["generalized", "ordinary"])
-def test_where_half_of_the_entries_are_positive_the_largest_one_is(laplacian: Laplacian) -> None:
+def test_if_half_of_the_entries_are_positive_so_is_the_largest(laplacian: Laplacian) -> None:
     tokens = torch.rand(40, 4, 3, generator=torch.Generator().manual_seed(0))
     vectors = eigensegments(tokens, (2, 2), 2, laplacian=laplacian).eigenvectors[:, :, 1]
     halves = vectors[(vectors > 0).sum(dim=1) == 2]
@@ -363,30 +330,30 @@ def test_a_token_between_two_equal_sides_has_the_entry_zero() -> None:
 
 
 @pytest.mark.parametrize("laplacian", ["generalized", "ordinary"])
-def test_tokens_that_are_not_finite_or_zero_take_no_part(laplacian: Laplacian) -> None:
+def test_tokens_that_are_not_finite_or_zero_are_ignored(laplacian: Laplacian) -> None:
     points = scene(2)
     bad = torch.zeros(108, dtype=torch.bool)
     bad[[0, 17, 50, 107]] = True
     spoiled = points.clone()
     spoiled[0], spoiled[17, 3], spoiled[50, 0], spoiled[107] = torch.nan, torch.inf, -torch.inf, 0
-    found = eigensegments(spoiled[None], (9, 12), 3, laplacian=laplacian)
+    result = eigensegments(spoiled[None], (9, 12), 3, laplacian=laplacian)
     rest = eigensegments(points[None, ~bad], (8, 13), 3, laplacian=laplacian)
-    torch.testing.assert_close(found.eigenvalues, rest.eigenvalues, atol=1e-9, rtol=1e-9)
-    assert (found.eigenvectors[0, bad] == 0).all()
-    ours, theirs = found.eigenvectors[0, ~bad], rest.eigenvectors[0]
+    torch.testing.assert_close(result.eigenvalues, rest.eigenvalues, atol=1e-9, rtol=1e-9)
+    assert (result.eigenvectors[0, bad] == 0).all()
+    ours, theirs = result.eigenvectors[0, ~bad], rest.eigenvectors[0]
     torch.testing.assert_close(ours.abs(), theirs.abs(), atol=1e-7, rtol=0)
-    assert found.affinity.non_finite.tolist() == [3]
+    assert result.affinity.non_finite.tolist() == [3]
 
 
 @pytest.mark.parametrize("laplacian", ["generalized", "ordinary"])
 def test_as_many_pairs_as_nodes_are_the_whole_spectrum(laplacian: Laplacian) -> None:
     tokens = torch.rand(1, 8, 3, generator=torch.Generator().manual_seed(3))
-    found = eigensegments(tokens, (2, 4), 8, laplacian=laplacian)
+    result = eigensegments(tokens, (2, 4), 8, laplacian=laplacian)
     values, _ = reference_pairs(deep_spectral_affinity(tokens, (2, 4))[0].numpy(), laplacian, 8)
-    np.testing.assert_allclose(found.eigenvalues[0].numpy(), values, atol=1e-9)
-    assert found.gap.item() == np.inf
-    metric = found.affinity.degrees[0].diag() if laplacian == "generalized" else torch.eye(8, dtype=torch.float64)
-    gram = found.eigenvectors[0].mT @ metric @ found.eigenvectors[0]
+    np.testing.assert_allclose(result.eigenvalues[0].numpy(), values, atol=1e-9)
+    assert result.gap.item() == np.inf
+    metric = result.affinity.degrees[0].diag() if laplacian == "generalized" else torch.eye(8, dtype=torch.float64)
+    gram = result.eigenvectors[0].mT @ metric @ result.eigenvectors[0]
     torch.testing.assert_close(gram, torch.eye(8, dtype=torch.float64), atol=1e-8, rtol=0)
 
 
@@ -394,27 +361,27 @@ def test_as_many_pairs_as_nodes_are_the_whole_spectrum(laplacian: Laplacian) -> 
 def test_pairs_that_a_graph_is_too_small_for_are_zero(laplacian: Laplacian) -> None:
     tokens = torch.rand(1, 6, 3, generator=torch.Generator().manual_seed(3))
     tokens[0, 2:] = torch.nan
-    found = eigensegments(tokens, (2, 3), 4, laplacian=laplacian)
-    assert (found.eigenvectors[0, :, 2:] == 0).all()
-    assert (found.eigenvectors[0, :2, 1] != 0).all()
+    result = eigensegments(tokens, (2, 3), 4, laplacian=laplacian)
+    assert (result.eigenvectors[0, :, 2:] == 0).all()
+    assert (result.eigenvectors[0, :2, 1] != 0).all()
 
 
-def test_result_of_the_method_is_described_in_full() -> None:
+def test_result_of_the_method_is_complete() -> None:
     points = scene(5)
-    (found,) = apply(DeepSpectral(), batch_of(points[None], (9, 12)))
+    (result,) = apply(DeepSpectral(), batch_of(points[None], (9, 12)))
     segments = eigensegments(points[None], (9, 12), 2)
     weights, side = segments.affinity.dense()[0].numpy(), segments.eigenvectors[0, :, 1].numpy() > 0
     ties = weights[side][:, ~side].sum()
     value = ties / weights[side].sum() + ties / weights[~side].sum()
-    assert found.scores[0] == pytest.approx(1 - value, abs=1e-6)
-    assert found.extras["cut_value"][0] == pytest.approx(value, abs=1e-12)
+    assert result.scores[0] == pytest.approx(1 - value, abs=1e-6)
+    assert result.extras["cut_value"][0] == pytest.approx(value, abs=1e-12)
     values, _ = reference_pairs(weights, "generalized", 2)
-    assert found.extras["eigenvalue"][0] == pytest.approx(values[1], abs=1e-9)
-    assert found.extras["gap"][0] == pytest.approx(values[2] - values[1], abs=1e-9)
-    np.testing.assert_allclose(found.extras["eigenvector"][0].ravel(), segments.eigenvectors[0, :, 1], rtol=1e-6)
-    assert found.metadata["status"] == found.extras["status"][0] == "dense"
+    assert result.extras["eigenvalue"][0] == pytest.approx(values[1], abs=1e-9)
+    assert result.extras["gap"][0] == pytest.approx(values[2] - values[1], abs=1e-9)
+    np.testing.assert_allclose(result.extras["eigenvector"][0].ravel(), segments.eigenvectors[0, :, 1], rtol=1e-6)
+    assert result.metadata["status"] == result.extras["status"][0] == "dense"
     mask = localize(segments.eigenvectors[:, :, 1], (9, 12)).mask[0].numpy()
-    np.testing.assert_array_equal(found.masks[0], mask.repeat(4, axis=0).repeat(4, axis=1))
+    np.testing.assert_array_equal(result.masks[0], mask.repeat(4, axis=0).repeat(4, axis=1))
     inside = np.zeros((9, 12), dtype=bool)
     inside[2:6, 3:8] = True
     assert mask[inside].all()  # it is the rectangle, with a few noisy tokens around it
@@ -432,10 +399,10 @@ def test_graphs_too_large_to_be_built_together_are_cut_in_turn(monkeypatch: pyte
     monkeypatch.setattr("eigenseg.discovery.spectral.ragged._GRAPH_ENTRIES", 8 * 2 * 108**2 + 1)
     for one, other in zip(apply(DeepSpectral(solver=solver), features), together, strict=True):
         np.testing.assert_array_equal(one.masks, other.masks)
-    assert sizes == [1, 2, 2, 1]  # the first is the graph on which a method tries its solver
+    assert sizes == [1, 2, 2, 1]  # the first is the toy graph of the constructor's check
 
 
-def test_method_survives_a_trip_to_another_process() -> None:
+def test_method_can_be_pickled() -> None:
     features = batch_of(scene(0)[None], (9, 12))
     method = DeepSpectral(laplacian="ordinary")
     (one,), (other,) = apply(method, features), apply(pickle.loads(pickle.dumps(method)), features)
@@ -464,36 +431,36 @@ def test_no_gradient_graph_is_built() -> None:
         ),
     ],
 )
-def test_pictures_without_a_cut_have_no_object_and_say_why(
+def test_images_without_a_cut_have_no_object_and_say_why(
     tokens: Tensor, reason: str, non_finite: int, laplacian: Laplacian
 ) -> None:
-    (found,) = apply(DeepSpectral(laplacian=laplacian), batch_of(tokens, (4, 5)))
-    assert len(found) == 0
-    assert found.reason == reason
-    assert found.metadata["non_finite_tokens"] == non_finite
-    assert found.metadata["status"] == "trivial"
+    (result,) = apply(DeepSpectral(laplacian=laplacian), batch_of(tokens, (4, 5)))
+    assert len(result) == 0
+    assert result.reason == reason
+    assert result.metadata["non_finite_tokens"] == non_finite
+    assert result.metadata["status"] == "trivial"
 
 
 @pytest.mark.parametrize("laplacian", ["generalized", "ordinary"])
-def test_a_cut_among_equals_is_marked_degenerate(laplacian: Laplacian) -> None:
-    three = torch.eye(3).repeat_interleave(4, dim=0)  # three groups of four, no ties between them
-    (found,) = apply(DeepSpectral(laplacian=laplacian), batch_of(three[None], (3, 4)))
-    assert found.metadata["status"] == found.extras["status"][0] == "degenerate"
+def test_one_of_several_equal_cuts_is_marked_degenerate(laplacian: Laplacian) -> None:
+    three = torch.eye(3).repeat_interleave(4, dim=0)  # three groups of four, no edges between them
+    (result,) = apply(DeepSpectral(laplacian=laplacian), batch_of(three[None], (3, 4)))
+    assert result.metadata["status"] == result.extras["status"][0] == "degenerate"
 
 
 def test_a_single_token_gives_no_object_and_two_are_cut() -> None:
-    (found,) = apply(DeepSpectral(), batch_of(torch.ones(1, 1, 3), (1, 1)))
-    assert "enlarge it with preprocess.resize" in (found.reason or "")
+    (result,) = apply(DeepSpectral(), batch_of(torch.ones(1, 1, 3), (1, 1)))
+    assert "enlarge it with preprocess.resize" in (result.reason or "")
     pair = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]])
-    (found,) = apply(DeepSpectral(), batch_of(pair, (1, 2)))
-    assert found.masks[0].sum() == 16
-    assert found.extras["gap"] == [float("inf")]
+    (result,) = apply(DeepSpectral(), batch_of(pair, (1, 2)))
+    assert result.masks[0].sum() == 16
+    assert result.extras["gap"] == [float("inf")]
 
 
 def test_an_eigenvector_that_did_not_converge_gives_no_object() -> None:
     method = DeepSpectral(solver=functools.partial(solve_ncut_lobpcg, max_iterations=1))
-    (found,) = apply(method, batch_of(scene(0, (15, 20))[None], (15, 20)))
-    assert found.reason == "no object: the eigensolver did not converge; allow it more iterations or use another solver"
+    (result,) = apply(method, batch_of(scene(0, (15, 20))[None], (15, 20)))
+    assert result.reason == "no object: the eigensolver did not converge; allow it more iterations or use another solver"
 
 
 @pytest.mark.parametrize("upsample", [1, 2])
@@ -502,12 +469,12 @@ def test_colors_of_the_cells_are_those_of_the_image(upsample: int) -> None:
     images = [generator.integers(0, 256, (36, 48, 3), dtype=np.uint8) for _ in range(2)]
     features = batch_of(torch.stack([scene(0), scene(1)]), (9, 12))
     results = DeepSpectral(color_weight=10, upsample=upsample)(features, images)
-    for i, (image, found) in enumerate(zip(images, results, strict=True)):
+    for i, (image, result) in enumerate(zip(images, results, strict=True)):
         fine = Image.fromarray(image).resize((12 * upsample, 9 * upsample), Image.Resampling.BILINEAR)
         colors = torch.from_numpy(np.array(fine)).float().div(255).flatten(0, 1)[None]
         segments = eigensegments(features.tokens[i : i + 1], (9, 12), 2, colors, 10, upsample)
         expected = segments.eigenvectors[0, :, 1].reshape(segments.grid).float().numpy()
-        np.testing.assert_array_equal(found.extras["eigenvector"][0], expected)
+        np.testing.assert_array_equal(result.extras["eigenvector"][0], expected)
 
 
 def test_a_graph_with_colors_needs_those_of_every_image() -> None:
@@ -530,13 +497,13 @@ def test_a_graph_with_colors_needs_those_of_every_image() -> None:
         ({"solver": functools.partial(solve_ncut, fallback="no")}, "fallback must be 'dense', 'raise' or 'flag', got 'no'"),
     ],
 )
-def test_parameters_are_refused_at_construction(arguments: dict[str, Any], message: str) -> None:
+def test_parameters_are_rejected_at_construction(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DeepSpectral(**arguments)
 
 
-def test_cells_have_to_be_whole_pixels() -> None:
-    with pytest.raises(ValueError, match="upsample=3 does not divide the patch of 4 pixels into whole cells"):
+def test_upsample_must_divide_the_patch_size() -> None:
+    with pytest.raises(ValueError, match="upsample=3 must divide the patch size 4"):
         apply(DeepSpectral(upsample=3), batch_of(scene(0)[None], (9, 12)))
 
 
@@ -547,13 +514,13 @@ def test_cells_have_to_be_whole_pixels() -> None:
             torch.rand(1, 12, 3),
             (3, 4),
             13,
-            "count must be a number of eigenpairs from 2 to 12, the nodes of the graph, got 13",
+            "count must be an integer from 2 to 12, the number of nodes, got 13",
         ),
         (
             torch.rand(1, 12, 3),
             (3, 4),
             1,
-            "count must be a number of eigenpairs from 2 to 12, the nodes of the graph, got 1",
+            "count must be an integer from 2 to 12, the number of nodes, got 1",
         ),
         (torch.rand(1, 12, 3), (3, 5), 2, r"tokens must be \(B, 15, D\) floating for a grid of 3x5, got \(1, 12, 3\)"),
         (torch.rand(12, 3), (3, 4), 2, r"tokens must be \(B, 12, D\) floating for a grid of 3x4, got \(12, 3\)"),
@@ -562,7 +529,7 @@ def test_cells_have_to_be_whole_pixels() -> None:
         (torch.ones(1, 1, 3), (1, 1), 2, "eigensegments need at least 2 tokens, got one"),
     ],
 )
-def test_wrong_tokens_are_refused(tokens: Tensor, grid: tuple[int, int], count: int, message: str) -> None:
+def test_wrong_tokens_are_rejected(tokens: Tensor, grid: tuple[int, int], count: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         eigensegments(tokens, grid, count)
 
@@ -577,12 +544,12 @@ def test_wrong_tokens_are_refused(tokens: Tensor, grid: tuple[int, int], count: 
         (torch.zeros(1, 6, 3, dtype=torch.uint8), r"colors must be \(B, 6, D\) floating for a grid of 2x3"),
     ],
 )
-def test_wrong_colors_are_refused(colors: Tensor, message: str) -> None:
+def test_wrong_colors_are_rejected(colors: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         color_affinity(colors, (2, 3))
 
 
-def test_what_is_no_tensor_is_refused_by_name() -> None:
+def test_arguments_that_are_not_tensors_are_rejected_by_name() -> None:
     with pytest.raises(TypeError, match=r"tokens must be a torch tensor \(B, N, D\), got list"):
         eigensegments([[1.0]], (1, 1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"eigenvector must be \(B, 6\) for a grid of 2x3, got \(1, 5\)"):

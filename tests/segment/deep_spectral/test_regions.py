@@ -23,7 +23,7 @@ GRID = (12, 16)
 
 
 def planted(seed: int = 0, noise: float = 0.03) -> tuple[Tensor, NDArray[np.int64]]:
-    """Tokens (1, 192, 12) of a ground with three rectangles, and its regions (12, 16), numbered as they appear."""
+    """Tokens (1, 192, 12) of a background with three rectangles, and its regions (12, 16), numbered in row-major order."""
     annotation = np.zeros(GRID, dtype=np.int64)
     annotation[1:5, 2:7], annotation[3:10, 10:14], annotation[7:11, 2:6] = 1, 2, 3
     generator = np.random.default_rng(seed)
@@ -44,15 +44,15 @@ def test_published_single_object_masks_are_reproduced(test_data: Path, case: int
     expected = golden[f"single_region_{case}"] == 255
     vector = torch.from_numpy(golden[f"eigenvectors_feat_{case}"][1])[None]
     np.testing.assert_array_equal(positive_side(vector, GRID)[0].numpy(), expected)
-    (found,) = apply(DeepSpectral("segmentation"), features)
+    (result,) = apply(DeepSpectral("segmentation"), features)
     pixels = np.zeros((1, 200, 260), dtype=bool)
     pixels[0, :192, :256] = expected.repeat(16, axis=0).repeat(16, axis=1)
-    np.testing.assert_array_equal(found.masks, pixels)
+    np.testing.assert_array_equal(result.masks, pixels)
     rows, columns = np.nonzero(expected)
-    assert (found.boxes[0] / 16).tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert (result.boxes[0] / 16).tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
-def test_soft_map_is_half_on_the_cut_one_at_the_peak_and_zero_far_away() -> None:
+def test_soft_mask_is_half_on_the_cut_one_at_the_maximum_and_zero_at_the_minimum() -> None:
     vector = torch.tensor([[-2.0, -1.0, 0.0, 0.25], [-0.5, -2.0, 0.5, 0.1]])
     soft = saliency_map(vector, Geometry((2, 4), (2, 4), (2, 4), 1))
     np.testing.assert_allclose(soft, [[0, 0.25, 0.5, 0.75], [0.375, 0, 1, 0.6]], atol=1e-7)
@@ -68,16 +68,16 @@ def test_soft_map_is_above_half_exactly_where_the_eigenvector_is_positive(vector
     np.testing.assert_array_equal((soft > 0.5)[clear], (vector > 0)[clear])
 
 
-def test_every_result_has_a_soft_map_of_the_size_of_its_image() -> None:
+def test_every_result_has_a_soft_mask_of_the_size_of_its_image() -> None:
     tokens, _ = planted()
-    found, none = apply(DeepSpectral("segmentation"), batch_of(torch.cat([tokens, torch.ones_like(tokens)]), GRID))
-    soft = found.metadata["saliency"]
+    result, none = apply(DeepSpectral("segmentation"), batch_of(torch.cat([tokens, torch.ones_like(tokens)]), GRID))
+    soft = result.metadata["saliency"]
     assert (soft.shape, soft.dtype) == ((200, 260), np.float32)
     assert not soft[192:].any()
     assert not soft[:, 256:].any()
     inner = (slice(8, 192, 16), slice(8, 256, 16))  # one pixel beside every patch's center
-    agreement = ((soft > 0.5)[inner] == found.masks[0][inner]).mean()
-    assert agreement > 0.95
+    accuracy = ((soft > 0.5)[inner] == result.masks[0][inner]).mean()
+    assert accuracy > 0.95
     assert (len(none), none.metadata["saliency"].shape, none.metadata["saliency"].max()) == (0, (200, 260), 0)
     assert none.reason == "no object: all tokens look alike, the graph has no cut"
 
@@ -91,22 +91,22 @@ def test_single_token_has_no_object_and_an_empty_soft_map() -> None:
 def test_all_components_of_the_positive_side_belong_to_the_object() -> None:
     points = torch.tensor([1.0, 0.1]).repeat(49, 1)
     points[[0, 24, 48]] = torch.tensor([0.1, 1.0])
-    (found,) = apply(DeepSpectral("segmentation"), batch_of(points[None], (7, 7), patch=1, crop=(0, 0)))
-    assert np.flatnonzero(found.masks[0]).tolist() == [0, 24, 48]
-    assert found.boxes.tolist() == [[0, 0, 7, 7]]
+    (result,) = apply(DeepSpectral("segmentation"), batch_of(points[None], (7, 7), patch=1, crop=(0, 0)))
+    assert np.flatnonzero(result.masks[0]).tolist() == [0, 24, 48]
+    assert result.boxes.tolist() == [[0, 0, 7, 7]]
 
 
 def test_finer_grid_gives_masks_of_half_patches_and_keeps_its_soft_map_in_step() -> None:
     tokens, _ = planted()
-    (found,) = apply(DeepSpectral("segmentation", upsample=2), batch_of(tokens, GRID))
+    (result,) = apply(DeepSpectral("segmentation", upsample=2), batch_of(tokens, GRID))
     vector = eigensegments(tokens, GRID, 2, upsample=2).eigenvectors[:, :, 1]
     expected = positive_side(vector, (24, 32))[0].numpy()
-    np.testing.assert_array_equal(found.masks[0][4:192:8, 4:256:8], expected)
-    assert found.metadata["saliency"].shape == (200, 260)
+    np.testing.assert_array_equal(result.masks[0][4:192:8, 4:256:8], expected)
+    assert result.metadata["saliency"].shape == (200, 260)
 
 
 @pytest.mark.parametrize("arguments", [{"color_weight": -1}, {"upsample": 0}, {"laplacian": "x"}])
-def test_parameters_are_refused_at_construction(arguments: dict[str, Any]) -> None:
+def test_parameters_are_rejected_at_construction(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         DeepSpectral("segmentation", **arguments)
 
@@ -116,10 +116,10 @@ def test_parameters_are_refused_at_construction(arguments: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("laplacian", ["generalized", "ordinary"])
-def test_planted_regions_are_recovered_and_their_ground_is_the_background(seed: int, laplacian: Any) -> None:
+def test_planted_regions_and_the_background_are_recovered(seed: int, laplacian: Any) -> None:
     tokens, annotation = planted(seed)
-    found = eigensegments(tokens, GRID, 4, laplacian=laplacian)
-    segments = multi_region(found.eigenvectors, found.eigenvalues, GRID, n_clusters=4)
+    result = eigensegments(tokens, GRID, 4, laplacian=laplacian)
+    segments = multi_region(result.eigenvectors, result.eigenvalues, GRID, n_clusters=4)
     np.testing.assert_array_equal(segments[0], annotation)
     more = eigensegments(tokens, GRID, 8, laplacian=laplacian)  # vectors of noise among them
     adaptive = multi_region(more.eigenvectors, more.eigenvalues, GRID, "adaptive")
@@ -128,33 +128,33 @@ def test_planted_regions_are_recovered_and_their_ground_is_the_background(seed: 
 
 def test_regions_of_a_batch_are_those_of_each_image_and_the_seed_fixes_them() -> None:
     tokens = torch.cat([planted(seed, noise=0.3)[0] for seed in range(3)])
-    found = eigensegments(tokens, GRID, 5)
-    together = multi_region(found.eigenvectors, found.eigenvalues, GRID, 15, seed=4)
+    result = eigensegments(tokens, GRID, 5)
+    together = multi_region(result.eigenvectors, result.eigenvalues, GRID, 15, seed=4)
     assert together.shape == (3, *GRID)
     assert together.dtype == np.int64
     for i in range(3):
-        alone = multi_region(found.eigenvectors[i : i + 1], found.eigenvalues[i : i + 1], GRID, 15, seed=4)
+        alone = multi_region(result.eigenvectors[i : i + 1], result.eigenvalues[i : i + 1], GRID, 15, seed=4)
         np.testing.assert_array_equal(together[i], alone[0])
         assert sorted(set(together[i].ravel().tolist())) == list(range(15))
-    assert not np.array_equal(together, multi_region(found.eigenvectors, found.eigenvalues, GRID, 15, seed=5))
+    assert not np.array_equal(together, multi_region(result.eigenvectors, result.eigenvalues, GRID, 15, seed=5))
 
 
-def test_the_constant_eigenvector_plays_no_part() -> None:
+def test_the_constant_eigenvector_does_not_matter() -> None:
     tokens, annotation = planted()
-    found = eigensegments(tokens, GRID, 4)
-    vectors = found.eigenvectors.clone()
+    result = eigensegments(tokens, GRID, 4)
+    vectors = result.eigenvectors.clone()
     vectors[:, :, 0] = 100 * torch.rand(192, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_array_equal(multi_region(vectors, found.eigenvalues, GRID, 4)[0], annotation)
+    np.testing.assert_array_equal(multi_region(vectors, result.eigenvalues, GRID, 4)[0], annotation)
 
 
-def test_the_sign_of_an_eigenvector_plays_no_part() -> None:
+def test_the_sign_of_an_eigenvector_does_not_matter() -> None:
     tokens, annotation = planted()
-    found = eigensegments(tokens, GRID, 4)
+    result = eigensegments(tokens, GRID, 4)
     signs = torch.tensor([1.0, -1, 1, -1])
-    np.testing.assert_array_equal(multi_region(found.eigenvectors * signs, found.eigenvalues, GRID, 4)[0], annotation)
+    np.testing.assert_array_equal(multi_region(result.eigenvectors * signs, result.eigenvalues, GRID, 4)[0], annotation)
 
 
-@pytest.mark.filterwarnings("error")  # scikit-learn would complain, picture by picture
+@pytest.mark.filterwarnings("error")  # scikit-learn would warn for every image
 def test_fewer_distinct_tokens_than_clusters_have_a_region_each() -> None:
     vectors = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 3.0], [0.0, 1.0], [0.0, 2.0], [0.0, 1.0]])[None]
     segments = multi_region(vectors, torch.tensor([[0.0, 0.5]]), (2, 3), n_clusters=6)
@@ -199,7 +199,7 @@ def test_background_is_the_segment_with_most_border_tokens_by_counting(labels: N
     np.testing.assert_array_equal(background_first(labels), renamed_by_loops(labels))
 
 
-def test_a_large_segment_that_hardly_touches_the_border_is_no_background() -> None:
+def test_a_large_segment_that_hardly_touches_the_border_is_not_the_background() -> None:
     labels = np.array([[2, 2, 2, 3, 3], [2, 1, 1, 1, 3], [2, 1, 1, 1, 3], [2, 1, 1, 1, 3], [2, 2, 3, 3, 3]])
     # eight border tokens each, of which 2 appears first, and nine tokens inside
     assert (background_first(labels) == 0).tolist() == (labels == 2).tolist()
@@ -230,6 +230,6 @@ def test_corners_count_once() -> None:
         (torch.full((1, 6, 3), torch.nan), torch.rand(1, 3), 2, "eigenvectors have entries that are not finite"),
     ],
 )
-def test_wrong_input_is_refused(vectors: Tensor, values: Tensor, clusters: Any, message: str) -> None:
+def test_wrong_input_is_rejected(vectors: Tensor, values: Tensor, clusters: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         multi_region(vectors, values, (2, 3), clusters)

@@ -1,4 +1,4 @@
-"""FOUND equals the outputs of the published code and its steps written down once more; its head is a plain convolution."""
+"""FOUND equals the outputs of the published code and an independent implementation; its head is a plain convolution."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def reference(
 
 
 def scene(seed: int, grid: Grid = GRID) -> tuple[Tensor, Tensor]:
-    """Attention (heads, N) and keys (N, D) of two rectangles, one larger, on a ground."""
+    """Attention (heads, N) and keys (N, D) of two rectangles, one larger, on a background."""
     generator = torch.Generator().manual_seed(seed)
     inside = torch.zeros(grid)
     inside[3:6, 4:8] = inside[1:3, 0:2] = 1
     noise = torch.randn(HEADS, *grid, generator=generator)
     attention = (2 * inside + noise).flatten().softmax(dim=0).view(HEADS, -1) * 0.9
-    ground = torch.randn(2, WIDTH, generator=generator)
-    keys = torch.where(inside.flatten()[:, None] > 0, ground[0], ground[1] - ground[0])
+    background_keys = torch.randn(2, WIDTH, generator=generator)
+    keys = torch.where(inside.flatten()[:, None] > 0, background_keys[0], background_keys[1] - background_keys[0])
     attention *= torch.tensor([1.0, 0.5, 0.15])[:, None]
     return attention, keys + 1.7 * torch.randn(len(keys), WIDTH, generator=generator)
 
@@ -78,11 +78,11 @@ def batch_of(
 
 
 def by_logits(logits: Tensor, grid: Grid, padded: Grid = (0, 0), **arguments: Any) -> Instances:
-    """What FOUND makes of logits (N,): keys that are logits, and a head that hands them on."""
+    """Results of FOUND for logits (N,): the keys are logits, and the head is the identity."""
     head = FoundHead(1)
     head.load_state_dict({"decoder.weight": torch.ones(1, 1, 1, 1), "decoder.bias": torch.zeros(1)})
-    (found,) = apply(FOUND("head", head, **arguments), batch_of(logits.view(1, -1, 1), None, grid, 4, padded))
-    return found
+    (result,) = apply(FOUND("head", head, **arguments), batch_of(logits.view(1, -1, 1), None, grid, 4, padded))
+    return result
 
 
 @pytest.mark.parametrize("suffix", ["", "_unweighted"])
@@ -92,14 +92,14 @@ def test_outputs_of_the_published_code_are_reproduced(test_data: Path, suffix: s
     attention, keys = torch.from_numpy(golden["attentions"])[:, :, 0, 1:], torch.from_numpy(golden["keys"])[:, 1:]
     rows, columns = golden["featmap_dims"].tolist()
     epsilon = float(golden["epsilon"])
-    found = background(attention, keys, (rows, columns), threshold, epsilon, weighted=not suffix)
-    np.testing.assert_array_equal(found.mask, golden[f"background_th{round(10 * threshold):02d}{suffix}"])
-    np.testing.assert_array_equal(found.reference, golden[f"reference_patch{suffix}"])
-    np.testing.assert_allclose(found.similarity, golden[f"similarity_to_reference{suffix}"], atol=3e-7, rtol=0)
-    np.testing.assert_allclose(found.level, golden["attention_threshold"], rtol=1e-6)
-    np.testing.assert_allclose(found.density, golden["head_density"], rtol=1e-6)
+    result = background(attention, keys, (rows, columns), threshold, epsilon, weighted=not suffix)
+    np.testing.assert_array_equal(result.mask, golden[f"background_th{round(10 * threshold):02d}{suffix}"])
+    np.testing.assert_array_equal(result.reference, golden[f"reference_patch{suffix}"])
+    np.testing.assert_allclose(result.similarity, golden[f"similarity_to_reference{suffix}"], atol=3e-7, rtol=0)
+    np.testing.assert_allclose(result.level, golden["attention_threshold"], rtol=1e-6)
+    np.testing.assert_allclose(result.density, golden["head_density"], rtol=1e-6)
     expected = np.ones((3, 6)) if suffix else golden["head_weights"]
-    np.testing.assert_allclose(found.weights, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(result.weights, expected, rtol=1e-6, atol=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans(), st.floats(-0.9, 0.9))
@@ -107,12 +107,12 @@ def test_outputs_of_the_published_code_are_reproduced(test_data: Path, suffix: s
 def test_background_equals_the_published_steps_one_number_at_a_time(seed: int, weighted: bool, threshold: float) -> None:
     attention, keys = scene(seed)
     least, cosines, weights = reference(attention.double().numpy(), keys.double().numpy(), weighted)
-    found = background(attention[None], keys[None], GRID, threshold, weighted=weighted)
-    assert found.reference.tolist() == [least]
-    np.testing.assert_allclose(found.similarity[0], cosines, atol=1e-12)
-    np.testing.assert_allclose(found.weights[0], weights, atol=1e-12)
-    assert found.mask[0].flatten().tolist() == [cosine > threshold for cosine in cosines]
-    assert found.mask[0].flatten()[least]
+    result = background(attention[None], keys[None], GRID, threshold, weighted=weighted)
+    assert result.reference.tolist() == [least]
+    np.testing.assert_allclose(result.similarity[0], cosines, atol=1e-12)
+    np.testing.assert_allclose(result.weights[0], weights, atol=1e-12)
+    assert result.mask[0].flatten().tolist() == [cosine > threshold for cosine in cosines]
+    assert result.mask[0].flatten()[least]
 
 
 def test_a_batch_is_cut_like_each_image_alone() -> None:
@@ -129,17 +129,17 @@ def test_a_batch_is_cut_like_each_image_alone() -> None:
     for head, outputs in ((None, "single"), ("random", "multi")):
         method = FOUND("head" if head else "background", head, outputs)  # type: ignore[arg-type]
         features = batch_of(keys, attention)
-        for i, found in enumerate(apply(method, features)):
-            (alone_found,) = apply(method, features[i : i + 1])
-            np.testing.assert_array_equal(found.masks, alone_found.masks)
-            np.testing.assert_allclose(found.metadata["saliency"], alone_found.metadata["saliency"], atol=1e-6)
+        for i, result in enumerate(apply(method, features)):
+            (alone_result,) = apply(method, features[i : i + 1])
+            np.testing.assert_array_equal(result.masks, alone_result.masks)
+            np.testing.assert_allclose(result.metadata["saliency"], alone_result.metadata["saliency"], atol=1e-6)
 
 
 def test_patches_attended_equally_little_give_the_first_one() -> None:
     attention, keys = scene(0)
     attention = attention.double()
     attention[:, [9, 30]] = 1e-6
-    attention[:, 9] *= 1 + 1e-12  # another number, the same attention
+    attention[:, 9] *= 1 + 1e-12  # within the tolerance of a tie
     assert background(attention[None], keys[None], GRID).reference.tolist() == [9]
     attention[:, 9] *= 1 + 1e-6
     assert background(attention[None], keys[None], GRID).reference.tolist() == [30]
@@ -148,12 +148,12 @@ def test_patches_attended_equally_little_give_the_first_one() -> None:
 def test_limits_are_strict_and_weights_choose_the_reference() -> None:
     attention = torch.tensor([[[3.0, 1.0, 2.0, 2.0], [2.0, 3.0, 0.0, 3.0]]])  # mean 2, met by three entries
     keys = torch.eye(4)[None].repeat_interleave(2, dim=2)
-    found = background(attention, keys, (2, 2), threshold=0.0)
-    assert (found.level.tolist(), found.density.tolist()) == ([2.0], [[0.25, 0.5]])
-    np.testing.assert_allclose(found.weights, [[math.log(3), math.log(1.5)]], rtol=1e-8)
+    result = background(attention, keys, (2, 2), threshold=0.0)
+    assert (result.level.tolist(), result.density.tolist()) == ([2.0], [[0.25, 0.5]])
+    np.testing.assert_allclose(result.weights, [[math.log(3), math.log(1.5)]], rtol=1e-8)
     # 1.099 a_0 + 0.405 a_1: 4.1, 2.3, 2.197, 3.4; without weights 5, 4, 2, 5
-    assert found.reference.tolist() == [2]
-    assert found.mask.flatten().tolist() == [False, False, True, False]  # a cosine of 0 is not above 0
+    assert result.reference.tolist() == [2]
+    assert result.mask.flatten().tolist() == [False, False, True, False]  # a cosine of 0 is not above 0
     closer = attention + torch.tensor([[[0.0, 0.0, 0.0, 0.0], [0.0, -0.5, 0.5, 0.0]]])
     weighted, plain = (background(closer, keys, (2, 2), weighted=on).reference.tolist() for on in (True, False))
     assert (weighted, plain) == ([1], [2])
@@ -161,25 +161,25 @@ def test_limits_are_strict_and_weights_choose_the_reference() -> None:
 
 def test_the_background_carries_no_gradient() -> None:
     attention, keys = scenes(1)
-    found = background(attention.requires_grad_(), keys.requires_grad_(), GRID)
+    result = background(attention.requires_grad_(), keys.requires_grad_(), GRID)
     assert torch.is_grad_enabled()
-    assert not any(value.requires_grad for value in found)
+    assert not any(value.requires_grad for value in result)
 
 
-def test_patches_that_are_not_valid_are_as_if_they_were_not_there() -> None:
+def test_invalid_patches_are_ignored() -> None:
     attention, keys = scene(1)
     wide = F.pad(attention.view(HEADS, *GRID), (0, 2), value=1e-9).flatten(1)
     wide_keys = F.pad(keys.view(*GRID, WIDTH), (0, 0, 0, 2), value=1.0).flatten(0, 1)
     valid = (torch.arange(10) < 8).repeat(6)[None]
-    alone, found = (
+    alone, result = (
         background(attention[None], keys[None], GRID),
         background(wide[None], wide_keys[None], (6, 10), valid=valid),
     )
-    assert torch.equal(found.mask[:, :, :8], alone.mask)
-    assert found.mask[:, :, 8:].all()
-    assert divmod(int(found.reference), 10) == divmod(int(alone.reference), 8)
+    assert torch.equal(result.mask[:, :, :8], alone.mask)
+    assert result.mask[:, :, 8:].all()
+    assert divmod(int(result.reference), 10) == divmod(int(alone.reference), 8)
     for name in ("level", "density", "weights"):
-        torch.testing.assert_close(getattr(found, name), getattr(alone, name), rtol=1e-12, atol=0)
+        torch.testing.assert_close(getattr(result, name), getattr(alone, name), rtol=1e-12, atol=0)
     assert background(wide[None], wide_keys[None], (6, 10)).reference.item() % 10 >= 8
 
 
@@ -194,16 +194,16 @@ def test_patches_that_are_not_finite_are_ignored_and_counted(where: str, bad: fl
         keys[[10, 11], 5] = bad
     else:
         attention[1, [10, 11]] = bad
-    found = background(attention[None], keys[None], GRID)
-    assert torch.equal(found.mask, expected.mask)
-    assert torch.equal(found.reference, expected.reference)
-    assert (found.non_finite.tolist(), expected.non_finite.tolist()) == ([2], [0])
+    result = background(attention[None], keys[None], GRID)
+    assert torch.equal(result.mask, expected.mask)
+    assert torch.equal(result.reference, expected.reference)
+    assert (result.non_finite.tolist(), expected.non_finite.tolist()) == ([2], [0])
     (instances,) = apply(FOUND(), batch_of(keys[None], attention[None]))
     assert np.isfinite(instances.metadata["saliency"]).all()
     assert instances.metadata["non_finite_tokens"] == 2
 
 
-def test_single_is_the_largest_component_of_what_is_not_background_and_multi_are_all() -> None:
+def test_single_is_the_largest_foreground_component_and_multi_are_all() -> None:
     attention, keys = scene(3)
     objects = ~background(attention[None], keys[None], GRID).mask[0].numpy()
     labels, count = ndimage.label(objects)
@@ -229,24 +229,24 @@ def test_single_is_the_largest_component_of_what_is_not_background_and_multi_are
 @pytest.mark.parametrize("threshold", [-0.4, 0.3, 0.8])
 def test_saliency_without_a_head_is_one_half_where_the_background_ends(threshold: float) -> None:
     attention, keys = scene(4)
-    found = background(attention[None], keys[None], GRID, threshold)
-    image = Geometry(GRID, GRID, GRID, 1)  # a patch a pixel, so that nothing is interpolated
+    result = background(attention[None], keys[None], GRID, threshold)
+    image = Geometry(GRID, GRID, GRID, 1)  # one patch per pixel, so there is no interpolation
     features = FeatureGrid(keys[None], GRID, "key", (image,), attention=attention[None])
     (instances,) = apply(FOUND(threshold=threshold), features)
     saliency = instances.metadata["saliency"]
     assert (saliency.dtype, saliency.shape) == (np.float32, GRID)
-    cosines = found.similarity[0].numpy()
+    cosines = result.similarity[0].numpy()
     expected = np.interp(cosines, [-1, threshold, 1], [1, 0.5, 0])
     np.testing.assert_allclose(saliency.ravel(), expected, atol=1e-6)
-    np.testing.assert_array_equal(saliency > 0.5, ~found.mask[0].numpy())
+    np.testing.assert_array_equal(saliency > 0.5, ~result.mask[0].numpy())
 
 
 def test_score_is_the_mean_saliency_and_the_seed_its_peak() -> None:
     attention, keys = scene(3)
     for level in ("patch", "pixel"):
-        (found,) = apply(FOUND(outputs="multi", level=level), batch_of(keys[None], attention[None]))  # type: ignore[arg-type]
-        saliency = found.metadata["saliency"]
-        for one in found:
+        (result,) = apply(FOUND(outputs="multi", level=level), batch_of(keys[None], attention[None]))  # type: ignore[arg-type]
+        saliency = result.metadata["saliency"]
+        for one in result:
             mask = one.masks[0]
             assert one.scores[0] == pytest.approx(saliency[mask].mean(), abs=1e-5)
             x, y = one.extras["seed_point"][0]
@@ -264,20 +264,20 @@ def test_saliency_of_a_head_is_the_sigmoid_of_bilinearly_upsampled_logits(paddin
     height, width = 48 - padding[0], 64 - padding[1]
     expected = upsampled[:, :height, :width].numpy()
     features = batch_of(keys, None, patch=8, padding=padding)
-    for i, found in enumerate(apply(FOUND("head", head, "multi", "pixel"), features)):
-        np.testing.assert_allclose(found.metadata["saliency"], expected[i], atol=1e-6)
-        labels, count = ndimage.label(found.metadata["saliency"] > 0.5)
-        assert len(found) == count
-        np.testing.assert_array_equal(np.any(found.masks, axis=0), labels > 0)
-        assert found.areas().tolist() == sorted(np.bincount(labels.ravel())[1:], reverse=True)
-        for mask, box in zip(np.asarray(found.masks), found.boxes, strict=True):
+    for i, result in enumerate(apply(FOUND("head", head, "multi", "pixel"), features)):
+        np.testing.assert_allclose(result.metadata["saliency"], expected[i], atol=1e-6)
+        labels, count = ndimage.label(result.metadata["saliency"] > 0.5)
+        assert len(result) == count
+        np.testing.assert_array_equal(np.any(result.masks, axis=0), labels > 0)
+        assert result.areas().tolist() == sorted(np.bincount(labels.ravel())[1:], reverse=True)
+        for mask, box in zip(np.asarray(result.masks), result.boxes, strict=True):
             rows, columns = np.nonzero(mask)
             assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    for i, found in enumerate(apply(FOUND("head", head, "single", "patch"), features)):
+    for i, result in enumerate(apply(FOUND("head", head, "single", "patch"), features)):
         labels, _ = ndimage.label(logits[i, 0].numpy() > 0)
         largest = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
         full = largest.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
-        np.testing.assert_array_equal(found.masks[0], full)
+        np.testing.assert_array_equal(result.masks[0], full)
 
 
 def test_a_head_needs_no_attention_and_the_background_does() -> None:
@@ -295,7 +295,7 @@ def test_the_published_head_has_385_parameters_and_its_documented_names() -> Non
     keys = torch.randn(2, 10, 384)
     convolved = head.decoder(keys.mT[:, :, None])[:, 0, 0]
     torch.testing.assert_close(head(keys), convolved, rtol=1e-5, atol=1e-5)
-    head(keys).sum().backward()  # training comes to it later
+    head(keys).sum().backward()  # the head is trainable
     assert head.decoder.weight.grad is not None
 
 
@@ -311,9 +311,9 @@ def test_a_head_is_read_from_a_file(tmp_path: Path, prefix: str, suffix: str) ->
     features = batch_of(scenes(1)[1])
     for source in (str(path), path):
         assert torch.equal(load_head(source).decoder.weight, state[f"{prefix}weight"])
-        (found,) = apply(FOUND("head", source), features)
+        (result,) = apply(FOUND("head", source), features)
         (same,) = apply(FOUND("head", load_head(state)), features)
-        np.testing.assert_array_equal(found.metadata["saliency"], same.metadata["saliency"])
+        np.testing.assert_array_equal(result.metadata["saliency"], same.metadata["saliency"])
 
 
 GOOD = {"decoder.weight": torch.ones(1, 4, 1, 1), "decoder.bias": torch.ones(1)}
@@ -341,7 +341,7 @@ GOOD = {"decoder.weight": torch.ones(1, 4, 1, 1), "decoder.bias": torch.ones(1)}
         ({**GOOD, "decoder.bias": 1.0}, "must hold a tensor of finite numbers as decoder.bias"),
     ],
 )
-def test_a_head_that_is_none_is_refused(tmp_path: Path, state: dict[str, Any], message: str) -> None:
+def test_other_state_dicts_are_rejected_as_heads(tmp_path: Path, state: dict[str, Any], message: str) -> None:
     torch.save(state, tmp_path / "head.pth")
     with pytest.raises(ValueError, match=rf"head: .*{message}"):
         load_head(state)
@@ -349,29 +349,31 @@ def test_a_head_that_is_none_is_refused(tmp_path: Path, state: dict[str, Any], m
         FOUND("head", tmp_path / "head.pth")
 
 
-def test_files_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+def test_files_without_tensors_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "noise.pth").write_bytes(b"\x80no checkpoint")
     (tmp_path / "noise.safetensors").write_bytes(b"no checkpoint")
     torch.save({"decoder.weight": Path("code")}, tmp_path / "pickled.pth")
     for name in ("noise.pth", "noise.safetensors", "pickled.pth"):
-        with pytest.raises(ValueError, match=rf"head: .*{name} (is damaged or no checkpoint|holds pickled Python objects)"):
+        with pytest.raises(
+            ValueError, match=rf"head: .*{name} (is damaged or not a checkpoint|holds pickled Python objects)"
+        ):
             load_head(tmp_path / name)
     torch.save(torch.ones(3), tmp_path / "bare.pth")
     with pytest.raises(ValueError, match="holds a Tensor, expected a dict of tensors"):
         load_head(tmp_path / "bare.pth")
-    with pytest.raises(FileNotFoundError, match="head: no such file .*; accepted are a .pth, .pt or .safetensors file or"):
+    with pytest.raises(FileNotFoundError, match="head: no such file .*; expected a .pth, .pt or .safetensors file or"):
         FOUND("head", tmp_path / "gone.pth")
     with pytest.raises(ValueError, match="head: .* is a folder, expected a .pth, .pt or .safetensors file"):
         FOUND("head", tmp_path)
 
 
-def test_a_random_head_says_so_is_always_the_same_and_leaves_the_generator_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_random_head_warns_repeats_and_leaves_the_generator_alone(caplog: pytest.LogCaptureFixture) -> None:
     keys = scenes(1)[1]
     torch.manual_seed(3)
     before = torch.get_rng_state()
     with caplog.at_level(logging.WARNING):
         first, second = FOUND("head", "random"), FOUND("head", "random")
-    assert caplog.messages == ["FOUND has a random head (seed 0): its objects mean nothing"] * 2
+    assert caplog.messages == ["FOUND has a random head (seed 0): its results are meaningless"] * 2
     maps = [apply(method, batch_of(keys))[0].metadata["saliency"] for method in (first, second)]
     load_head(GOOD)
     np.testing.assert_array_equal(*maps)
@@ -379,12 +381,12 @@ def test_a_random_head_says_so_is_always_the_same_and_leaves_the_generator_alone
     assert maps[0].std() > 0.05
 
 
-def test_a_head_for_another_width_is_refused() -> None:
-    with pytest.raises(ValueError, match="head is for keys of width 384, the backbone's have 12"):
+def test_a_head_for_another_width_is_rejected() -> None:
+    with pytest.raises(ValueError, match="head is for keys of width 384, the backbone's keys have 12"):
         apply(FOUND("head", FoundHead(384)), batch_of(scenes(1)[1]))
 
 
-def test_padding_takes_part_unless_it_is_dropped() -> None:
+def test_padding_is_used_unless_it_is_dropped() -> None:
     logits = torch.full((4, 6), -3.0)
     logits[:, 4:], logits[0, :2] = 3.0, 2.0
     published = by_logits(logits, (4, 6), (0, 7))
@@ -394,45 +396,45 @@ def test_padding_takes_part_unless_it_is_dropped() -> None:
     assert dropped.metadata["saliency"][:, 16:].max() < 0.05
 
 
-def test_what_a_crop_cuts_away_has_no_saliency() -> None:
+def test_cropped_pixels_have_no_saliency() -> None:
     image = Geometry((18, 24), (18, 24), (16, 24), 4)
     keys = torch.linspace(1, 5, 24).view(1, 24, 1)
     head = load_head({"weight": torch.ones(1, 1, 1, 1), "bias": torch.zeros(1)})
     features = FeatureGrid(keys, (4, 6), "key", (image,))
     for level in ("patch", "pixel"):
-        (found,) = apply(FOUND("head", head, level=level), features)  # type: ignore[arg-type]
-        assert (found.metadata["saliency"][16:] == 0).all()
-        assert not found.masks[0][16:].any()
-        assert found.masks[0][:16].all()
+        (result,) = apply(FOUND("head", head, level=level), features)  # type: ignore[arg-type]
+        assert (result.metadata["saliency"][16:] == 0).all()
+        assert not result.masks[0][16:].any()
+        assert result.masks[0][:16].all()
 
 
-def test_an_image_without_an_object_is_empty_says_why_and_has_a_map() -> None:
+def test_an_image_without_an_object_is_empty_with_a_reason_and_a_map() -> None:
     def reason(keys: Tensor, attention: Tensor, grid: Grid = GRID, **arguments: Any) -> str:
         features = batch_of(keys[None], attention[None], grid)
-        (found,) = apply(FOUND(**arguments), features)
-        assert len(found) == 0
-        assert found.metadata["saliency"].shape == found.image_size
-        assert np.isfinite(found.metadata["saliency"]).all()
-        return (found.reason or "").removeprefix("no object: ")
+        (result,) = apply(FOUND(**arguments), features)
+        assert len(result) == 0
+        assert result.metadata["saliency"].shape == result.image_size
+        assert np.isfinite(result.metadata["saliency"]).all()
+        return (result.reason or "").removeprefix("no object: ")
 
     attention, keys = scene(0)
     head: dict[str, Any] = {"mode": "head", "head": "random"}
     for arguments in ({}, head, {"outputs": "multi", "level": "pixel"}, {**head, "outputs": "multi", "level": "pixel"}):
-        assert reason(keys[:1], attention[:, :1], (1, 1), **arguments).startswith("the image holds a single token")
+        assert reason(keys[:1], attention[:, :1], (1, 1), **arguments).startswith("the image has a single token")
         assert reason(keys * torch.nan, attention, **arguments).startswith("no token has finite features")
         only = torch.full_like(keys, torch.nan)
         only[5] = 1
         assert reason(only, attention, **arguments).startswith("fewer than two tokens are left")
     assert reason(keys, torch.full_like(attention, 0.02)) == "no patch is attended less than others"
     assert reason(torch.zeros_like(keys), attention) == "no patch is attended less than others"
-    assert reason(torch.ones_like(keys), attention) == "everything resembles the background"
-    assert reason(torch.ones_like(keys), attention, **head) == "all patches get the same logit"
+    assert reason(torch.ones_like(keys), attention) == "all patches are similar to the background"
+    assert reason(torch.ones_like(keys), attention, **head) == "all patches have the same logit"
     assert "fewer than two tokens are left" in (by_logits(torch.arange(5.0), (1, 5), (1, 0), padding="drop").reason or "")
     for level in ("patch", "pixel"):
         flat = by_logits(torch.ones(20), (4, 5), level=level)  # foreground everywhere, but by accident
-        assert (len(flat), flat.reason) == (0, "no object: all patches get the same logit")
+        assert (len(flat), flat.reason) == (0, "no object: all patches have the same logit")
         assert not flat.metadata["saliency"].any()
-    assert by_logits(torch.linspace(-5, -1, 20), (4, 5)).reason == "no object: no saliency exceeds one half"
+    assert by_logits(torch.linspace(-5, -1, 20), (4, 5)).reason == "no object: no saliency exceeds 0.5"
     logits = torch.full((4, 5), -1.0)
     logits[:, 4] = 1
     hidden = FeatureGrid(logits.view(1, 20, 1), (4, 5), "key", (Geometry((4, 4), (16, 16), (16, 20), 4),))
@@ -443,8 +445,8 @@ def test_an_image_without_an_object_is_empty_says_why_and_has_a_map() -> None:
 def test_the_whole_image_is_never_the_object_of_the_background_mode() -> None:
     for seed in range(20):
         attention, keys = scene(seed)
-        (found,) = apply(FOUND(threshold=0.95, outputs="multi"), batch_of(keys[None], attention[None]))
-        assert not np.any(found.masks, axis=0).all()
+        (result,) = apply(FOUND(threshold=0.95, outputs="multi"), batch_of(keys[None], attention[None]))
+        assert not np.any(result.masks, axis=0).all()
 
 
 def test_many_components_are_kept_as_run_lengths_and_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,12 +482,12 @@ def test_no_images_give_no_results() -> None:
         ({"head": "random"}, "head='random' is used with mode='head' only, got mode='background'"),
     ],
 )
-def test_parameters_are_refused_at_construction(arguments: dict[str, Any], message: str) -> None:
+def test_parameters_are_rejected_at_construction(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FOUND(**arguments)
 
 
-def test_wrong_tensors_are_refused_by_name() -> None:
+def test_wrong_tensors_are_rejected_by_name() -> None:
     attention, keys = scenes(2)
     with pytest.raises(ValueError, match=r"keys must be \(2, 48, a multiple of 3 heads\), got \(2, 48, 11\)"):
         background(attention, keys[..., 1:], GRID)

@@ -1,4 +1,4 @@
-"""MaskCut finds planted objects one after the other, as the steps done by hand do, and stops when nothing is left."""
+"""MaskCut finds planted objects one after the other, equal to an independent implementation, and stops without a cut."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRID = (12, 14)
 
 
 def scene(seed: int, noise: float = 0.3) -> Tensor:
-    """Features (N, 8) of three rectangles of their own on a ground."""
+    """Features (N, 8) of three different rectangles on a background."""
     labels = np.zeros(GRID, dtype=int)
     labels[1:5, 1:6], labels[6:10, 7:13], labels[7:11, 1:5] = 1, 2, 3
     points = np.eye(8)[labels] + noise * np.random.default_rng(seed).standard_normal((*GRID, 8))
@@ -32,7 +32,7 @@ def scene(seed: int, noise: float = 0.3) -> Tensor:
 
 
 def by_hand(features: NDArray[np.float32], rounds: int, tau: float, min_area: float) -> list[NDArray[np.bool_]]:
-    """The rounds of one image with SciPy's generalized solver and full matrices of the tokens that are left."""
+    """The rounds of one image with SciPy's generalized solver and full matrices of the remaining tokens."""
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     left, masks = np.ones(len(unit), dtype=bool), []
     for _ in range(rounds):
@@ -64,27 +64,27 @@ def batch_of(tokens: Tensor, grid: tuple[int, int], patch: int = 4) -> FeatureGr
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("solver", [solve_ncut, solve_ncut_dense])
-def test_every_round_equals_the_steps_done_by_hand_with_full_matrices(seed: int, solver: object) -> None:
+def test_every_round_equals_an_implementation_with_full_matrices(seed: int, solver: object) -> None:
     points = scene(seed)
     masks = by_hand(points.numpy(), rounds=4, tau=0.15, min_area=0.01)
-    (found,) = maskcut(points[None], GRID, stop=StopRule(max_masks=4, max_eigenvalue=1), solver=solver)
-    assert len(found.rounds) == len(masks)
-    for one, mask in zip(found.rounds, masks, strict=True):
+    (result,) = maskcut(points[None], GRID, stop=StopRule(max_masks=4, max_eigenvalue=1), solver=solver)
+    assert len(result.rounds) == len(masks)
+    for one, mask in zip(result.rounds, masks, strict=True):
         np.testing.assert_array_equal(one.mask.numpy(), mask)
 
 
-def test_planted_objects_come_out_one_a_round_and_the_rest_has_no_clean_cut() -> None:
-    (found,) = maskcut(scene(0, noise=0.05)[None], GRID, stop=StopRule(max_masks=9, max_eigenvalue=0.5))
-    areas = [int(one.mask.sum()) for one in found.rounds]
+def test_planted_objects_are_found_one_per_round_and_the_rest_has_no_clean_cut() -> None:
+    (result,) = maskcut(scene(0, noise=0.05)[None], GRID, stop=StopRule(max_masks=9, max_eigenvalue=0.5))
+    areas = [int(one.mask.sum()) for one in result.rounds]
     assert sorted(areas) == [16, 20, 24]
-    assert "the tokens that are left look alike" in found.reason
+    assert "the remaining tokens look alike" in result.reason
 
 
-def test_masks_of_an_image_never_share_a_token() -> None:
-    for found in maskcut(
+def test_masks_of_an_image_never_overlap() -> None:
+    for result in maskcut(
         torch.stack([scene(i, 0.6) for i in range(6)]), GRID, stop=StopRule(max_masks=6, min_area=0, max_eigenvalue=1)
     ):
-        assert torch.stack([one.mask for one in found.rounds]).sum(dim=0).max() <= 1
+        assert torch.stack([one.mask for one in result.rounds]).sum(dim=0).max() <= 1
 
 
 def test_a_batch_gives_what_its_images_give_alone() -> None:
@@ -98,7 +98,7 @@ def test_a_batch_gives_what_its_images_give_alone() -> None:
             assert torch.equal(a.mask, b.mask)
 
 
-def test_excluded_tokens_are_out_of_the_graph_as_if_it_had_been_built_without_them() -> None:
+def test_excluding_tokens_equals_a_graph_without_them() -> None:
     points, drop = scene(3)[None], torch.rand(1, GRID[0] * GRID[1], generator=torch.Generator().manual_seed(1)) < 0.4
     one = solve_ncut(build_affinity(points).exclude(drop))
     other = solve_ncut(build_affinity(points, valid=~drop))
@@ -107,7 +107,7 @@ def test_excluded_tokens_are_out_of_the_graph_as_if_it_had_been_built_without_th
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_three_corners_turn_the_side_round_and_the_seed_is_the_largest_entry_of_the_other_one(sign: int) -> None:
+def test_three_corners_reverse_the_side_and_the_seed_is_the_largest_entry_of_the_other_one(sign: int) -> None:
     vector = torch.full((1, 20), 0.2, dtype=torch.float64)
     vector[0, 0] = 0.9  # a corner has the peak
     vector[0, 7], vector[0, 8] = -0.5, -0.8
@@ -132,29 +132,29 @@ def test_corners_that_left_the_graph_do_not_count() -> None:
     valid = torch.ones(1, 20, dtype=torch.bool)
     valid[0, [0, 4]] = False
     side = object_side(vector, (4, 5), valid)
-    assert side.foreground.flatten().nonzero().flatten().tolist() == [7, 12]  # the peak's side; two corners are no reason
+    assert side.foreground.flatten().nonzero().flatten().tolist() == [7, 12]  # the peak's side; not reversed by two corners
     assert not side.foreground.flatten()[[0, 4]].any()
 
 
 @pytest.mark.parametrize(
     ("stop", "count", "reason"),
     [
-        (StopRule(max_masks=2, max_eigenvalue=1), 2, "2 objects were found, as many as max_masks allows"),
+        (StopRule(max_masks=2, max_eigenvalue=1), 2, "max_masks=2 objects were found"),
         (StopRule(max_masks=9, min_area=0.13), 1, "the next component covers 11.90% of the grid, not more than min_area"),
-        (StopRule(max_masks=9, max_eigenvalue=0), 0, "the cleanest cut of what is left has lambda_2 = "),
+        (StopRule(max_masks=9, max_eigenvalue=0), 0, "the best cut of the remaining tokens has lambda_2 = "),
     ],
 )
-def test_an_image_stops_where_its_rule_says_and_tells_why(stop: StopRule, count: int, reason: str) -> None:
-    (found,) = maskcut(scene(0, noise=0.02)[None], GRID, stop=stop)
-    assert len(found.rounds) == count
-    assert found.reason.startswith(reason)
+def test_an_image_stops_by_its_rule_and_has_a_reason(stop: StopRule, count: int, reason: str) -> None:
+    (result,) = maskcut(scene(0, noise=0.02)[None], GRID, stop=stop)
+    assert len(result.rounds) == count
+    assert result.reason.startswith(reason)
 
 
 def test_images_without_an_object_have_a_reason() -> None:
     method = MaskCut()
     alike, single = torch.ones(1, 20, 3), torch.ones(1, 1, 3)
     (nothing,) = apply(method, batch_of(alike, (4, 5)))
-    assert (len(nothing), nothing.reason) == (0, "no object: the tokens that are left look alike, their graph has no cut")
+    assert (len(nothing), nothing.reason) == (0, "no object: the remaining tokens look alike, their graph has no cut")
     (one,) = apply(method, batch_of(single, (1, 1)))
     assert one.reason is not None
     assert "a single token" in one.reason
@@ -168,9 +168,9 @@ def test_images_without_an_object_have_a_reason() -> None:
 def test_a_token_that_is_not_finite_is_never_in_a_mask() -> None:
     points = scene(0, 0.05)
     points[20] = torch.inf
-    (found,) = maskcut(points[None], GRID)
-    assert len(found.rounds) >= 3
-    assert not torch.stack([one.mask for one in found.rounds]).flatten(1)[:, 20].any()
+    (result,) = maskcut(points[None], GRID)
+    assert len(result.rounds) >= 3
+    assert not torch.stack([one.mask for one in result.rounds]).flatten(1)[:, 20].any()
 
 
 @pytest.mark.parametrize(
@@ -188,17 +188,17 @@ def test_a_token_that_is_not_finite_is_never_in_a_mask() -> None:
         ({"compat": "old"}, "compat must be null or 'reference', got 'old'"),
     ],
 )
-def test_wrong_parameters_are_refused_at_construction(options: dict[str, object], message: str) -> None:
+def test_wrong_parameters_are_rejected_at_construction(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MaskCut(**options)
 
 
 def test_instances_are_the_rounds_in_pixels_with_their_cut_values() -> None:
     points = scene(2)
-    (found,) = maskcut(points[None], GRID)
+    (result,) = maskcut(points[None], GRID)
     (instances,) = apply(MaskCut(), batch_of(points[None], GRID))
-    assert instances.extras["round"] == list(range(len(found.rounds)))
-    for i, one in enumerate(found.rounds):
+    assert instances.extras["round"] == list(range(len(result.rounds)))
+    for i, one in enumerate(result.rounds):
         np.testing.assert_array_equal(instances.masks[i], np.kron(one.mask.numpy(), np.ones((4, 4), dtype=bool)))
         assert instances.scores[i] == pytest.approx(max(0, 1 - one.cut_value), abs=1e-6)
         assert instances.extras["status"][i] in (Status.CONVERGED.value, Status.DENSE.value)
@@ -209,15 +209,17 @@ def test_instances_are_the_rounds_in_pixels_with_their_cut_values() -> None:
 
 @pytest.mark.parametrize("kind", ["vit", "colour"])
 @pytest.mark.parametrize("photo", range(5))
-def test_the_published_masks_come_out_for_some_signs_of_the_eigenvectors(test_data: Path, kind: str, photo: int) -> None:
+def test_the_published_masks_are_reproduced_for_some_signs_of_the_eigenvectors(
+    test_data: Path, kind: str, photo: int
+) -> None:
     golden = np.load(sorted((test_data / "golden").glob("*.npz"))[photo])
     tokens = torch.from_numpy(golden[f"{kind}_features"]).float()[None]
     signs = torch.tensor(list(itertools.product([1, -1], repeat=3))).T
-    found = maskcut_reference(tokens.repeat(8, 1, 1), (30, 30), signs=signs)
-    equal = [np.array_equal(masks.numpy(), golden[f"{kind}_maskcut_masks"]) for masks in found.masks]
+    result = maskcut_reference(tokens.repeat(8, 1, 1), (30, 30), signs=signs)
+    equal = [np.array_equal(masks.numpy(), golden[f"{kind}_maskcut_masks"]) for masks in result.masks]
     assert any(equal)
-    # Where no sign matters, all eight agree; two of the ten photographs depend on the first round's sign.
-    assert all(equal) or found.sign_matters[0].any()
+    # Where no sign matters, all eight are equal; two of the ten photographs depend on the first round's sign.
+    assert all(equal) or result.sign_matters[0].any()
 
 
 def test_two_of_ten_published_graphs_depend_on_the_sign(test_data: Path) -> None:
@@ -230,7 +232,7 @@ def test_two_of_ten_published_graphs_depend_on_the_sign(test_data: Path) -> None
     assert count == 2
 
 
-def test_in_the_published_loop_a_rejected_mask_comes_back(test_data: Path) -> None:
+def test_in_the_published_loop_a_rejected_mask_returns(test_data: Path) -> None:
     golden = np.load(test_data / "golden" / "n02091467_Norwegian_elkhound.npz")
     tokens = torch.from_numpy(golden["colour_features"]).float()[None]
     second, third = maskcut_reference(tokens, (30, 30)).masks[0, 1:]
@@ -263,6 +265,6 @@ def test_reference_mode_returns_the_masks_that_are_not_empty(test_data: Path) ->
     assert instances.areas().tolist() == [438 * 256, 20 * 256]
 
 
-def test_signs_of_another_shape_are_refused() -> None:
+def test_signs_of_another_shape_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"signs must be \(3, 1\) of 1 and -1, got \(1, 3\)"):
         maskcut_reference(scene(0)[None], GRID, signs=torch.ones(1, 3))

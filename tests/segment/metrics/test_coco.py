@@ -1,4 +1,4 @@
-"""AP and AR are COCO's: the published values, and pycocotools' on whatever is thrown at both."""
+"""AP and AR are those of COCO: published values, and pycocotools' values on random inputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from eigenseg.data.detections import Detections
 from eigenseg.data.rle import encode_segmentation
 from eigenseg.segment.metrics import CocoAP
 
-# pycocotools' own result type does not know NumPy 2's copy keyword.
+# pycocotools' result type does not support NumPy 2's copy keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
 KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -65,19 +65,19 @@ def test_the_official_fake_results_have_the_published_values(test_data: Path, re
     items: Items = {}
     for image in content["images"]:
         size = (image["height"], image["width"])
-        annotations, found = (
+        annotations, detections = (
             [e for e in entries if e["image_id"] == image["id"]] for entries in (content["annotations"], results)
         )
         labels = [
             np.array([classes[entry["category_id"]] for entry in entries], dtype=np.int64)
-            for entries in (annotations, found)
+            for entries in (annotations, detections)
         ]
         masks = [
             RleMasks([encode_segmentation(e["segmentation"], size) for e in entries], size) if regions == "segm" else None
-            for entries in (annotations, found)
+            for entries in (annotations, detections)
         ]
-        scores = np.array([entry["score"] for entry in found])
-        boxes = corners(found) if regions == "bbox" else np.zeros((len(found), 4))
+        scores = np.array([entry["score"] for entry in detections])
+        boxes = corners(detections) if regions == "bbox" else np.zeros((len(detections), 4))
         areas, crowd = np.array([e["area"] for e in annotations]), np.array([e["iscrowd"] for e in annotations], dtype=bool)
         items[image["file_name"]] = (
             Detections(boxes, scores, labels[1], masks[1]),
@@ -110,16 +110,16 @@ def test_lost_on_voc07_has_the_known_ap(test_data: Path, difficult_as_crowd: boo
     for image in images:
         boxes = np.array([entry["bbox_1based_xyxy"] for entry in image["objects"]]) - np.array([1, 1, 0, 0])
         flags = np.array([entry["difficult"] for entry in image["objects"]], dtype=bool)
-        found = Detections(np.array([predictions[image["file_name"]]]), np.ones(1))
-        items[image["file_name"]] = (found, ObjectAnnotation(boxes, difficult=flags))
+        detection = Detections(np.array([predictions[image["file_name"]]]), np.ones(1))
+        items[image["file_name"]] = (detection, ObjectAnnotation(boxes, difficult=flags))
     values = evaluate(items, regions="bbox", difficult_as_crowd=difficult_as_crowd)
     assert {key: values[key] for key in expected} == pytest.approx(expected, abs=1e-6)
     assert values["AR100"] == values["AR1"]
 
 
 def oracle(items: Items, regions: str, agnostic: bool, outlines: dict[int, Any] | None = None) -> dict[str, float | None]:
-    """pycocotools' twelve numbers; image ids are the annotation's, annotations are numbered from 1."""
-    images, annotations, found = [], [], []
+    """pycocotools' twelve metrics; image ids are those of the annotation, annotation ids start at 1."""
+    images, annotations, results = [], [], []
     for prediction, annotation in items.values():
         assert annotation.image_size is not None
         height, width = annotation.image_size
@@ -147,20 +147,20 @@ def oracle(items: Items, regions: str, agnostic: bool, outlines: dict[int, Any] 
             else:
                 assert prediction.masks is not None
                 entry["segmentation"] = dict(prediction.masks.rles[i])
-            found.append(entry)
+            results.append(entry)
     categories = [{"id": i, "name": str(i)} for i in range(1, 5)]
     with contextlib.redirect_stdout(io.StringIO()):
         dataset = COCO()
         dataset.dataset = {"images": images, "annotations": annotations, "categories": categories}
         dataset.createIndex()
-        evaluation = COCOeval(dataset, dataset.loadRes(found), regions)
+        evaluation = COCOeval(dataset, dataset.loadRes(results), regions)
         for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
             step()
     return {key: None if value == -1 else value for key, value in zip(KEYS, evaluation.stats, strict=True)}
 
 
 def some_images(rng: np.random.Generator) -> Items:
-    """Three small images whose numbers run against their names; objects of all three sizes, equal scores, crowd."""
+    """Three small images with ids in reverse order of their names; objects of all three sizes, equal scores, crowd."""
     items: Items = {}
     for i, size in enumerate([(20, 30), (130, 140), (60, 50)]):
         annotation = objects(rng, size, int(rng.integers(0, 5)))
@@ -194,13 +194,14 @@ def test_difficult_objects_as_crowd_score_as_crowd_in_pycocotools() -> None:
     crowded = ObjectAnnotation(
         annotation.boxes, annotation.labels, (60, 60), annotation.masks, annotation.areas, np.arange(8) < 3, image_id=1
     )
-    found = near(rng, annotation)
-    wanted = oracle({"a": (found, crowded)}, "segm", True)
-    assert evaluate({"a": (found, flagged)}, difficult_as_crowd=True) == pytest.approx(wanted, abs=1e-12)
+    detections = near(rng, annotation)
+    expected = oracle({"a": (detections, crowded)}, "segm", True)
+    assert evaluate({"a": (detections, flagged)}, difficult_as_crowd=True) == pytest.approx(expected, abs=1e-12)
     as_objects = ObjectAnnotation(
         annotation.boxes, annotation.labels, (60, 60), annotation.masks, annotation.areas, image_id=1
     )
-    assert evaluate({"a": (found, flagged)}) == pytest.approx(oracle({"a": (found, as_objects)}, "segm", True), abs=1e-12)
+    expected = oracle({"a": (detections, as_objects)}, "segm", True)
+    assert evaluate({"a": (detections, flagged)}) == pytest.approx(expected, abs=1e-12)
 
 
 def test_polygons_score_as_in_pycocotools() -> None:
@@ -216,16 +217,16 @@ def test_polygons_score_as_in_pycocotools() -> None:
         annotation = ObjectAnnotation(boxes, rng.integers(2, size=4), size, masks, areas, image_id=number)
         items[str(number)] = (near(rng, annotation, 2), annotation)
     for agnostic in (True, False):
-        wanted = oracle(items, "segm", agnostic, outlines)
-        assert wanted["AP"] not in (0, 1)
-        assert evaluate(items, class_agnostic=agnostic) == pytest.approx(wanted, abs=1e-12)
+        expected = oracle(items, "segm", agnostic, outlines)
+        assert expected["AP"] not in (0, 1)
+        assert evaluate(items, class_agnostic=agnostic) == pytest.approx(expected, abs=1e-12)
 
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
 
 
 def erosion_ring(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask within 2 % of the diagonal of its outside, the frame's outside included (Cheng et al. 2021)."""
+    """Pixels of a mask within 2 % of the diagonal from its outside, which includes the image border (Cheng et al. 2021)."""
     width = max(1, round(0.02 * float(np.hypot(*mask.shape))))
     inner = ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=width, border_value=0)
     ring: np.ndarray = mask & ~inner
@@ -239,14 +240,14 @@ def test_boundary_ap_of_one_object_counts_the_thresholds_below_its_boundary_iou(
     moved = np.roll(mask, -shift, axis=2)
     rings = erosion_ring(mask[0]), erosion_ring(moved[0])
     iou = (rings[0] & rings[1]).sum() / (rings[0] | rings[1]).sum()
-    wanted = float((min(iou, (mask & moved).sum() / (mask | moved).sum()) >= THRESHOLDS).mean())
+    expected = float((min(iou, (mask & moved).sum() / (mask | moved).sum()) >= THRESHOLDS).mean())
     box = np.array([[30.0, 20, 120, 70]])
     item = (
         Detections(box, np.ones(1), masks=rle_masks(moved)),
         ObjectAnnotation(box, image_size=(90, 120), masks=rle_masks(mask)),
     )
     values = evaluate({"a": item}, regions="boundary")
-    assert values["AP"] == pytest.approx(wanted, abs=1e-12)
+    assert values["AP"] == pytest.approx(expected, abs=1e-12)
     assert (values["AP"] == 1) == (shift == 0)
 
 

@@ -1,4 +1,4 @@
-"""Both families of saliency measures: the published values, and slow versions that go threshold by threshold."""
+"""Both families of saliency metrics: published values, and slow versions that loop over thresholds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_tokencut_family_gives_the_known_values_of_dss_on_sod(sod: Maps) -> 
     assert evaluate(TokenCutSaliency(), sod) == pytest.approx(expected, abs=1e-7)
 
 
-def test_maps_made_binary_first_have_another_maximal_f_and_the_same_iou(sod: Maps) -> None:
+def test_binarized_maps_have_another_maximal_f_and_the_same_iou(sod: Maps) -> None:
     values = evaluate(TokenCutSaliency(), [((map_ > 127).astype(np.uint8) * 255, annotation) for map_, annotation in sod])
     assert values["max_f"] == pytest.approx(0.7903621, abs=1e-7)
     assert values["iou"] == pytest.approx(0.6111958, abs=1e-7)
@@ -58,26 +58,26 @@ def f_of(precision: float, recall: float) -> float:
     return 1.3 * precision * recall / (0.3 * precision + recall) if precision + recall else 0.0
 
 
-def share(part: Any, whole: Any, otherwise: float = 0.0) -> float:
-    return int(part.sum()) / int(whole.sum()) if whole.any() else otherwise
+def ratio(numerator: Any, denominator: Any, empty: float = 0.0) -> float:
+    return int(numerator.sum()) / int(denominator.sum()) if denominator.any() else empty
 
 
 def slow_toolbox(images: Maps) -> dict[str, float]:
     errors, adaptive, rows = [], [], []
     for prediction, annotation in images:
         gray = prediction.astype(int)
-        # A map of one value cannot be stretched: it counts as all foreground in the MAE, or as none where it is 0.
-        wanted, low, peak = annotation >= 25.5, int(gray.min()), int(gray.max())
+        # A constant map cannot be stretched: in the MAE it is all foreground, or all background if it is 0.
+        foreground, low, peak = annotation >= 25.5, int(gray.min()), int(gray.max())
         soft = [Fraction(int(v) - low, peak - low) if peak > low else Fraction(int(v > 0)) for v in gray.ravel()]
-        errors.append(float(sum(abs(s - int(w)) for s, w in zip(soft, wanted.ravel(), strict=True)) / gray.size))
-        # Map over its maximum against min(2 mean, 1), both multiplied by maximum and number of pixels.
-        chosen = gray * gray.size >= min(2 * int(gray.sum()), max(peak, 1) * gray.size)
-        adaptive.append(f_of(share(chosen & wanted, chosen), share(chosen & wanted, wanted)))
+        errors.append(float(sum(abs(s - int(w)) for s, w in zip(soft, foreground.ravel(), strict=True)) / gray.size))
+        # Map / maximum >= min(2 mean, 1), both sides multiplied by the maximum and the number of pixels.
+        adapted = gray * gray.size >= min(2 * int(gray.sum()), max(peak, 1) * gray.size)
+        adaptive.append(f_of(ratio(adapted & foreground, adapted), ratio(adapted & foreground, foreground)))
         row = []
         for k in range(255, -1, -1):
-            taken = gray * 255 >= k * peak if peak else np.full(gray.shape, k == 0)
-            hits = taken & wanted
-            row.append((share(hits, taken), share(hits, wanted), share(hits, taken | wanted)))
+            predicted = gray * 255 >= k * peak if peak else np.full(gray.shape, k == 0)
+            matches = predicted & foreground
+            row.append((ratio(matches, predicted), ratio(matches, foreground), ratio(matches, predicted | foreground)))
         rows.append(row)
     precision, recall, iou = np.array(rows).mean(axis=0).T
     return {
@@ -92,12 +92,12 @@ def slow_toolbox(images: Maps) -> dict[str, float]:
 def slow_tokencut(images: Maps) -> dict[str, float | None]:
     curves, accuracies, ious = [], [], []
     for prediction, annotation in images:
-        wanted, half = annotation > 0, prediction / 255 > 0.5
-        accuracies.append(share(half == wanted, np.ones_like(wanted)))
-        if (half | wanted).any():
-            ious.append(share(half & wanted, half | wanted))
-        taken = [prediction > k for k in range(255)]
-        curves.append([f_of(share(t & wanted, t, 1.0), share(t & wanted, wanted, 1.0)) for t in taken])
+        foreground, half = annotation > 0, prediction / 255 > 0.5
+        accuracies.append(ratio(half == foreground, np.ones_like(foreground)))
+        if (half | foreground).any():
+            ious.append(ratio(half & foreground, half | foreground))
+        predicted = [prediction > k for k in range(255)]
+        curves.append([f_of(ratio(t & foreground, t, 1.0), ratio(t & foreground, foreground, 1.0)) for t in predicted])
     iou = sum(ious) / len(ious) if ious else None
     return {"max_f": max(np.mean(curves, axis=0)), "iou": iou, "accuracy": sum(accuracies) / len(accuracies)}
 
@@ -116,19 +116,21 @@ def test_the_tokencut_family_equals_a_slow_count_at_every_threshold(images: Maps
 
 @settings(deadline=None)
 @given(pairs)
-def test_the_value_that_ranks_images_is_the_iou_at_half(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_images_are_ranked_by_iou_at_one_half(pair: tuple[np.ndarray, np.ndarray]) -> None:
     (prediction, annotation), toolbox, tokencut = pair, ToolboxSaliency(), TokenCutSaliency()
     toolbox.update("a", prediction, annotation)
     tokencut.update("a", prediction, annotation)
-    peak, wanted = max(int(prediction.max()), 1), annotation >= 25.5
-    taken = prediction.astype(int) * 255 // peak >= 128
-    assert toolbox.item_scores()["a"]["iou"] == share(taken & wanted, taken | wanted)
-    taken, wanted = prediction >= 128, annotation > 0
-    precision, recall = share(taken & wanted, taken, 1.0), share(taken & wanted, wanted, 1.0)
+    peak, foreground = max(int(prediction.max()), 1), annotation >= 25.5
+    predicted = prediction.astype(int) * 255 // peak >= 128
+    assert toolbox.item_scores()["a"]["iou"] == ratio(predicted & foreground, predicted | foreground)
+    predicted, foreground = prediction >= 128, annotation > 0
+    precision, recall = ratio(predicted & foreground, predicted, 1.0), ratio(predicted & foreground, foreground, 1.0)
     values = tokencut.item_scores()["a"]
-    assert values["iou"] == (share(taken & wanted, taken | wanted) if (taken | wanted).any() else None)
+    assert values["iou"] == (
+        ratio(predicted & foreground, predicted | foreground) if (predicted | foreground).any() else None
+    )
     assert values["f"] == pytest.approx(f_of(precision, recall), abs=1e-12)
-    assert values["accuracy"] == share(taken == wanted, np.ones_like(wanted))
+    assert values["accuracy"] == ratio(predicted == foreground, np.ones_like(foreground))
 
 
 BLACK, WHITE = np.zeros((3, 4), dtype=np.uint8), np.full((3, 4), 255, dtype=np.uint8)
@@ -138,7 +140,7 @@ HALF = np.repeat([[255], [255], [0], [0]], 3, axis=1).T.astype(np.uint8)
 @pytest.mark.parametrize(
     ("prediction", "annotation", "toolbox", "tokencut"),
     [
-        # MAE, adaptive F, max F; then IoU, accuracy, max F. An empty map has threshold 0, and 0 >= 0: all is taken.
+        # MAE, adaptive F, max F; then IoU, accuracy, max F. An empty map has threshold 0, and 0 >= 0: all is predicted.
         (BLACK, HALF, (0.5, 0.65 / 1.15, 0.65 / 1.15), (0.0, 0.5, 0.0)),
         (BLACK, BLACK, (0.0, 0.0, 0.0), (None, 1.0, 1.0)),
         (HALF, BLACK, (0.5, 0.0, 0.0), (0.0, 0.5, 0.0)),
@@ -148,7 +150,7 @@ HALF = np.repeat([[255], [255], [0], [0]], 3, axis=1).T.astype(np.uint8)
         (WHITE, HALF, (0.5, 0.65 / 1.15, 0.65 / 1.15), (0.5, 0.5, 0.65 / 1.15)),
     ],
 )
-def test_empty_and_full_maps_and_annotations_have_defined_numbers(
+def test_empty_and_full_maps_and_annotations_have_defined_scores(
     prediction: np.ndarray, annotation: np.ndarray, toolbox: tuple[float, ...], tokencut: tuple[float | None, ...]
 ) -> None:
     values = evaluate(ToolboxSaliency(), [(prediction, annotation)])
@@ -157,13 +159,13 @@ def test_empty_and_full_maps_and_annotations_have_defined_numbers(
     assert [values[key] for key in ("iou", "accuracy", "max_f")] == pytest.approx(tokencut, abs=1e-12)
 
 
-def test_an_image_without_any_foreground_is_left_out_of_the_mean_iou_only() -> None:
+def test_an_image_without_any_foreground_is_skipped_in_the_mean_iou_only() -> None:
     values = evaluate(TokenCutSaliency(), [(HALF, WHITE), (BLACK, BLACK)])
     assert (values["iou"], values["accuracy"]) == (0.5, 0.75)
 
 
 @pytest.mark.parametrize("metric", [ToolboxSaliency, TokenCutSaliency])
-def test_a_map_of_another_size_or_type_is_refused_with_what_came(metric: Any) -> None:
+def test_a_map_of_another_size_or_type_raises(metric: Any) -> None:
     with pytest.raises(ValueError, match="a.png: the map has 4x3 pixels, the annotation 3x4; predict in original pixels"):
         metric().update("a.png", BLACK, BLACK.T)
     with pytest.raises(ValueError, match=r"a.png: the prediction must be \(H, W\) uint8, got \(3, 4\) float64"):

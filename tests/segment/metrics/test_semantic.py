@@ -1,4 +1,4 @@
-"""Clusters are matched to classes as a search over all assignments would match them, over all pixels of all images."""
+"""Clusters are matched to classes as an exhaustive search matches them, over the pixels of all images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = 3
 
 
 def images_with(clusters: int) -> st.SearchStrategy[Images]:
-    """One or two pictures; all classes occur in the first."""
+    """One or two images; all classes occur in the first."""
     annotation = arrays(np.uint8, (2, 6), elements=st.sampled_from([0, 1, 2, 255])).map(
         lambda values: np.concatenate([np.arange(CLASSES, dtype=np.uint8), values.ravel()]).reshape(3, 5)
     )
@@ -38,9 +38,9 @@ def pooled(images: Images) -> tuple[np.ndarray, np.ndarray]:
     return prediction[annotation != 255], annotation[annotation != 255].astype(int)
 
 
-def class_ious(named: np.ndarray, annotation: np.ndarray) -> list[float]:
+def class_ious(mapped: np.ndarray, annotation: np.ndarray) -> list[float]:
     return [
-        int(((named == c) & (annotation == c)).sum()) / int(((named == c) | (annotation == c)).sum())
+        int(((mapped == c) & (annotation == c)).sum()) / int(((mapped == c) | (annotation == c)).sum())
         for c in range(CLASSES)
     ]
 
@@ -52,36 +52,36 @@ def test_hungarian_is_the_best_of_all_assignments(clusters: int, data: st.DataOb
     images = data.draw(images_with(clusters))
     metric, values = evaluate(images)
     prediction, annotation = pooled(images)
-    # Every cluster takes a class of its own, or one of the places without a class.
-    places = [*range(CLASSES), *[-1] * clusters]
+    # Every cluster is assigned to a class of its own, or to none.
+    targets = [*range(CLASSES), *[-1] * clusters]
     best = max(
-        sum(class_ious(np.array(chosen)[prediction], annotation))
-        for chosen in set(itertools.permutations(places, clusters))
+        sum(class_ious(np.array(assigned)[prediction], annotation))
+        for assigned in set(itertools.permutations(targets, clusters))
     )
     assert values["miou"] == pytest.approx(best / CLASSES, abs=1e-12)
-    named = metric.assignment()[prediction]
-    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(named, annotation), abs=1e-12)
-    assert values["pixel_accuracy"] == pytest.approx((named == annotation).mean(), abs=1e-12)
+    mapped = metric.assignment()[prediction]
+    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(mapped, annotation), abs=1e-12)
+    assert values["pixel_accuracy"] == pytest.approx((mapped == annotation).mean(), abs=1e-12)
     assert values["clusters"] == len(set(prediction.tolist()))
-    given_classes = [c for c in metric.assignment().tolist() if c >= 0]
-    assert len(set(given_classes)) == len(given_classes)
+    matched = [c for c in metric.assignment().tolist() if c >= 0]
+    assert len(set(matched)) == len(matched)
 
 
 @settings(deadline=None, max_examples=40)
 @given(images_with(5))
-def test_majority_gives_each_cluster_the_class_that_most_of_its_pixels_have(images: Images) -> None:
+def test_majority_assigns_each_cluster_to_its_most_frequent_class(images: Images) -> None:
     _, values = evaluate(images, "majority")
     prediction, annotation = pooled(images)
-    # Of equally frequent classes the lower one.
+    # Ties go to the lower class.
     common = {c: max(range(CLASSES), key=lambda k: ((annotation[prediction == c] == k).sum(), -k)) for c in set(prediction)}
-    named = np.array([common[cluster] for cluster in prediction])
-    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(named, annotation), abs=1e-12)
-    assert values["miou"] == pytest.approx(np.mean(class_ious(named, annotation)), abs=1e-12)
+    mapped = np.array([common[cluster] for cluster in prediction])
+    assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(mapped, annotation), abs=1e-12)
+    assert values["miou"] == pytest.approx(np.mean(class_ious(mapped, annotation)), abs=1e-12)
 
 
 @settings(deadline=None, max_examples=40)
 @given(images_with(5))
-def test_identity_takes_numbers_as_they_are_and_numbers_beyond_the_classes_are_wrong(images: Images) -> None:
+def test_identity_uses_cluster_ids_as_classes_and_ids_beyond_the_classes_are_wrong(images: Images) -> None:
     _, values = evaluate(images, "identity")
     prediction, annotation = pooled(images)
     assert [values[f"iou_{c}"] for c in range(CLASSES)] == pytest.approx(class_ious(prediction, annotation), abs=1e-12)
@@ -90,13 +90,13 @@ def test_identity_takes_numbers_as_they_are_and_numbers_beyond_the_classes_are_w
 
 @settings(deadline=None, max_examples=40)
 @given(images_with(4), st.permutations(range(4)), st.sampled_from(["hungarian", "majority"]))
-def test_the_names_of_clusters_do_not_matter(images: Images, names: list[int], matching: Any) -> None:
-    renamed = [(np.array(names)[prediction], annotation) for prediction, annotation in images]
-    assert evaluate(renamed, matching)[1]["miou"] == pytest.approx(evaluate(images, matching)[1]["miou"], abs=1e-12)
+def test_scores_do_not_depend_on_the_order_of_cluster_ids(images: Images, ids: list[int], matching: Any) -> None:
+    permuted = [(np.array(ids)[prediction], annotation) for prediction, annotation in images]
+    assert evaluate(permuted, matching)[1]["miou"] == pytest.approx(evaluate(images, matching)[1]["miou"], abs=1e-12)
 
 
-def test_matching_is_one_for_the_whole_data_set_and_items_are_scored_with_it() -> None:
-    # Cluster 0 is class 0 in the first picture and class 1 in the larger second one.
+def test_one_matching_for_the_whole_dataset_also_scores_the_items() -> None:
+    # Cluster 0 is class 0 in the first image and class 1 in the larger second one.
     first = (np.array([[0, 0, 1]]), np.array([[0, 0, 1]]))
     second = (np.array([[0, 0, 0, 1, 1]]), np.array([[1, 1, 1, 0, 0]]))
     metric, values = evaluate([first, second], classes=2)
@@ -105,17 +105,17 @@ def test_matching_is_one_for_the_whole_data_set_and_items_are_scored_with_it() -
     assert metric.item_scores() == {"0": {"miou": 0.0}, "1": {"miou": 1.0}}
 
 
-def test_an_items_miou_is_over_the_classes_in_its_picture() -> None:
+def test_miou_of_an_item_averages_the_classes_in_its_image() -> None:
     first = (np.array([[0, 1, 2, 2]]), np.array([[0, 1, 2, 2]]))
     second = (np.array([[0, 0, 0, 1]]), np.array([[0, 0, 1, 1]]))
     metric, _ = evaluate([first, second, (np.zeros((1, 1), dtype=int), np.full((1, 1), 255))])
     assert metric.item_scores() == {"0": {"miou": 1.0}, "1": {"miou": (2 / 3 + 1 / 2) / 2}, "2": {"miou": None}}
 
 
-def test_pixels_that_are_void_count_for_nothing() -> None:
+def test_void_pixels_are_ignored() -> None:
     annotation = np.array([[0, 1, 255, 255]])
-    for rubbish in (0, 1, 7):
-        _, values = evaluate([(np.array([[0, 1, rubbish, rubbish]]), annotation)], "identity", classes=2)
+    for arbitrary in (0, 1, 7):
+        _, values = evaluate([(np.array([[0, 1, arbitrary, arbitrary]]), annotation)], "identity", classes=2)
         assert (values["miou"], values["pixel_accuracy"], values["clusters"]) == (1.0, 1.0, 2)
 
 
@@ -129,28 +129,28 @@ def test_an_absent_class_that_is_predicted_counts_as_0() -> None:
     assert (values["iou_2"], values["miou"]) == (0.0, 0.5)
 
 
-def test_clusters_beyond_the_number_of_classes_stay_unmatched_and_their_pixels_are_wrong() -> None:
+def test_surplus_clusters_stay_unmatched_and_their_pixels_are_wrong() -> None:
     metric, values = evaluate([(np.array([[0, 0, 1, 1, 2]]), np.array([[0, 0, 1, 1, 1]]))], classes=2)
     assert metric.assignment().tolist() == [0, 1, -1]
     assert (values["miou"], values["pixel_accuracy"], values["clusters"]) == (pytest.approx(5 / 6), 0.8, 3)
 
 
-def test_what_does_not_fit_is_refused_with_the_name_and_what_came() -> None:
+def test_invalid_input_raises_with_the_name_and_the_value() -> None:
     metric, flat = SemanticIoU(3), np.zeros((2, 3), dtype=int)
     with pytest.raises(ValueError, match="a: the label map has 3x2 pixels, the annotation 2x3; predict in original pixels"):
         metric.update("a", flat, flat.T)
-    with pytest.raises(ValueError, match="a: the annotation has class 3, evaluation.classes=3 allows fewer"):
+    with pytest.raises(ValueError, match="a: the annotation has class 3, but evaluation.classes is 3"):
         metric.update("a", flat, flat + 3)
-    with pytest.raises(ValueError, match="a: clusters are numbered from 0, got -1"):
+    with pytest.raises(ValueError, match="a: cluster ids must be at least 0, got -1"):
         metric.update("a", flat - 1, flat)
     for classes in (1, 256):
-        with pytest.raises(ValueError, match=rf"classes must be a number from 2 to 255, got {classes}"):
+        with pytest.raises(ValueError, match=rf"classes must be an integer from 2 to 255, got {classes}"):
             SemanticIoU(classes)
     with pytest.raises(ValueError, match="matching must be one of hungarian, majority, identity, got 'best'"):
         SemanticIoU(3, "best")  # type: ignore[arg-type]
 
 
-def test_a_spare_cluster_does_not_make_an_absent_class_count() -> None:
+def test_a_surplus_cluster_does_not_make_an_absent_class_count() -> None:
     metric = SemanticIoU(classes=3)
     metric.update("a", np.array([[0, 0, 1, 2]]), np.array([[0, 0, 1, 1]]))
     values = metric.compute()

@@ -1,4 +1,4 @@
-"""Parts are nested, come out as a scan of all pairs merges them, and follow what was planted."""
+"""Parts are nested, equal those of a scan of all pairs, and recover planted parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THRESHOLDS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 def all_pairs(
     tokens: NDArray[np.float64], inside: NDArray[np.bool_], thresholds: tuple[float, ...]
 ) -> list[NDArray[np.int64]]:
-    """The same merging by looking at every pair of neighboring clusters in every step."""
+    """The same merging by comparing every pair of neighboring clusters in every step."""
     height, width = inside.shape
     labels = np.where(inside, np.arange(inside.size).reshape(inside.shape), -1)
     levels = []
@@ -56,8 +56,8 @@ def all_pairs(
 def test_the_heap_merges_what_a_scan_of_all_pairs_merges(seed: int, height: int, width: int) -> None:
     random = np.random.default_rng(seed)
     tokens, inside = random.standard_normal((height * width, 4)), random.random((height, width)) < 0.8
-    found = [labels for labels, _ in merge_levels(tokens, inside, THRESHOLDS)]
-    for ours, theirs in zip(found, all_pairs(tokens, inside, THRESHOLDS), strict=True):
+    result = [labels for labels, _ in merge_levels(tokens, inside, THRESHOLDS)]
+    for ours, theirs in zip(result, all_pairs(tokens, inside, THRESHOLDS), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -102,7 +102,7 @@ def test_planted_halves_and_quarters_become_a_tree() -> None:
     assert parts[1].coherence == pytest.approx((0.45**2 + 0.8**2 - 0.4**2) / (0.45**2 + 0.8**2 + 0.4**2))
 
 
-def test_tokens_of_no_length_stay_alone() -> None:
+def test_tokens_of_zero_length_are_not_merged() -> None:
     labels, _ = merge_levels(np.zeros((6, 3)), np.ones((2, 3), dtype=bool), (0.1,))[0]
     assert np.unique(labels).size == 6
 
@@ -127,33 +127,33 @@ def grid_of(tokens: NDArray[np.float64]) -> FeatureGrid:
     return FeatureGrid(torch.from_numpy(tokens)[None], (6, 10), "test", (Geometry((24, 40), (24, 40), (24, 40), 4),))
 
 
-def test_instances_hold_the_object_first_and_name_their_parents() -> None:
+def test_instances_start_with_the_object_and_hold_their_parents() -> None:
     tokens, inside = planted()
     pixels = np.kron(inside, np.ones((4, 4), dtype=bool))
-    (found,) = apply(PartHierarchy(Fixed(pixels), thresholds=(0.9, 0.6, 0.1)), grid_of(tokens))
-    assert found.extras["parent"] == [-1, 0, 0, 2, 2]
-    assert found.extras["level"] == [-1, 1, 1, 0, 0]
-    np.testing.assert_array_equal(found.masks[0], pixels)
-    assert found.areas().tolist() == [512, 256, 256, 128, 128]
-    np.testing.assert_array_equal(found.boxes[1], [4, 4, 20, 20])
-    assert found.scores[0] == found.scores[1] == 0.5
-    assert found.scores[2] < 0.5
+    (result,) = apply(PartHierarchy(Fixed(pixels), thresholds=(0.9, 0.6, 0.1)), grid_of(tokens))
+    assert result.extras["parent"] == [-1, 0, 0, 2, 2]
+    assert result.extras["level"] == [-1, 1, 1, 0, 0]
+    np.testing.assert_array_equal(result.masks[0], pixels)
+    assert result.areas().tolist() == [512, 256, 256, 128, 128]
+    np.testing.assert_array_equal(result.boxes[1], [4, 4, 20, 20])
+    assert result.scores[0] == result.scores[1] == 0.5
+    assert result.scores[2] < 0.5
 
 
 def test_an_image_without_an_object_stays_as_it_is() -> None:
-    (found,) = apply(PartHierarchy(Fixed(None)), grid_of(planted()[0]))
-    assert found.reason == "nothing"
+    (result,) = apply(PartHierarchy(Fixed(None)), grid_of(planted()[0]))
+    assert result.reason == "nothing"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"thresholds": []}, r"thresholds must fall within \[-1, 1\], got \[\]"),
-        ({"thresholds": [0.2, 0.4]}, "thresholds must fall"),
+        ({"thresholds": []}, r"thresholds must be decreasing and in \[-1, 1\], got \[\]"),
+        ({"thresholds": [0.2, 0.4]}, "thresholds must be decreasing"),
         ({"min_tokens": 0}, "min_tokens must be at least 1, got 0"),
-        ({"max_overlap": 0}, r"max_overlap must lie in \(0, 1\], got 0"),
+        ({"max_overlap": 0}, r"max_overlap must be in \(0, 1\], got 0"),
     ],
 )
-def test_wrong_parameters_are_refused(options: dict[str, object], message: str) -> None:
+def test_wrong_parameters_are_rejected(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PartHierarchy(Fixed(None), **options)

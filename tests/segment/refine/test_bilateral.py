@@ -1,4 +1,4 @@
-"""The bilateral solver equals the published one to rounding and dense matrices at convergence, and keeps what it must."""
+"""The bilateral solver equals the published one to rounding and dense matrices at convergence, and has its invariants."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from eigenseg.segment.refine.grid import BilateralGrid
 CONVERGED = {"max_iterations": 3000, "tol": 1e-13}
 
 
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """A smooth colored picture with noise: (H, W, 3) uint8."""
+def draw_image(height: int, width: int, seed: int = 0) -> Tensor:
+    """A smooth color image with noise: (H, W, 3) uint8."""
     random = np.random.default_rng(seed)
     rows, columns = np.indices((height, width))
     waves = [128 + 80 * np.sin((rows * a + columns * b) / 12 + c) for a, b, c in random.uniform(-2, 2, (3, 3))]
@@ -63,16 +63,16 @@ def dense_solution(
 
 
 @pytest.mark.parametrize("case", range(4))
-def test_published_outputs_are_met_to_rounding(case: int, test_data: Path) -> None:
+def test_published_outputs_are_reproduced_to_rounding(case: int, test_data: Path) -> None:
     golden = np.load(test_data / "golden_reference" / "bilateral_solver.npz")
     image = torch.from_numpy(golden[f"image_{int(golden[f'image_index_{case}'])}"])
     target = torch.from_numpy(golden[f"target_{case}"]).bool()[None]
     sigmas = tuple(golden[f"sigmas_{case}"].tolist())
-    (found,) = bilateral_solve([image], [target], BilateralParameters(*sigmas))
-    np.testing.assert_allclose(found.soft[0], golden[f"soft_{case}"], rtol=0, atol=1e-12)
-    assert found.cells == golden[f"vertices_{case}"]
-    assert found.iterations.tolist() == [golden[f"cg_iterations_{case}"]]
-    np.testing.assert_allclose(found.residual[0], golden[f"cg_relative_residual_{case}"], rtol=1e-11)
+    (result,) = bilateral_solve([image], [target], BilateralParameters(*sigmas))
+    np.testing.assert_allclose(result.soft[0], golden[f"soft_{case}"], rtol=0, atol=1e-12)
+    assert result.cells == golden[f"vertices_{case}"]
+    assert result.iterations.tolist() == [golden[f"cg_iterations_{case}"]]
+    np.testing.assert_allclose(result.residual[0], golden[f"cg_relative_residual_{case}"], rtol=1e-11)
     n, m = bistochastize(BilateralGrid([image], *sigmas))
     np.testing.assert_allclose(n[:, 0], golden[f"bistochastic_n_{case}"], rtol=0, atol=1e-13)
     np.testing.assert_allclose(float(m.sum()), golden[f"bistochastic_m_sum_{case}"], rtol=1e-13)
@@ -86,14 +86,14 @@ def test_published_outputs_are_met_to_rounding(case: int, test_data: Path) -> No
 def test_a_converged_solution_equals_dense_matrices(
     sigmas: tuple[float, float, float], lam: float, confidence: float
 ) -> None:
-    image, target = picture(32, 32), blocks(32, 32)
-    (found,) = bilateral_solve([image], [target], BilateralParameters(*sigmas, lam, confidence, **CONVERGED))
-    assert float(found.residual) < 1e-12
-    np.testing.assert_allclose(found.soft, dense_solution(image, target, sigmas, lam, confidence), rtol=0, atol=1e-9)
+    image, target = draw_image(32, 32), blocks(32, 32)
+    (result,) = bilateral_solve([image], [target], BilateralParameters(*sigmas, lam, confidence, **CONVERGED))
+    assert float(result.residual) < 1e-12
+    np.testing.assert_allclose(result.soft, dense_solution(image, target, sigmas, lam, confidence), rtol=0, atol=1e-9)
 
 
 def test_more_iterations_come_closer_until_the_tolerance_stops_them() -> None:
-    image, target = picture(48, 48), blocks(48, 48)
+    image, target = draw_image(48, 48), blocks(48, 48)
     runs = [
         bilateral_solve([image], [target], BilateralParameters(max_iterations=count, tol=1e-6))[0]
         for count in (0, 5, 25, 1000)
@@ -115,21 +115,21 @@ def test_more_iterations_come_closer_until_the_tolerance_stops_them() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_a_constant_target_stays_as_it_is(value: float) -> None:
-    (found,) = bilateral_solve([picture(40, 30)], [torch.full((1, 40, 30), value, dtype=torch.float64)])
-    np.testing.assert_allclose(found.soft, value, rtol=0, atol=1e-12)
-    assert found.iterations.tolist() == [0]
-    assert float(found.residual) < 1e-12
+    (result,) = bilateral_solve([draw_image(40, 30)], [torch.full((1, 40, 30), value, dtype=torch.float64)])
+    np.testing.assert_allclose(result.soft, value, rtol=0, atol=1e-12)
+    assert result.iterations.tolist() == [0]
+    assert float(result.residual) < 1e-12
 
 
 def test_a_converged_solution_stays_between_the_targets_extremes() -> None:
     target = blocks(40, 40).double() * 1.5 - 0.25
-    (found,) = bilateral_solve([picture(40, 40)], [target], BilateralParameters(**CONVERGED))
-    assert -0.25 - 1e-9 <= float(found.soft.min()) < float(found.soft.max()) <= 1.25 + 1e-9
+    (result,) = bilateral_solve([draw_image(40, 40)], [target], BilateralParameters(**CONVERGED))
+    assert -0.25 - 1e-9 <= float(result.soft.min()) < float(result.soft.max()) <= 1.25 + 1e-9
 
 
 def test_scaling_shifting_and_swapping_the_target_does_so_to_the_output() -> None:
     # Start and steps are linear in the target, and a constant leaves no residual; the tolerance is off, as it is relative.
-    image, target = picture(48, 40), blocks(48, 40).double()
+    image, target = draw_image(48, 40), blocks(48, 40).double()
     soft, scaled, swapped = (
         bilateral_solve([image], [given], BilateralParameters(tol=0.0))[0].soft
         for given in (target, 3 * target - 7, 1 - target)
@@ -139,7 +139,7 @@ def test_scaling_shifting_and_swapping_the_target_does_so_to_the_output() -> Non
 
 
 def test_only_the_ratio_of_smoothness_and_confidence_counts() -> None:
-    image, target = picture(48, 40), blocks(48, 40)
+    image, target = draw_image(48, 40), blocks(48, 40)
     first, second = (
         bilateral_solve([image], [target], BilateralParameters(lam=64 * a, confidence=a))[0].soft for a in (1.0, 0.25)
     )
@@ -147,7 +147,7 @@ def test_only_the_ratio_of_smoothness_and_confidence_counts() -> None:
 
 
 def test_transposing_or_mirroring_whole_cells_does_so_to_the_output() -> None:
-    image, target = picture(48, 64), blocks(48, 64)
+    image, target = draw_image(48, 64), blocks(48, 64)
     soft = bilateral_solve([image], [target])[0].soft
     turned = bilateral_solve([image.transpose(0, 1)], [target.mT])[0].soft
     mirrored = bilateral_solve([image.flip(1)], [target.flip(2)])[0].soft
@@ -157,7 +157,7 @@ def test_transposing_or_mirroring_whole_cells_does_so_to_the_output() -> None:
 
 def test_doubled_pixels_on_doubled_cells_change_nothing() -> None:
     # Every cell holds four times the pixels: n doubles in every round, and the whole system is four times as large.
-    image, target = picture(40, 48), blocks(40, 48)
+    image, target = draw_image(40, 48), blocks(40, 48)
     soft = bilateral_solve([image], [target])[0].soft
     image, target = (side.repeat_interleave(2, a).repeat_interleave(2, a + 1) for a, side in ((0, image), (1, target)))
     doubled = bilateral_solve([image], [target], BilateralParameters(sigma_spatial=32.0))[0].soft
@@ -166,23 +166,23 @@ def test_doubled_pixels_on_doubled_cells_change_nothing() -> None:
 
 
 def test_a_batch_of_sizes_and_counts_equals_its_images_to_the_bit() -> None:
-    images = [picture(40, 56, 1), picture(17, 23, 2), picture(64, 33, 3)]
+    images = [draw_image(40, 56, 1), draw_image(17, 23, 2), draw_image(64, 33, 3)]
     targets = [torch.cat([blocks(40, 56, s) for s in (4, 5)]), blocks(17, 23, 6)[:0], blocks(64, 33, 7)]
     for tol in (1e-2, 1e-5):  # images stop after different numbers of iterations
         together = bilateral_solve(images, targets, BilateralParameters(tol=tol))
-        for image, target, found in zip(images, targets, together, strict=True):
+        for image, target, result in zip(images, targets, together, strict=True):
             for k in range(len(target)):
                 (alone,) = bilateral_solve([image], [target[k : k + 1]], BilateralParameters(tol=tol))
-                assert torch.equal(found.soft[k], alone.soft[0])
-                assert torch.equal(found.iterations[k], alone.iterations[0])
-                assert torch.equal(found.residual[k], alone.residual[0])
-                assert found.cells == alone.cells
+                assert torch.equal(result.soft[k], alone.soft[0])
+                assert torch.equal(result.iterations[k], alone.iterations[0])
+                assert torch.equal(result.residual[k], alone.residual[0])
+                assert result.cells == alone.cells
     stacked = torch.stack([images[0]] * 2)
     assert torch.equal(bilateral_solve(stacked, torch.stack([targets[0]] * 2))[1].soft, together[0].soft)
 
 
-def test_an_image_that_has_converged_rests_while_others_go_on() -> None:
-    images = [picture(8, 8, 1), picture(64, 64, 2)]
+def test_a_converged_image_does_not_change_while_others_iterate() -> None:
+    images = [draw_image(8, 8, 1), draw_image(64, 64, 2)]
     targets = [blocks(8, 8, 1).double() * 1e20, blocks(64, 64, 2).double()]  # on a scale where going on would overflow
     together = bilateral_solve(images, targets, BilateralParameters(max_iterations=500, tol=1e-3))
     alone = [
@@ -196,29 +196,29 @@ def test_an_image_that_has_converged_rests_while_others_go_on() -> None:
         assert torch.equal(first.iterations, second.iterations)
 
 
-def test_large_batches_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, targets = [picture(20, 20, s) for s in range(5)], [blocks(20, 20, s) for s in range(5)]
+def test_large_batches_are_processed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, targets = [draw_image(20, 20, s) for s in range(5)], [blocks(20, 20, s) for s in range(5)]
     whole = bilateral_solve(images, targets)
     monkeypatch.setattr("eigenseg.segment.refine.base._PIXELS_AT_ONCE", 900)
     for first, second in zip(whole, bilateral_solve(images, targets), strict=True):
         assert torch.equal(first.soft, second.soft)
 
 
-def test_sides_beyond_the_published_hash_are_right_and_its_mode_refuses_them() -> None:
+def test_sides_beyond_the_published_hash_are_correct_and_rejected_in_reference_mode() -> None:
     # Published, the cell after x = 254 is x = 0 one row down: here the far right end must not move with the far left one.
     image = torch.full((2, 256, 3), 90, dtype=torch.uint8)
     target = torch.zeros(1, 2, 256)
     target[0, 1, :2] = 1
     options = {"sigma_spatial": 1.0, **CONVERGED}
-    (found,) = bilateral_solve([image], [target], BilateralParameters(**options))  # type: ignore[arg-type]
-    np.testing.assert_allclose(found.soft, dense_solution(image, target, (1.0, 16.0, 8.0), 256, 0.999), rtol=0, atol=1e-9)
-    with pytest.raises(ValueError, match="compat='reference' cannot number more than 254 cells along an axis"):
+    (result,) = bilateral_solve([image], [target], BilateralParameters(**options))  # type: ignore[arg-type]
+    np.testing.assert_allclose(result.soft, dense_solution(image, target, (1.0, 16.0, 8.0), 256, 0.999), rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match="compat='reference' allows at most 254 cells along an axis"):
         bilateral_solve([image[:, :255]], [target[:, :, :255]], BilateralParameters(sigma_spatial=1.0), compat="reference")
     bilateral_solve([image[:, :254]], [target[:, :, :254]], BilateralParameters(sigma_spatial=1.0), compat="reference")
 
 
 def test_hard_masks_are_the_soft_map_above_half_filled_and_one_component() -> None:
-    image, target = picture(96, 96, 3), torch.cat([blocks(96, 96, 5), ~blocks(96, 96, 5)])
+    image, target = draw_image(96, 96, 3), torch.cat([blocks(96, 96, 5), ~blocks(96, 96, 5)])
     (soft,) = bilateral_solve([image], [target], BilateralParameters(lam=1.0))
     filled = fill_holes(soft.soft > 0.5)
     expected = {
@@ -228,14 +228,14 @@ def test_hard_masks_are_the_soft_map_above_half_filled_and_one_component() -> No
     }
     assert len({tuple(mask.flatten().tolist()) for mask in expected.values()}) == 3
     for (keep, compat), masks in expected.items():
-        (found,) = BilateralSolver(BilateralParameters(lam=1.0), keep=keep, compat=compat, min_iou=0.3)([image], [target])  # type: ignore[arg-type]
-        assert torch.equal(found.masks, masks)
-        assert torch.equal(found.soft, soft.soft)
-        assert torch.equal(found.details["residual"], soft.residual)
-        assert torch.equal(found.details["iterations"], soft.iterations)
-        shared, joined = (masks & target).flatten(1).sum(1), (masks | target).flatten(1).sum(1)
-        assert torch.equal(found.iou, shared.double() / joined)
-        assert torch.equal(found.kept, found.iou >= 0.3)
+        (result,) = BilateralSolver(BilateralParameters(lam=1.0), keep=keep, compat=compat, min_iou=0.3)([image], [target])  # type: ignore[arg-type]
+        assert torch.equal(result.masks, masks)
+        assert torch.equal(result.soft, soft.soft)
+        assert torch.equal(result.details["residual"], soft.residual)
+        assert torch.equal(result.details["iterations"], soft.iterations)
+        intersection, union = (masks & target).flatten(1).sum(1), (masks | target).flatten(1).sum(1)
+        assert torch.equal(result.iou, intersection.double() / union)
+        assert torch.equal(result.kept, result.iou >= 0.3)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_parameters_out_of_range_are_rejected(option: dict[str, object], message
         ({"min_iou": 1.5}, r"^min_iou must be in \[0, 1\], got 1.5"),
     ],
 )
-def test_options_out_of_range_are_rejected_when_the_solver_is_made(option: dict[str, object], message: str) -> None:
+def test_options_out_of_range_are_rejected_at_construction(option: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BilateralSolver(**option)  # type: ignore[arg-type]
 
@@ -277,7 +277,7 @@ def test_parameters_of_another_refiner_are_rejected() -> None:
 
 
 def test_targets_may_have_any_finite_range_but_must_be_finite() -> None:
-    image = picture(8, 8)
+    image = draw_image(8, 8)
     assert float(bilateral_solve([image], [torch.full((1, 8, 8), 40.0)])[0].soft.mean()) == pytest.approx(40)
     with pytest.raises(ValueError, match=r"^targets\[0\] holds values that are not finite"):
         bilateral_solve([image], [torch.full((1, 8, 8), torch.inf)])

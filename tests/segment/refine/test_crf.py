@@ -1,4 +1,4 @@
-"""The CRF against sums over all pairs of pixels and against the published lattice, and what holds for any picture."""
+"""The CRF equals sums over all pairs of pixels and the published lattice, and has the invariants of any image."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from eigenseg.segment.refine.cleanup import fill_holes
 from eigenseg.segment.refine.meanfield import Term, mean_field
 
 Array = NDArray[np.float64]
-# Mean field with MaskCut's weights tips over in single pixels wherever kernels differ: there even the published code is 0.9
-# away from exact kernels. So the mean is bounded, and all but the last per cent.
+# Mean field with MaskCut's weights may flip single pixels where kernels differ: there even the published code is 0.9 away
+# from exact kernels. So the mean and the 99 % quantile are bounded.
 MARGINALS, LABELS = 0.05, 0.99
 
 
 def scene(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A bright blob on a dark noisy ground, and a coarse mask of it: (H, W, 3) uint8 and (1, H, W) bool."""
+    """A bright blob on a dark noisy background, and a coarse mask of it: (H, W, 3) uint8 and (1, H, W) bool."""
     random = np.random.default_rng(seed)
     rows, columns = np.indices((height, width))
     blob = ((rows - height / 2) / (height / 3)) ** 2 + ((columns - width / 2) / (width / 3.5)) ** 2 < 1
@@ -60,14 +60,14 @@ def brute_force(image: Tensor, energies: Array, parameters: CRFParameters) -> Ar
 
     q = softmax(-energies)
     for _ in range(parameters.iterations):
-        # Potts: a label pays for what the others have. Written that way round on purpose.
+        # Potts: a label's energy is the mass of the other labels, unlike in the implementation.
         others = (1 - np.eye(labels)) @ q
         q = softmax(-energies - sum(weight * (others @ kernel) for weight, kernel in kernels))
     return q
 
 
 def closeness(first: Tensor, second: Array | Tensor) -> tuple[float, float, float]:
-    """Mean and 99 % quantile of the marginals' differences, share of equal labels; (L, H, W) both."""
+    """Mean and 99 % quantile of the marginals' differences, fraction of equal labels; (L, H, W) both."""
     other = torch.as_tensor(second).double().reshape(first.shape)
     difference = (first.double() - other).abs().flatten()
     return (
@@ -82,9 +82,9 @@ def closeness(first: Tensor, second: Array | Tensor) -> tuple[float, float, floa
 def test_marginals_are_those_of_sums_over_all_pairs(parameters: CRFParameters, seed: int) -> None:
     image, mask = scene(28, 36, seed)
     energies = mask_energies(mask.double(), parameters.unary, parameters.floor)
-    (found,) = dense_crf([image], [energies], parameters)
+    (result,) = dense_crf([image], [energies], parameters)
     exact = brute_force(image, energies[0].flatten(1).numpy(), parameters)
-    mean, most, labels = closeness(found[0], exact)
+    mean, most, labels = closeness(result[0], exact)
     assert mean < MARGINALS / 10
     assert most < MARGINALS
     assert labels >= LABELS
@@ -95,10 +95,10 @@ def test_any_number_of_labels_equals_sums_over_all_pairs_exactly_where_the_kerne
     image, _ = scene(12, 17)
     energies = torch.randn(2, labels, 12, 17, generator=torch.Generator().manual_seed(labels), dtype=torch.float64)
     parameters = CRFParameters(gaussian_weight=2.0, gaussian_sxy=1.5, bilateral_weight=0.0, iterations=4)
-    (found,) = dense_crf([image], [energies], parameters)
+    (result,) = dense_crf([image], [energies], parameters)
     for k in range(2):
         exact = brute_force(image, energies[k].flatten(1).numpy(), parameters).reshape(labels, 12, 17)
-        np.testing.assert_allclose(found[k], exact, rtol=0, atol=1e-11)
+        np.testing.assert_allclose(result[k], exact, rtol=0, atol=1e-11)
 
 
 def test_mean_field_takes_any_kernel_and_equals_the_update_written_out() -> None:
@@ -109,8 +109,8 @@ def test_mean_field_takes_any_kernel_and_equals_the_update_written_out() -> None
     for _ in range(3):
         q = torch.softmax(-unary + 2 * (first @ q[:, 0])[:, None] + 5 * (second @ q[:, 0])[:, None], dim=-1)
     products: list[Callable[[Tensor], Tensor]] = [lambda v: first @ v, lambda v: second @ v]
-    found = mean_field(unary, [Term(2.0, products[0]), Term(5.0, products[1])], 3)
-    torch.testing.assert_close(found, q, rtol=0, atol=1e-13)
+    result = mean_field(unary, [Term(2.0, products[0]), Term(5.0, products[1])], 3)
+    torch.testing.assert_close(result, q, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("case", range(2))
@@ -119,9 +119,9 @@ def test_published_marginals_are_met_with_both_kernels_on_the_lattice(case: int,
     image, mask = torch.from_numpy(golden[f"image_{case}"]), torch.from_numpy(golden[f"mask_{case}"]).bool()[None]
     energies = mask_energies(mask)
     np.testing.assert_allclose(energies.flatten(), golden[f"unary_{case}"].ravel(), atol=1e-7)
-    wanted = golden[f"q_{case}"]
-    (found,) = dense_crf([image], [energies], MASKCUT, compat="reference")
-    np.testing.assert_allclose(found[0], wanted, rtol=0, atol=1e-4)
+    expected = golden[f"q_{case}"]
+    (result,) = dense_crf([image], [energies], MASKCUT, compat="reference")
+    np.testing.assert_allclose(result[0], expected, rtol=0, atol=1e-4)
     for count, foreground in zip(golden["iterations_listed"], golden[f"q_foreground_by_iteration_{case}"], strict=True):
         part = CRFParameters(iterations=int(count))
         np.testing.assert_allclose(dense_crf([image], [energies], part, compat="reference")[0][0, 1], foreground, atol=1e-4)
@@ -134,7 +134,7 @@ def test_published_marginals_are_met_with_both_kernels_on_the_lattice(case: int,
     (refined,) = refine_crf([image], [mask], holes=False, compat="reference")
     np.testing.assert_array_equal(refined.masks[0], golden[f"map_{case}"])
     # With the exact Gaussian, the default, nearly as close.
-    mean, _, labels = closeness(dense_crf([image], [energies], MASKCUT)[0][0], torch.from_numpy(wanted))
+    mean, _, labels = closeness(dense_crf([image], [energies], MASKCUT)[0][0], torch.from_numpy(expected))
     assert mean < 0.001
     assert labels > 0.998
 
@@ -165,17 +165,17 @@ def test_photographs_are_as_near_to_exact_kernels_as_the_published_lattice_is(ca
 def test_swapping_labels_swaps_their_marginals(compat) -> None:  # type: ignore[no-untyped-def]
     image, _ = scene(20, 24)
     energies = torch.randn(1, 3, 20, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    (found,) = dense_crf([image], [energies], compat=compat)
+    (result,) = dense_crf([image], [energies], compat=compat)
     for order in ([1, 0, 2], [2, 0, 1]):
         (swapped,) = dense_crf([image], [energies[:, order]], compat=compat)
-        torch.testing.assert_close(swapped, found[:, order], rtol=0, atol=1e-9)
+        torch.testing.assert_close(swapped, result[:, order], rtol=0, atol=1e-9)
 
 
-def test_an_energy_that_all_labels_share_changes_nothing() -> None:
+def test_an_energy_common_to_all_labels_changes_nothing() -> None:
     image, _ = scene(16, 16)
     energies = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    (found,), (shifted,) = dense_crf([image], [energies]), dense_crf([image], [energies + energies[:, :1] * 3])
-    torch.testing.assert_close(shifted, found, rtol=0, atol=1e-9)
+    (result,), (shifted,) = dense_crf([image], [energies]), dense_crf([image], [energies + energies[:, :1] * 3])
+    torch.testing.assert_close(shifted, result, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ def test_the_terms_add_up_and_bind_pixels_of_one_color_over_any_distance() -> No
     image[:, 20:] = 220
     energies = torch.zeros(1, 2, 6, 40, dtype=torch.float64)
     energies[0, 1, :, 0] = -4  # evidence for label 1 at the far left alone
-    (found,) = dense_crf([image], [energies], CRFParameters(gaussian_weight=0.0, bilateral_sxy=50.0))
-    assert float(found[0, 1, :, :20].min()) > 0.9
-    assert float((found[0, 1, :, 20:] - 0.5).abs().max()) < 1e-6
+    (result,) = dense_crf([image], [energies], CRFParameters(gaussian_weight=0.0, bilateral_sxy=50.0))
+    assert float(result[0, 1, :, :20].min()) > 0.9
+    assert float((result[0, 1, :, 20:] - 0.5).abs().max()) < 1e-6
 
 
 def test_a_batch_of_sizes_and_counts_equals_its_images() -> None:
@@ -204,20 +204,20 @@ def test_a_batch_of_sizes_and_counts_equals_its_images() -> None:
     images = [image for image, _ in scenes]
     masks = [torch.cat([scenes[0][1], ~scenes[0][1]]), scenes[1][1][:0], scenes[2][1]]
     together = refine_crf(images, masks)
-    for image, mask, found in zip(images, masks, together, strict=True):
+    for image, mask, result in zip(images, masks, together, strict=True):
         for k in range(len(mask)):
             (alone,) = refine_crf([image], [mask[k : k + 1]])
-            torch.testing.assert_close(found.soft[k], alone.soft[0], rtol=0, atol=1e-5)
-            assert torch.equal(found.masks[k], alone.masks[0])
+            torch.testing.assert_close(result.soft[k], alone.soft[0], rtol=0, atol=1e-5)
+            assert torch.equal(result.masks[k], alone.masks[0])
     energies = [mask_energies(mask.double()) for mask in masks]
-    for image, given, found_q in zip(images, energies, dense_crf(images, energies), strict=True):
-        assert found_q.dtype == torch.float64
-        torch.testing.assert_close(found_q, dense_crf([image], [given])[0], rtol=0, atol=1e-12)
+    for image, given, marginals in zip(images, energies, dense_crf(images, energies), strict=True):
+        assert marginals.dtype == torch.float64
+        torch.testing.assert_close(marginals, dense_crf([image], [given])[0], rtol=0, atol=1e-12)
     stacked = dense_crf(torch.stack([images[0]] * 2), torch.stack([energies[0]] * 2))
     torch.testing.assert_close(stacked[1], dense_crf(images[:1], energies[:1])[0], rtol=0, atol=1e-12)
 
 
-def test_large_batches_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_batches_are_processed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     images, masks = zip(*(scene(12, 12, seed) for seed in range(4)), strict=True)
     whole = refine_crf(images, masks)
     monkeypatch.setattr("eigenseg.segment.refine.base._PIXELS_AT_ONCE", 300)
@@ -246,21 +246,21 @@ def test_object_is_where_its_marginal_is_larger_and_maskcuts_rule_follows() -> N
     labels = marginals.argmax(dim=1).bool()
     holed = labels.clone()
     for holes in (True, False):
-        (found,) = refine_crf([image], [masks], holes=holes, min_iou=0.5)
+        (result,) = refine_crf([image], [masks], holes=holes, min_iou=0.5)
         expected = fill_holes(holed) if holes else holed
-        assert torch.equal(found.masks, expected)
-        assert torch.equal(found.soft, marginals[:, 1])
-        shared, joined = (expected & masks).flatten(1).sum(1), (expected | masks).flatten(1).sum(1)
-        agreement = [a / b if b else 1.0 for a, b in zip(shared.tolist(), joined.tolist(), strict=True)]
-        assert found.iou.tolist() == pytest.approx(agreement)
-        assert found.kept.tolist() == [value >= 0.5 for value in agreement]
-        assert found.kept.tolist() == [True, False, True]  # empty before and after: nothing to reject
+        assert torch.equal(result.masks, expected)
+        assert torch.equal(result.soft, marginals[:, 1])
+        intersection, union = (expected & masks).flatten(1).sum(1), (expected | masks).flatten(1).sum(1)
+        ious = [a / b if b else 1.0 for a, b in zip(intersection.tolist(), union.tolist(), strict=True)]
+        assert result.iou.tolist() == pytest.approx(ious)
+        assert result.kept.tolist() == [value >= 0.5 for value in ious]
+        assert result.kept.tolist() == [True, False, True]  # empty before and after: nothing to reject
     (refined,) = DenseCRF(holes=False, min_iou=0.1)([image], [masks])
     assert torch.equal(refined.masks, labels)
-    assert refined.kept.tolist() == [value >= 0.1 for value in agreement]
+    assert refined.kept.tolist() == [value >= 0.1 for value in ious]
 
 
-def test_holes_are_filled_after_the_crf_only_if_asked() -> None:
+def test_holes_are_filled_after_the_crf_only_if_requested() -> None:
     image = torch.full((20, 20, 3), 200, dtype=torch.uint8)
     image[8:12, 8:12] = 20
     mask = torch.zeros(1, 20, 20)
@@ -271,12 +271,12 @@ def test_holes_are_filled_after_the_crf_only_if_asked() -> None:
     assert refine_crf([image], [mask], weak, holes=True)[0].masks[0, 9, 9]
 
 
-def test_a_coarse_mask_moves_to_the_edge_of_the_picture() -> None:
+def test_a_coarse_mask_moves_to_the_edge_of_the_image() -> None:
     image, coarse = scene(60, 80, 5)
     annotation = (image[..., 0].float() > image[..., 0].float().mean())[None]
     for parameters in (MASKCUT, DEEP_SPECTRAL):
-        (found,) = refine_crf([image], [coarse], parameters)
-        wrong, before = (int((mask ^ annotation).sum()) for mask in (found.masks, coarse))
+        (result,) = refine_crf([image], [coarse], parameters)
+        wrong, before = (int((mask ^ annotation).sum()) for mask in (result.masks, coarse))
         assert wrong < before / 4
 
 
@@ -306,14 +306,14 @@ def test_parameters_out_of_range_are_rejected(option: dict[str, object], message
         ({"compat": "exact"}, "^compat must be null or 'reference', got 'exact'"),
     ],
 )
-def test_options_out_of_range_are_rejected_when_the_refiner_is_made(option: dict[str, object], message: str) -> None:
+def test_options_out_of_range_are_rejected_at_construction(option: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DenseCRF(**option)  # type: ignore[arg-type]
 
 
-def test_bad_energies_get_one_sentence() -> None:
+def test_bad_energies_raise() -> None:
     image, _ = scene(4, 5)
-    with pytest.raises(ValueError, match=r"^unary\[0\] must be \(n, L, 4, 5\) as its image is, got shape \(2, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"^unary\[0\] must be \(n, L, 4, 5\) to fit its image, got shape \(2, 4, 5\)"):
         dense_crf([image], [torch.zeros(2, 4, 5)])
     with pytest.raises(ValueError, match=r"^unary must have the same number of labels .* at least 2, got \[1\]"):
         dense_crf([image], [torch.zeros(1, 1, 4, 5)])
@@ -327,5 +327,5 @@ def test_bad_energies_get_one_sentence() -> None:
         dense_crf([image], [torch.zeros(1, 2, 4, 5)], compat="lattice")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^min_iou must be in \[0, 1\], got 2"):
         refine_crf([image], [torch.zeros(1, 4, 5)], min_iou=2)
-    with pytest.raises(ValueError, match="too fine to be numbered; raise the sigmas"):
+    with pytest.raises(ValueError, match="too fine; increase the sigmas"):
         dense_crf([image], [torch.zeros(1, 2, 4, 5)], CRFParameters(bilateral_srgb=1e-4, bilateral_sxy=1e-4))

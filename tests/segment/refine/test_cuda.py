@@ -1,4 +1,4 @@
-"""On a CUDA device refiners return what they return on the CPU."""
+"""Refiners on a CUDA device equal those on the CPU."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ pytestmark = pytest.mark.gpu
 
 def scenes() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     sizes = ((60, 80, 20, 0), (90, 70, 30, 1))
-    pictures = [draw_disc(*size) for size in sizes]
-    coarse = [mask[4::8, 4::8].repeat(8, 0).repeat(8, 1) for _, mask in pictures]
-    padded = [np.pad(c, ((0, 8), (0, 8)))[: m.shape[0], : m.shape[1]] for c, (_, m) in zip(coarse, pictures, strict=True)]
-    return [torch.from_numpy(image) for image, _ in pictures], [torch.from_numpy(mask)[None] for mask in padded]
+    images = [draw_disc(*size) for size in sizes]
+    coarse = [mask[4::8, 4::8].repeat(8, 0).repeat(8, 1) for _, mask in images]
+    padded = [np.pad(c, ((0, 8), (0, 8)))[: m.shape[0], : m.shape[1]] for c, (_, m) in zip(coarse, images, strict=True)]
+    return [torch.from_numpy(image) for image, _ in images], [torch.from_numpy(mask)[None] for mask in padded]
 
 
 def test_the_bilateral_solver_equals_that_of_the_cpu() -> None:

@@ -1,4 +1,4 @@
-"""Filters against the sums they stand for, and the lattice's geometry against its definition."""
+"""Filters equal the sums that they approximate, and the lattice's geometry follows its definition."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_axes_may_be_given_in_any_order_on_the_average() -> None:
 
 
 @pytest.mark.parametrize("dims", [1, 2, 5])
-def test_groups_do_not_see_each_other_and_come_out_as_alone_to_the_bit(dims: int) -> None:
+def test_groups_do_not_interact_and_are_bitwise_equal_to_each_alone(dims: int) -> None:
     generator = torch.Generator().manual_seed(2)
     points = 5 * torch.rand(900, dims, generator=generator, dtype=torch.float64)
     points[300:600] = points[:300] + 0.01  # close by, but in another group
@@ -102,12 +102,12 @@ def test_groups_do_not_see_each_other_and_come_out_as_alone_to_the_bit(dims: int
 def test_the_gaussian_of_images_is_the_normalized_sum_over_their_pixels(sigma: float) -> None:
     sizes = [(9, 14), (1, 5), (12, 3)]
     values = torch.rand(sum(h * w for h, w in sizes), 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    found = GaussianKernel(sizes, sigma)(values)
+    result = GaussianKernel(sizes, sigma)(values)
     start = 0
     for height, width in sizes:
         part = slice(start, start := start + height * width)
-        places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).double() / sigma
-        torch.testing.assert_close(found[part], normalized(sums(places)) @ values[part], rtol=0, atol=1e-13)
+        positions = torch.cartesian_prod(torch.arange(height), torch.arange(width)).double() / sigma
+        torch.testing.assert_close(result[part], normalized(sums(positions)) @ values[part], rtol=0, atol=1e-13)
 
 
 def test_long_sides_are_smoothed_in_blocks_that_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:

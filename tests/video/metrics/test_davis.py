@@ -1,4 +1,4 @@
-"""J and F of videos are the official evaluator's, on its own outputs and on real results, in every mode."""
+"""J and F of videos equal the official evaluator, on its recorded outputs and on real results, in every mode."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def test_every_object_scores_as_in_the_official_evaluator(golden: dict[str, Any]
         match = golden[f"unsup_{sequence}_match"]
         order = np.argsort(match[:, 1])
         jaccard, contour = jaccard[order], contour[order]
-        # An object that nobody predicted ties between several empty proposals.
+        # An object without a prediction ties between several empty proposals.
         tied = jaccard.max(axis=1) == (0 if sequence == "c_never" else -1)
-        chosen = np.where(tied[:, None], -1, scores.proposals + 1)
-        expected = np.where(tied, -1, match[order, 0])[:, None].repeat(chosen.shape[1], axis=1)
-        np.testing.assert_array_equal(chosen, expected)
+        matches = np.where(tied[:, None], -1, scores.proposals + 1)
+        expected = np.where(tied, -1, match[order, 0])[:, None].repeat(matches.shape[1], axis=1)
+        np.testing.assert_array_equal(matches, expected)
     np.testing.assert_allclose(scores.jaccard, jaccard, rtol=0, atol=1e-12)
     np.testing.assert_allclose(scores.contour, contour, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("task", MODES)
-def test_the_numbers_of_all_sequences_are_the_official_ones(golden: dict[str, Any], task: str) -> None:
+def test_scores_of_all_sequences_equal_the_official_ones(golden: dict[str, Any], task: str) -> None:
     metric = DavisScore(MODES[task])
     for sequence in SEQUENCES:
         metric.update(sequence, golden[f"pred_{task}_{sequence}"], as_video(golden[f"gt_{sequence}"]))
@@ -59,7 +59,7 @@ def test_the_numbers_of_all_sequences_are_the_official_ones(golden: dict[str, An
         assert values[name] == pytest.approx(golden[f"{task}_{official}"].mean(), abs=1e-12)
     assert values["J&F"] == pytest.approx(float(golden[f"{task}_global_JF"]), abs=1e-12)
     assert (values["objects"], values["videos"]) == (10, 5)
-    # The official decay of the long sequence wraps at 256 frames and is no number; the others are right.
+    # The official decay of the long sequence overflows at 256 frames and is NaN; the others are correct.
     per_object = [row for _, scores in metric.in_order() for row in metric.statistics(scores)]
     for official, column in (("J_D", 2), ("F_D", 5)):
         expected = golden[f"{task}_{official}"]
@@ -72,12 +72,12 @@ def test_the_numbers_of_all_sequences_are_the_official_ones(golden: dict[str, An
         assert values[f"{official[0]}_decay"] == pytest.approx(np.mean(ours), abs=1e-12)
 
 
-def test_scores_of_all_pairs_are_the_official_ones(golden: dict[str, Any]) -> None:
+def test_scores_of_all_pairs_equal_the_official_ones(golden: dict[str, Any]) -> None:
     annotation, prediction = golden["gt_a_void_swap"], golden["pred_unsup_a_void_swap"]
     radius = tolerance(annotation.shape[1:])
     for t in range(len(annotation)):
-        found, wanted = (np.where(annotation[t] == 255, 0, maps[t]).astype(np.int32) for maps in (prediction, annotation))
-        jaccard, contour = pairwise_scores(regions_of_labels(found, 5, radius), regions_of_labels(wanted, 3, radius))
+        mine, other = (np.where(annotation[t] == 255, 0, maps[t]).astype(np.int32) for maps in (prediction, annotation))
+        jaccard, contour = pairwise_scores(regions_of_labels(mine, 5, radius), regions_of_labels(other, 3, radius))
         np.testing.assert_allclose(jaccard, golden["a_pair_J"][:, :, t], rtol=0, atol=1e-12)
         np.testing.assert_allclose(contour, golden["a_pair_F"][:, :, t], rtol=0, atol=1e-12)
 
@@ -87,9 +87,9 @@ def overlapping(golden: dict[str, Any]) -> np.ndarray:
     return np.unpackbits(golden["oracle_a_proposals"])[: shape.prod()].reshape(shape).astype(bool)
 
 
-def test_the_oracle_on_overlapping_proposals_scores_as_the_published_per_frame_evaluator(golden: dict[str, Any]) -> None:
+def test_oracle_scores_of_overlapping_proposals_equal_the_published_per_frame_evaluator(golden: dict[str, Any]) -> None:
     scores = score_video(overlapping(golden), golden["gt_a_void_swap"], "oracle_per_frame")
-    # Published rows are in each frame's own order, so frames are compared as sets of pairs.
+    # The order of published rows differs per frame, so frames are compared as sets of pairs.
     for t in range(scores.jaccard.shape[1]):
         ours = sorted(zip(scores.jaccard[:, t].round(12), scores.contour[:, t].round(12), strict=True))
         theirs = sorted(zip(golden["oracle_a_J"][:, t].round(12), golden["oracle_a_F"][:, t].round(12), strict=True))
@@ -97,12 +97,12 @@ def test_the_oracle_on_overlapping_proposals_scores_as_the_published_per_frame_e
     metric = DavisScore("oracle_per_frame")
     metric.update("a", overlapping(golden), as_video(golden["gt_a_void_swap"]))
     values, expected = metric.compute(), golden["oracle_a_mean_JMRD_FMRD"]
-    for row, measure in zip(expected, "JF", strict=True):
-        ours = [values[f"{measure}_{name}"] for name in ("mean", "recall", "decay")]
+    for row, metric_name in zip(expected, "JF", strict=True):
+        ours = [values[f"{metric_name}_{name}"] for name in ("mean", "recall", "decay")]
         np.testing.assert_allclose(ours, row, rtol=0, atol=1e-12)
 
 
-def test_overlapping_proposals_matched_once_a_video_give_the_official_rows(golden: dict[str, Any]) -> None:
+def test_overlapping_proposals_matched_once_per_video_give_the_official_rows(golden: dict[str, Any]) -> None:
     annotation, proposals = golden["gt_a_void_swap"], overlapping(golden)
     radius = tolerance(annotation.shape[1:])
     for proposal, number in golden["video_a_match"].tolist():
@@ -130,7 +130,7 @@ def davis(test_data: Path) -> dict[tuple[str, str], np.ndarray]:
     return {(kind, name): read_maps(test_data / "davis" / path / name) for kind, path in folders.items() for name in REAL}
 
 
-def test_osvos_scores_as_the_official_semi_supervised_evaluation_says(davis: dict[Any, np.ndarray]) -> None:
+def test_osvos_has_the_official_semi_supervised_scores(davis: dict[Any, np.ndarray]) -> None:
     expected = {
         "car-shadow": (0.928401595, 0.917407183),
         "drift-straight": (0.665460968, 0.706774261),
@@ -141,7 +141,7 @@ def test_osvos_scores_as_the_official_semi_supervised_evaluation_says(davis: dic
         assert (scores.jaccard.mean(), scores.contour.mean()) == pytest.approx(values, abs=1e-6)
 
 
-def test_rvos_scores_as_the_official_unsupervised_evaluation_says(davis: dict[Any, np.ndarray]) -> None:
+def test_rvos_has_the_official_unsupervised_scores(davis: dict[Any, np.ndarray]) -> None:
     expected = {
         "car-shadow": (0.919578533, 0.957467929),
         "drift-straight": (0.797843661, 0.731873621),
@@ -176,7 +176,7 @@ def test_davis_2016_drops_the_first_and_last_frame_for_recall_and_decay_only(dav
             assert value == pytest.approx(float(text), abs=0.5000001 * 10.0 ** -len(text.split(".")[1]))
         inner.append([value for row in rows for value in statistics(row[1:-1])])
         everything.append(ours)
-    names = [f"{measure}_{name}" for measure in "JF" for name in ("mean", "recall", "decay")]
+    names = [f"{metric_name}_{name}" for metric_name in "JF" for name in ("mean", "recall", "decay")]
     whole, dropped = (dict(zip(names, np.mean(table, axis=0), strict=True)) for table in (everything, inner))
     expected = {name: (whole if name.endswith("mean") else dropped)[name] for name in names}
     values = metric.compute()

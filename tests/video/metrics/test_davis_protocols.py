@@ -1,4 +1,4 @@
-"""Objects get the proposals that a search over all assignments would give them, and odd videos have defined scores."""
+"""Matching equals a search over all assignments, and unusual videos have defined scores."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ SIZE = (12, 16)
 
 
 def slow_pairs(prediction: np.ndarray, annotation: np.ndarray) -> np.ndarray:
-    """J and F of all proposals, as many as objects at least, with all objects in all frames: (2, P, O, T)."""
+    """J and F of all proposals (at least as many as objects) with all objects in all frames: (2, P, O, T)."""
     first = annotation[0][annotation[0] != 255]
     objects, stacked = int(first.max(initial=0)), prediction.ndim == 4
     count = len(prediction) if stacked else int(prediction.max(initial=0))
     proposals = max(count, objects)
     pairs = np.empty((2, proposals, objects, len(annotation)))
     for p, o, t in np.ndindex(*pairs.shape[1:]):
-        known = annotation[t] != 255
+        valid = annotation[t] != 255
         mine = (prediction[p, t] if p < count else np.zeros(SIZE, dtype=bool)) if stacked else prediction[t] == p + 1
         pairs[:, p, o, t] = (
-            slow_jaccard(mine & known, annotation[t] == o + 1),
-            slow_contour(mine & known, annotation[t] == o + 1, tolerance(SIZE)),
+            slow_jaccard(mine & valid, annotation[t] == o + 1),
+            slow_contour(mine & valid, annotation[t] == o + 1, tolerance(SIZE)),
         )
     return pairs
 
 
 def best_gain(gain: np.ndarray) -> float:
-    """The largest sum of gains (P, O) over all ways of giving every object a proposal of its own."""
+    """The largest sum of gains (P, O) over all matchings of objects to distinct proposals."""
     proposals, objects = gain.shape
-    return max(sum(gain[p, o] for o, p in enumerate(way)) for way in itertools.permutations(range(proposals), objects))
+    return max(
+        sum(gain[p, o] for o, p in enumerate(matches)) for matches in itertools.permutations(range(proposals), objects)
+    )
 
 
 def some_video(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A annotation with void and objects that come and go, and proposals near and far that are missing now and then."""
+    """Annotations with void and objects that come and go, and accurate and wrong proposals that are sometimes missing."""
     annotation = clip(rng, 4, SIZE, int(rng.integers(1, 4)), void=True)
-    names = np.array([0, *rng.permutation(4) + 1])
-    prediction = names[np.where(annotation == 255, 0, annotation)]
+    ids = np.array([0, *rng.permutation(4) + 1])
+    prediction = ids[np.where(annotation == 255, 0, annotation)]
     prediction = np.where(rng.random(prediction.shape) < rng.choice([0.05, 0.5]), clip(rng, 4, SIZE, 4), prediction)
     prediction[rng.random(4) < 0.2] = 0
     return prediction.astype(np.int32), annotation
@@ -81,7 +83,7 @@ def test_oracle_matching_is_the_best_assignment_in_every_frame(seed: int, overla
 
 
 def check_rows(scores: Any, pairs: np.ndarray) -> None:
-    """Every row holds its own proposal's scores, and no proposal serves two objects."""
+    """Every row has the scores of its own proposal, and no proposal is matched to two objects."""
     assert scores.jaccard.shape == pairs.shape[2:]
     for o, t in np.ndindex(*scores.jaccard.shape):
         expected = pairs[:, scores.proposals[o, t], o, t]
@@ -91,7 +93,7 @@ def check_rows(scores: Any, pairs: np.ndarray) -> None:
 
 
 def square_with_holes(side: int, step: int) -> np.ndarray:
-    """A square of 60 pixels in a frame of 120 x 160, with square holes at equal steps."""
+    """A square of 60 pixels in a frame of 120 x 160, with equally spaced square holes."""
     mask = np.zeros((120, 160), dtype=bool)
     mask[30:90, 50:110] = True
     for top in range(6, 60 - side - 5, step):
@@ -102,20 +104,20 @@ def square_with_holes(side: int, step: int) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["unsupervised", "oracle_per_frame"])
 @pytest.mark.parametrize("deciding", ["F", "J"])
-def test_matching_weighs_both_scores_alike_and_neither_decides_alone(mode: Any, deciding: str) -> None:
+def test_matching_weighs_j_and_f_equally(mode: Any, deciding: str) -> None:
     annotation = square_with_holes(0, 100)
     if deciding == "F":
-        # The wrong one is the better one by J: a square that strays further than the tolerance.
+        # The wrong one has the higher J: a square shifted by more than the tolerance.
         wrong, right = np.roll(annotation, 5, axis=(0, 1)), square_with_holes(36, 100)
     else:
-        # The wrong one is the better one by F: holes of single pixels have much boundary and little area.
+        # The wrong one has the higher F: single-pixel holes have much boundary and little area.
         wrong, right = square_with_holes(44, 100), square_with_holes(1, 5)
     wrong_j, wrong_f, right_j, right_f = (
         score for mask in (wrong, right) for score in (slow_jaccard(mask, annotation), slow_contour(mask, annotation, 2))
     )
     assert (wrong_j > right_j) if deciding == "F" else (wrong_f > right_f)
     assert right_j + right_f > wrong_j + wrong_f + 0.1
-    if mode == "unsupervised":  # proposals must not overlap, so they take turns
+    if mode == "unsupervised":  # proposals must not overlap, so they alternate over frames
         prediction = np.stack([wrong.astype(np.int32), 2 * right.astype(np.int32)] * 2)
     else:
         prediction = np.stack([np.stack([mask] * 4) for mask in (wrong, right)])
@@ -135,19 +137,19 @@ def values_of(prediction: np.ndarray, annotation: np.ndarray, mode: Any = "unsup
     return metric.compute()
 
 
-def test_identities_shuffled_in_every_frame_cost_officially_and_nothing_per_frame() -> None:
+def test_identity_switches_lower_the_official_score_and_not_the_per_frame_oracle() -> None:
     annotation = two_squares()
     swapped = annotation.copy()
     swapped[::2] = np.array([0, 2, 1])[annotation[::2]]
     assert values_of(annotation, annotation)["J&F"] == values_of(swapped, annotation, "oracle_per_frame")["J&F"] == 1
     assert values_of(swapped, annotation)["J&F"] == pytest.approx(0.5)
-    always = np.array([0, 2, 1])[annotation]
-    assert values_of(always, annotation)["J&F"] == 1
-    assert values_of(always, annotation, "semi_supervised")["J&F"] == 0
-    assert values_of(always, annotation, "davis2016")["J&F"] == 1
+    permuted = np.array([0, 2, 1])[annotation]
+    assert values_of(permuted, annotation)["J&F"] == 1
+    assert values_of(permuted, annotation, "semi_supervised")["J&F"] == 0
+    assert values_of(permuted, annotation, "davis2016")["J&F"] == 1
 
 
-def test_void_counts_neither_for_nor_against_but_semi_supervised_takes_it_for_background() -> None:
+def test_void_is_ignored_and_semi_supervised_treats_it_as_background() -> None:
     annotation, prediction = np.zeros((3, 200, 200), dtype=np.uint8), np.zeros((3, 200, 200), dtype=np.uint8)
     annotation[:, 100:150, 100:150], annotation[:, 50:100, 100:150], prediction[:, 50:150, 100:150] = 1, 255, 1
     for mode in ("unsupervised", "oracle_per_frame"):
@@ -165,27 +167,27 @@ def test_objects_that_are_absent_from_the_first_frame_do_not_count() -> None:
 
 @pytest.mark.parametrize("mode", ["semi_supervised", "unsupervised", "oracle_per_frame"])
 @pytest.mark.parametrize("later", [1, 2, 5])
-def test_a_annotation_whose_first_frame_is_empty_has_no_objects_and_no_number(mode: Any, later: int) -> None:
+def test_an_annotation_with_an_empty_first_frame_has_no_objects_and_no_score(mode: Any, later: int) -> None:
     annotation = np.zeros((4, *SIZE), dtype=np.uint8)
-    for number in range(1, later + 1):
-        annotation[2, number] = number
+    for i in range(1, later + 1):
+        annotation[2, i] = i
     prediction = np.zeros_like(annotation) if mode == "semi_supervised" else annotation
     values = values_of(prediction, annotation, mode)
     assert (values["objects"], values["videos"], values["J&F"], values["J_recall"]) == (0, 1, None, None)
 
 
 @pytest.mark.parametrize("mode", ["davis2016", "semi_supervised", "unsupervised", "oracle_per_frame"])
-def test_no_prediction_at_all_scores_0_where_there_is_an_object_and_1_where_there_is_none(mode: Any) -> None:
+def test_an_empty_prediction_scores_0_in_frames_with_an_object_and_1_in_empty_frames(mode: Any) -> None:
     annotation = two_squares(6)
     annotation[2:4] = 0
     values = values_of(np.zeros_like(annotation), annotation, mode)
-    # Of six frames two are empty, of the four that semi-supervised counts two.
+    # Two of six frames are empty; semi-supervised scores four frames, two of them empty.
     expected = 2 / 4 if mode == "semi_supervised" else 2 / 6
     assert (values["J_mean"], values["F_mean"]) == pytest.approx((expected, expected))
     assert values["objects"] == (1 if mode == "davis2016" else 2)
 
 
-def test_extra_proposals_cost_nothing_and_a_missing_one_is_empty() -> None:
+def test_extra_proposals_are_not_penalized_and_missing_ones_are_empty() -> None:
     annotation = two_squares()
     extra = annotation.copy()
     extra[:, 36:39, 2:8] = 20
@@ -197,14 +199,14 @@ def test_extra_proposals_cost_nothing_and_a_missing_one_is_empty() -> None:
 @pytest.mark.parametrize(
     ("highest", "mode", "message"),
     [
-        (21, "unsupervised", "clip: it has 21 proposals .the highest number counts., at most 20 are allowed"),
-        (255, "unsupervised", "clip: it has 255 proposals .the highest number counts., at most 20 are allowed"),
-        (301, "oracle_per_frame", "clip: it has 301 proposals .the highest number counts., at most 300 are allowed"),
-        (3, "semi_supervised", "clip: it has number 3, but the first frame of the annotation has 2 objects"),
-        (255, "semi_supervised", "clip: it has number 255, but the first frame of the annotation has 2 objects"),
+        (21, "unsupervised", "clip: the prediction has 21 proposals .its highest id., at most 20 are allowed"),
+        (255, "unsupervised", "clip: the prediction has 255 proposals .its highest id., at most 20 are allowed"),
+        (301, "oracle_per_frame", "clip: the prediction has 301 proposals .its highest id., at most 300 are allowed"),
+        (3, "semi_supervised", "clip: the prediction has id 3, but the first frame of the annotation has 2 objects"),
+        (255, "semi_supervised", "clip: the prediction has id 255, but the first frame of the annotation has 2 objects"),
     ],
 )
-def test_numbers_that_the_mode_does_not_know_are_refused(highest: int, mode: Any, message: str) -> None:
+def test_ids_that_the_mode_does_not_allow_raise(highest: int, mode: Any, message: str) -> None:
     prediction = two_squares().astype(np.int32)
     prediction[3, 0, 0] = highest
     with pytest.raises(ValueError, match=message):
@@ -217,12 +219,12 @@ def test_the_limits_are_20_and_300_and_can_be_set() -> None:
         prediction[3, 0, 0] = highest
         assert values_of(prediction, two_squares(), mode, max_proposals=limit)["J&F"] == 1
     stack = np.zeros((6, *two_squares().shape), dtype=bool)
-    with pytest.raises(ValueError, match="clip: it has 6 proposals .the highest number counts., at most 5 are allowed"):
+    with pytest.raises(ValueError, match="clip: the prediction has 6 proposals .its highest id., at most 5 are allowed"):
         values_of(stack, two_squares(), "oracle_per_frame", max_proposals=5)
 
 
 @pytest.mark.parametrize("shape", [(5, 40, 60), (7, 40, 60), (6, 60, 40), (6, 40, 61)])
-def test_another_number_of_frames_or_size_is_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
+def test_a_shape_mismatch_raises_with_both_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(
         ValueError, match=r"clip: the prediction is \(T, H, W\) = \(.*\), the annotation \(6, 40, 60\)"
     ) as caught:
@@ -230,14 +232,14 @@ def test_another_number_of_frames_or_size_is_refused_with_both_shapes(shape: tup
     assert str(shape) in str(caught.value)
 
 
-def test_overlapping_masks_are_for_the_oracle_only() -> None:
-    with pytest.raises(ValueError, match="are scored with mode oracle_per_frame only, got unsupervised"):
+def test_overlapping_masks_require_the_oracle() -> None:
+    with pytest.raises(ValueError, match="need mode oracle_per_frame, got unsupervised"):
         score_video(np.zeros((1, *two_squares().shape), dtype=bool), two_squares())
 
 
 def test_semi_supervised_needs_a_frame_between_the_first_and_the_last() -> None:
     with pytest.raises(
-        ValueError, match="clip: it has 2 frames, and the first and last are not scored; at least 3 are needed"
+        ValueError, match="clip: the video has 2 frames; at least 3 are needed, because the first and last are not scored"
     ):
         values_of(two_squares(2), two_squares(2), "semi_supervised")
     assert values_of(two_squares(3), two_squares(3), "semi_supervised")["J&F"] == 1
@@ -258,7 +260,7 @@ def test_the_tolerance_of_f_can_be_set() -> None:
         ({"max_proposals": 0}, "max_proposals must be at least 1, got 0"),
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_raise(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DavisScore(**options)
 
@@ -279,11 +281,11 @@ def test_a_video_of_two_frames_has_means_and_no_recall_in_davis2016() -> None:
     assert values["J_recall"] is values["F_decay"] is None
 
 
-def test_semi_supervised_numbers_count_in_scored_frames_only() -> None:
+def test_semi_supervised_checks_ids_in_scored_frames_only() -> None:
     annotation = np.ones((4, 6, 8), dtype=np.uint8)
     prediction = annotation.astype(np.int32)
     prediction[0] = prediction[-1] = 9
     np.testing.assert_array_equal(score_video(prediction, annotation, "semi_supervised").jaccard, np.ones((1, 2)))
     prediction[1] = 9
-    with pytest.raises(ValueError, match="it has number 9, but the first frame of the annotation has 1 objects"):
+    with pytest.raises(ValueError, match="the prediction has id 9, but the first frame of the annotation has 1 objects"):
         score_video(prediction, annotation, "semi_supervised")

@@ -1,4 +1,4 @@
-"""The union foreground's IoU is what a loop over pixels counts, averaged in both ways."""
+"""IoU of the merged foreground equals a loop over pixels, with both averages."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def annotation(maps: np.ndarray) -> VideoAnnotation:
 
 
 @given(labels, labels)
-def test_a_frames_iou_is_what_a_loop_over_its_pixels_counts(predicted: np.ndarray, annotated: np.ndarray) -> None:
+def test_iou_of_a_frame_equals_a_loop_over_its_pixels(predicted: np.ndarray, annotated: np.ndarray) -> None:
     metric, ious = ForegroundIoU(), []
     metric.update("v", predicted.astype(np.int32), annotation(annotated))
-    for mine, wanted in zip(predicted, annotated, strict=True):
-        shared = union = 0
-        for a, b in zip(mine.ravel().tolist(), wanted.ravel().tolist(), strict=True):
+    for mine, other in zip(predicted, annotated, strict=True):
+        intersection = union = 0
+        for a, b in zip(mine.ravel().tolist(), other.ravel().tolist(), strict=True):
             if b != 255:
-                shared += a > 0 and b > 0
+                intersection += a > 0 and b > 0
                 union += a > 0 or b > 0
-        ious.append(shared / union if union else 1.0)
+        ious.append(intersection / union if union else 1.0)
     assert metric.compute()["frame_iou"] == pytest.approx(np.mean(ious), abs=1e-12)
 
 
-def test_sequences_of_unequal_length_weigh_the_same_in_one_average_and_not_in_the_other() -> None:
+def test_sequence_iou_weighs_sequences_equally_and_frame_iou_by_their_length() -> None:
     metric, full = ForegroundIoU(), np.ones((3, 2, 2), dtype=np.uint8)
     metric.update("long", full.astype(np.int32), annotation(full))
     metric.update("short", np.zeros((1, 2, 2), dtype=np.int32), annotation(full[:1]))
@@ -39,6 +39,6 @@ def test_sequences_of_unequal_length_weigh_the_same_in_one_average_and_not_in_th
     assert metric.item_scores() == {"long": {"iou": 1.0}, "short": {"iou": 0.0}}
 
 
-def test_frames_that_do_not_fit_are_refused_by_the_videos_name() -> None:
+def test_a_shape_mismatch_raises_with_the_name_of_the_video() -> None:
     with pytest.raises(ValueError, match=r"dog: the prediction is \(T, H, W\) = \(2, 2, 2\), the annotation \(1, 2, 2\)"):
         ForegroundIoU().update("dog", np.zeros((2, 2, 2), dtype=np.int32), annotation(np.ones((1, 2, 2), dtype=np.uint8)))

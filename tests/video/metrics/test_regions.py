@@ -1,4 +1,4 @@
-"""J and F of masks are the published evaluator's, also where masks touch the frame's border, and a crop changes nothing."""
+"""J and F of masks equal the published evaluator, also at the border of the frame, and crops score as whole frames."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_boundary_pixel_differs_from_a_right_or_lower_neighbor(mask: BoolArray
     np.testing.assert_array_equal(boundary_of(mask), slow_boundary(mask), strict=True)
 
 
-def test_boundary_maps_are_the_published_ones(golden: Any) -> None:
+def test_boundary_maps_equal_the_published_ones(golden: Any) -> None:
     for i, expected in enumerate(golden["boundary_map"], start=1):
         np.testing.assert_array_equal(boundary_of(golden["gt_a_void_swap"][0] == i), expected, strict=True)
 
@@ -58,18 +58,18 @@ def test_pairs_of_masks_score_as_in_the_published_evaluator(golden: Any, pair: i
 @pytest.mark.parametrize(
     ("size", "radius"), [((480, 854), 8), ((240, 427), 4), ((320, 480), 5), ((1080, 1920), 18), ((60, 90), 1), ((3, 4), 1)]
 )
-def test_the_tolerance_is_a_share_of_the_diagonal_rounded_up(size: tuple[int, int], radius: int) -> None:
+def test_tolerance_is_a_fraction_of_the_diagonal_rounded_up(size: tuple[int, int], radius: int) -> None:
     assert tolerance(size) == radius
     assert tolerance(size[::-1]) == radius
 
 
 @pytest.mark.parametrize(("bound_th", "radius"), [(1, 1), (1.2, 2), (3, 3), (0.5, 3), (0.999, 5)])
-def test_a_bound_from_1_on_is_in_pixels_and_below_a_share(bound_th: float, radius: int) -> None:
+def test_bound_th_from_1_up_is_in_pixels_and_below_a_fraction(bound_th: float, radius: int) -> None:
     assert tolerance((3, 4), bound_th) == radius
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3, 8, 18])
-def test_the_disc_holds_the_offsets_within_its_radius(radius: int) -> None:
+def test_disc_contains_the_offsets_within_its_radius(radius: int) -> None:
     expected = [[int(x**2 + y**2 <= radius**2) for x in range(-radius, radius + 1)] for y in range(-radius, radius + 1)]
     assert disc(radius).tolist() == expected
     assert disc(8).sum() == 197
@@ -119,12 +119,12 @@ def test_masks_in_corners_and_at_borders_score_as_whole_frames_do(mine: str, oth
 
 @settings(deadline=None)
 @given(sizes.flatmap(lambda size: arrays(np.uint8, size, elements=st.integers(0, 4))), st.integers(0, 6))
-def test_regions_of_a_label_map_are_those_of_its_masks(labels: np.ndarray, count: int) -> None:
+def test_regions_of_a_label_map_equal_those_of_its_masks(labels: np.ndarray, count: int) -> None:
     each = np.stack([labels == i for i in range(1, 7)])
-    found, expected = regions_of_labels(labels.astype(np.int32), count, 1), regions_of_masks(each, 1)
-    assert len(found) == count
+    regions, expected = regions_of_labels(labels.astype(np.int32), count, 1), regions_of_masks(each, 1)
+    assert len(regions) == count
     probes = regions_of_masks(each, 1)
-    for mine, theirs in zip(pairwise_scores(found, probes), pairwise_scores(expected[:count], probes), strict=True):
+    for mine, theirs in zip(pairwise_scores(regions, probes), pairwise_scores(expected[:count], probes), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
@@ -143,18 +143,18 @@ def test_a_shifted_square_has_the_known_scores(shift: int, jaccard: float, conto
     assert scores(square(100, 200), square(100 + shift, 200 + shift)) == expected
 
 
-def test_two_empty_masks_agree_and_an_empty_one_never_with_another() -> None:
-    nothing, something = np.zeros((20, 30), dtype=bool), square(3, 9, (20, 30))
-    assert scores(nothing, nothing) == (1, 1)
-    assert scores(nothing, something) == (0, 0)
-    assert scores(something, nothing) == (0, 0)
+def test_two_empty_masks_score_1_and_an_empty_one_with_another_0() -> None:
+    empty, other = np.zeros((20, 30), dtype=bool), square(3, 9, (20, 30))
+    assert scores(empty, empty) == (1, 1)
+    assert scores(empty, other) == (0, 0)
+    assert scores(other, empty) == (0, 0)
 
 
-def test_a_frame_that_is_all_object_has_no_boundary_so_that_f_is_that_of_an_empty_mask() -> None:
-    everything, nothing, part = np.ones((20, 30), dtype=bool), np.zeros((20, 30), dtype=bool), square(3, 9, (20, 30))
-    assert scores(everything, everything) == (1, 1)
-    assert scores(everything, nothing) == (0, 1)
-    assert scores(everything, part) == (36 / 600, 0)
+def test_a_mask_of_the_whole_frame_has_no_boundary_so_f_is_that_of_an_empty_mask() -> None:
+    full, empty, part = np.ones((20, 30), dtype=bool), np.zeros((20, 30), dtype=bool), square(3, 9, (20, 30))
+    assert scores(full, full) == (1, 1)
+    assert scores(full, empty) == (0, 1)
+    assert scores(full, part) == (36 / 600, 0)
 
 
 @settings(deadline=None)

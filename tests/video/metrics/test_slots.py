@@ -1,4 +1,4 @@
-"""FG-ARI, mBO and Hungarian mIoU are the published ones, scikit-learn's and those of a search over all assignments."""
+"""FG-ARI, mBO and Hungarian mIoU equal the published ones, scikit-learn and a search over all assignments."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ Sample = tuple[np.ndarray, np.ndarray]
 
 
 def pairs_of(shape: tuple[int, ...], void: bool = True) -> st.SearchStrategy[Sample]:
-    numbers = st.sampled_from([0, 1, 2, 4, 255] if void else [0, 1, 2, 4])
-    return st.tuples(arrays(np.uint8, shape, elements=st.integers(0, 4)), arrays(np.uint8, shape, elements=numbers))
+    ids = st.sampled_from([0, 1, 2, 4, 255] if void else [0, 1, 2, 4])
+    return st.tuples(arrays(np.uint8, shape, elements=st.integers(0, 4)), arrays(np.uint8, shape, elements=ids))
 
 
 def slow_scores(prediction: np.ndarray, annotation: np.ndarray) -> tuple[float, float, float] | None:
-    """ARI, mBO and mIoU of one sample, None without an object."""
-    known = (annotation != 255).ravel()
-    mine, wanted = prediction.ravel()[known], annotation.ravel()[known]
-    numbers = sorted(set(wanted.tolist()) - {0})
-    if not numbers:
+    """FG-ARI, mBO and mIoU of one sample, None without an object."""
+    valid = (annotation != 255).ravel()
+    mine, other = prediction.ravel()[valid], annotation.ravel()[valid]
+    ids = sorted(set(other.tolist()) - {0})
+    if not ids:
         return None
     segments = sorted(set(mine.tolist()))
     ious = np.array(
-        [[((mine == s) & (wanted == n)).sum() / ((mine == s) | (wanted == n)).sum() for n in numbers] for s in segments]
+        [[((mine == s) & (other == i)).sum() / ((mine == s) | (other == i)).sum() for i in ids] for s in segments]
     )
-    # Objects may go without a segment where there are too few.
-    padded = np.concatenate([ious, np.zeros((len(numbers), len(numbers)))])
-    ways = itertools.permutations(range(len(padded)), len(numbers))
-    matched = max(sum(padded[s, o] for o, s in enumerate(way)) for way in ways)
-    objects = wanted > 0
-    return adjusted_rand_score(wanted[objects], mine[objects]), ious.max(axis=0).mean(), matched / len(numbers)
+    # Objects stay unmatched if there are too few segments.
+    padded = np.concatenate([ious, np.zeros((len(ids), len(ids)))])
+    assignments = itertools.permutations(range(len(padded)), len(ids))
+    matched = max(sum(padded[s, o] for o, s in enumerate(assigned)) for assigned in assignments)
+    objects = other > 0
+    return adjusted_rand_score(other[objects], mine[objects]), ious.max(axis=0).mean(), matched / len(ids)
 
 
 def evaluate(*videos: Sample) -> dict[str, Any]:
@@ -75,17 +75,17 @@ def test_each_video_scores_as_in_the_published_code(golden: dict[str, Any], vide
         expected = float(golden[f"{prefix}_{name}_per_video"][video])
         value = metric.item_scores()["v"][f"{prefix}_{ours}"]
         assert value == metric.compute()[f"{prefix}_{ours}"]
-        # The video without foreground has no number, in the published code NaN.
+        # A video without foreground has None here and NaN in the published code.
         assert value is None if np.isnan(expected) else value == pytest.approx(expected, abs=1e-12)
 
 
-def test_ari_with_the_background_as_a_class_is_the_published_one(golden: dict[str, Any]) -> None:
+def test_ari_with_the_background_as_a_class_equals_the_published_one(golden: dict[str, Any]) -> None:
     tubes = [contingency(p, t) for p, t in zip(golden["pred_labels"], golden["true_labels"], strict=True)]
     ours = [adjusted_rand_index(table) for table in tubes]
     np.testing.assert_allclose(ours, golden["video_ari_all_per_video"], rtol=0, atol=1e-12)
 
 
-def test_tube_ious_are_the_published_ones(golden: dict[str, Any]) -> None:
+def test_tube_ious_equal_the_published_ones(golden: dict[str, Any]) -> None:
     for prediction, annotation, expected in zip(
         golden["pred_labels"], golden["true_labels"], golden["pairwise_tube_iou"], strict=True
     ):
@@ -104,11 +104,11 @@ def test_ari_equals_scikit_learn(pair: Sample) -> None:
     assert adjusted_rand_index(table) == pytest.approx(adjusted_rand_score(pair[1], pair[0]), abs=1e-12)
 
 
-def test_ari_of_as_many_pixels_as_a_long_video_has_does_not_overflow() -> None:
+def test_ari_of_a_long_video_does_not_overflow() -> None:
     pixels = 90 * 480 * 854
     table = np.array([[pixels // 2, 0], [0, pixels // 2]])
     assert adjusted_rand_index(table) == 1
-    # Independent partitions into halves agree no better than by chance.
+    # Independent partitions into halves have chance level.
     assert adjusted_rand_index(np.full((2, 2), pixels // 4)) == pytest.approx(0, abs=1e-7)
 
 
@@ -133,16 +133,16 @@ def test_tubes_and_frames_equal_a_slow_count(sample: Sample) -> None:
 
 @settings(deadline=None)
 @given(pairs_of((2, 2, 5)), st.integers(0, 4))
-def test_what_is_predicted_on_void_does_not_matter(sample: Sample, rubbish: int) -> None:
+def test_predictions_on_void_pixels_are_ignored(sample: Sample, arbitrary: int) -> None:
     prediction, annotation = sample
-    assert evaluate((np.where(annotation == 255, rubbish, prediction), annotation)) == evaluate(sample)
+    assert evaluate((np.where(annotation == 255, arbitrary, prediction), annotation)) == evaluate(sample)
 
 
 @settings(deadline=None)
 @given(pairs_of((2, 2, 5)), st.integers(0, 4))
-def test_fg_ari_does_not_see_the_background(sample: Sample, rubbish: int) -> None:
+def test_fg_ari_ignores_the_background(sample: Sample, arbitrary: int) -> None:
     prediction, annotation = sample
-    changed = evaluate((np.where(annotation == 0, rubbish, prediction), annotation))
+    changed = evaluate((np.where(annotation == 0, arbitrary, prediction), annotation))
     assert [changed[f"{p}_fg_ari"] for p in ("video", "image")] == [
         evaluate(sample)[f"{p}_fg_ari"] for p in ("video", "image")
     ]
@@ -150,12 +150,12 @@ def test_fg_ari_does_not_see_the_background(sample: Sample, rubbish: int) -> Non
 
 @settings(deadline=None)
 @given(pairs_of((2, 2, 5)), st.permutations(range(5)))
-def test_the_names_of_segments_do_not_matter(sample: Sample, names: list[int]) -> None:
-    renamed, values = evaluate((np.array(names)[sample[0]], sample[1])), evaluate(sample)
-    assert renamed == {key: value if value is None else pytest.approx(value, abs=1e-12) for key, value in values.items()}
+def test_scores_do_not_depend_on_the_order_of_segment_ids(sample: Sample, ids: list[int]) -> None:
+    permuted, values = evaluate((np.array(ids)[sample[0]], sample[1])), evaluate(sample)
+    assert permuted == {key: value if value is None else pytest.approx(value, abs=1e-12) for key, value in values.items()}
 
 
-def test_a_change_of_identity_lowers_the_numbers_of_tubes_and_not_of_frames() -> None:
+def test_identity_switches_lower_tube_scores_and_not_frame_scores() -> None:
     annotation = np.zeros((4, 6, 8), dtype=np.uint8)
     annotation[:, :, :3], annotation[:, :, 5:] = 1, 2
     swapped = annotation.copy()
@@ -163,19 +163,19 @@ def test_a_change_of_identity_lowers_the_numbers_of_tubes_and_not_of_frames() ->
     right, wrong = evaluate((annotation, annotation)), evaluate((swapped, annotation))
     assert all(right[f"{prefix}_{name}"] == 1 for prefix in ("video", "image") for name in OFFICIAL)
     assert all(wrong[f"image_{name}"] == 1 for name in OFFICIAL)
-    # Half of every tube is lost: IoU 1/3, and the four quarters of the pairs agree no better than by chance.
+    # Half of every tube is lost: IoU 1/3, and the partitions are no better than chance.
     assert (wrong["video_mbo"], wrong["video_miou"]) == pytest.approx((1 / 3, 1 / 3))
     assert wrong["video_fg_ari"] < 0
 
 
-def test_a_segment_may_serve_two_objects_in_mbo_and_one_in_miou() -> None:
+def test_a_segment_may_match_two_objects_in_mbo_and_one_in_miou() -> None:
     annotation = np.array([[[1, 1, 2, 2, 2, 2]]], dtype=np.uint8)
     values = evaluate((np.zeros_like(annotation), annotation))
     assert values["video_mbo"] == pytest.approx((2 / 6 + 4 / 6) / 2)
     assert values["video_miou"] == pytest.approx(4 / 6 / 2)
 
 
-def test_videos_and_frames_without_an_object_are_left_out() -> None:
+def test_videos_and_frames_without_an_object_are_skipped() -> None:
     annotation = np.array([[[1, 1, 2, 2]], [[0, 0, 0, 0]]], dtype=np.uint8)
     empty = np.full_like(annotation, 255)
     empty[0] = 0
@@ -183,22 +183,22 @@ def test_videos_and_frames_without_an_object_are_left_out() -> None:
     assert values == {f"{p}_{name}": 1.0 for p in ("video", "image") for name in OFFICIAL} | {"videos": 2}
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_shapes_and_ids_raise() -> None:
     annotation = np.zeros((2, 3, 4), dtype=np.uint8)
     with pytest.raises(ValueError, match=r"v: the prediction is \(T, H, W\) = \(2, 4, 3\), the annotation \(2, 3, 4\)"):
         SlotScores().update("v", annotation.transpose(0, 2, 1), as_video(annotation))
-    with pytest.raises(ValueError, match="segments are numbered from 0, got -1"):
+    with pytest.raises(ValueError, match="segment ids must be at least 0, got -1"):
         SlotScores().update("v", annotation.astype(int) - 1, as_video(annotation))
 
 
-def image_scores(found: np.ndarray, scores: list[float], wanted: np.ndarray, crowd: list[bool] | None = None) -> Any:
-    size = (wanted.shape[1], wanted.shape[2])
-    boxes, flags = np.zeros((len(wanted), 4)), np.array(crowd or [False] * len(wanted))
+def image_scores(predicted: np.ndarray, scores: list[float], annotated: np.ndarray, crowd: list[bool] | None = None) -> Any:
+    size = (annotated.shape[1], annotated.shape[2])
+    boxes, flags = np.zeros((len(annotated), 4)), np.array(crowd or [False] * len(annotated))
     metric = ImageSlotScores()
     metric.update(
         "image",
-        Detections(np.zeros((len(found), 4)), np.array(scores), masks=rle_masks(found)),
-        ObjectAnnotation(boxes, image_size=size, masks=rle_masks(wanted), crowd=flags),
+        Detections(np.zeros((len(predicted), 4)), np.array(scores), masks=rle_masks(predicted)),
+        ObjectAnnotation(boxes, image_size=size, masks=rle_masks(annotated), crowd=flags),
     )
     values = metric.compute()
     assert metric.item_scores()["image"] == {key: value for key, value in values.items() if key != "images"}
@@ -212,33 +212,33 @@ def image_scores(found: np.ndarray, scores: list[float], wanted: np.ndarray, cro
     st.lists(st.integers(1, 3), min_size=3, max_size=3),
     st.lists(st.booleans(), min_size=3, max_size=3),
 )
-def test_masks_of_an_image_score_as_the_label_map_with_the_surest_on_top(
-    found: np.ndarray, wanted: np.ndarray, scores: list[int], crowd: list[bool]
+def test_masks_of_an_image_score_as_a_label_map_with_the_highest_score_on_top(
+    predicted: np.ndarray, annotated: np.ndarray, scores: list[int], crowd: list[bool]
 ) -> None:
     prediction, annotation = np.zeros((3, 5), dtype=np.uint8), np.zeros((3, 5), dtype=np.uint8)
     for pixel in np.ndindex(3, 5):
-        # The highest score, of equal ones the first.
-        covering = [i for i in range(3) if found[i][pixel]]
+        # The highest score; ties go to the first mask.
+        covering = [i for i in range(3) if predicted[i][pixel]]
         prediction[pixel] = max(covering, key=lambda i: (scores[i], -i), default=-1) + 1
-        owners = [i for i in range(3) if wanted[i][pixel]]
-        left_out = len([i for i in owners if not crowd[i]]) > 1 or any(crowd[i] for i in owners)
-        annotation[pixel] = 255 if left_out else owners[0] + 1 if owners else 0
+        objects = [i for i in range(3) if annotated[i][pixel]]
+        ignored = len([i for i in objects if not crowd[i]]) > 1 or any(crowd[i] for i in objects)
+        annotation[pixel] = 255 if ignored else objects[0] + 1 if objects else 0
     expected = slow_scores(prediction, annotation)
-    ours = image_scores(found, [float(score) for score in scores], wanted, crowd)
+    ours = image_scores(predicted, [float(score) for score in scores], annotated, crowd)
     assert ours == ((None, None, None) if expected is None else pytest.approx(expected, abs=1e-12))
 
 
-def test_images_are_scored_by_masks_of_their_own_size() -> None:
+def test_images_require_masks_of_their_own_size() -> None:
     square = rle_masks(np.ones((1, 4, 5), dtype=bool))
     boxes, one = np.zeros((1, 4)), np.ones(1)
     annotation = ObjectAnnotation(boxes, image_size=(4, 5), masks=square)
-    for found, wanted in (
+    for prediction, target in (
         (Detections(boxes, one), annotation),
         (Detections(boxes, one, masks=square), ObjectAnnotation(boxes, image_size=(4, 5))),
         (Detections(boxes, one, masks=square), ObjectAnnotation(boxes, masks=square)),
     ):
-        with pytest.raises(ValueError, match="a: segments are scored by masks, and there are only boxes"):
-            ImageSlotScores().update("a", found, wanted)
+        with pytest.raises(ValueError, match="a: masks are required, but there are only boxes"):
+            ImageSlotScores().update("a", prediction, target)
     turned = Detections(boxes, one, masks=rle_masks(np.ones((1, 5, 4), dtype=bool)))
-    with pytest.raises(ValueError, match=r"a: masks of \(5, 4\) pixels for an image of \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"a: masks must have the image's size \(4, 5\), got \(5, 4\)"):
         ImageSlotScores().update("a", turned, annotation)

@@ -1,4 +1,4 @@
-"""Mean, recall and decay are the published ones, and decay stays right beyond 256 frames."""
+"""Mean, recall and decay equal the published ones, and decay stays correct beyond 256 frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def statistics(values: np.ndarray) -> list[float]:
     return [nan_mean(values), recall(values), decay(values)]
 
 
-def test_the_published_statistics_come_out(test_data: Path) -> None:
+def test_statistics_equal_the_published_ones(test_data: Path) -> None:
     golden = np.load(test_data / "golden_video" / "davis_metrics.npz")
     assert np.isnan(golden["stat_values"][1]).any()
     for values, expected in zip(golden["stat_values"], golden["stat_MRD"], strict=True):
@@ -29,12 +29,12 @@ def test_the_published_statistics_come_out(test_data: Path) -> None:
         np.testing.assert_allclose(statistics(values), expected, rtol=0, atol=1e-12)
 
 
-def test_a_score_that_falls_from_1_to_0_has_the_known_numbers() -> None:
+def test_a_score_that_falls_from_1_to_0_has_the_known_statistics() -> None:
     assert statistics(np.linspace(1, 0, 50)) == pytest.approx([0.5, 0.5, 0.755102], abs=5e-7)
 
 
 @given(series)
-def test_decay_is_the_first_quarter_less_the_last_with_borders_in_both(values: np.ndarray) -> None:
+def test_decay_is_the_first_quarter_minus_the_last_with_borders_in_both(values: np.ndarray) -> None:
     # Ends of the quarters, halves rounded up, in integers: round(1 + (n - 1) i / 4) - 1.
     frames = len(values)
     ends = [((frames - 1) * i + 2) // 4 for i in range(5)]
@@ -42,19 +42,19 @@ def test_decay_is_the_first_quarter_less_the_last_with_borders_in_both(values: n
     assert decay(values) == pytest.approx(sum(first) / len(first) - sum(last) / len(last), abs=1e-12)
 
 
-def test_300_frames_have_a_decay_although_eight_bits_would_wrap() -> None:
+def test_decay_of_300_frames_does_not_overflow_8_bits() -> None:
     falling = np.linspace(1, 0, 300)
     # Frames 1 to 76 and 225 to 300; neighbors differ by 1/299.
     assert decay(falling) == pytest.approx(224 / 299, abs=1e-12)
 
 
 @given(series)
-def test_recall_counts_values_above_one_half_and_not_one_half_itself(values: np.ndarray) -> None:
+def test_recall_counts_values_strictly_above_one_half(values: np.ndarray) -> None:
     values = np.concatenate([values, [0.5]])
     assert recall(values) == sum(value > 0.5 for value in values.tolist()) / len(values)
 
 
-def test_a_frame_without_a_number_is_a_miss_in_recall_and_absent_in_the_means() -> None:
+def test_nan_is_a_miss_in_recall_and_ignored_in_means() -> None:
     values = np.array([0.8, NAN, 0.6, NAN, 0.2])
     assert nan_mean(values) == pytest.approx(1.6 / 3)
     assert recall(values) == 2 / 5
@@ -63,7 +63,7 @@ def test_a_frame_without_a_number_is_a_miss_in_recall_and_absent_in_the_means() 
 
 
 @pytest.mark.filterwarnings("error")
-def test_without_any_number_there_is_no_mean_and_no_warning() -> None:
+def test_without_values_the_statistics_are_nan_without_a_warning() -> None:
     assert np.isnan(statistics(np.zeros(0))).all()
     assert np.isnan(nan_mean(np.full(3, NAN)))
     assert recall(np.full(3, NAN)) == 0
