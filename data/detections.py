@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +32,15 @@ class Detections:
 
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
-    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    labels: NDArray[np.int64] = None  # type: ignore[assignment]  # zeros are filled in
     masks: RleMasks | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", as_boxes(self.boxes))
         object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float64))
-        labels = np.asarray(self.labels, dtype=np.int64)
-        object.__setattr__(self, "labels", labels if len(labels) else np.zeros(len(self.boxes), dtype=np.int64))
+        labels: Any = self.labels
+        labels = np.zeros(len(self.boxes)) if labels is None else labels
+        object.__setattr__(self, "labels", np.asarray(labels, dtype=np.int64))
         for name in ("scores", "labels", "masks"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.boxes):

@@ -28,6 +28,13 @@ class Geometry:
 
     Raises:
         ValueError: if a size is not positive or the input is not a multiple of the patch size.
+
+    Example:
+        >>> geometry = Geometry(image_size=(30, 45), scaled_size=(30, 45), input_size=(32, 48), patch_size=16)
+        >>> geometry.grid, geometry.padding
+        ((2, 3), (2, 3))
+        >>> geometry.boxes_to_image(torch.tensor([[1, 0, 3, 2]])).tolist()  # xyxy in patches
+        [[16.0, 0.0, 45.0, 30.0]]
     """
 
     image_size: Size

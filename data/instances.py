@@ -16,7 +16,6 @@ from eigenseg.data.rle import BoolArray, RleMasks, encode_masks, mask_areas
 DENSE_BYTES = 64 * 2**20
 # Unsupervised methods have a single class: foreground.
 FOREGROUND = "fg"
-_NOT_GIVEN: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,20 @@ class Instances:
     Raises:
         TypeError: if the masks are of another type.
         ValueError: if lengths, shapes or ranges are inconsistent.
+
+    Example:
+        >>> mask = np.zeros((4, 6), dtype=bool)
+        >>> mask[1:3, 2:5] = True
+        >>> instances = Instances(mask[None], np.array([0.9]), np.array([[2, 1, 5, 3]]), (4, 6))
+        >>> len(instances), instances.areas().tolist(), instances.label_map()[1].tolist()
+        (1, [6], [0, 0, 1, 1, 1, 0])
     """
 
     masks: BoolArray | RleMasks
     scores: NDArray[np.float32]
     boxes: NDArray[np.float32]
     image_size: tuple[int, int]
-    labels: NDArray[np.int64] = field(default_factory=lambda: _NOT_GIVEN)
+    labels: NDArray[np.int64] = None  # type: ignore[assignment]  # zeros are filled in
     names: tuple[str, ...] = (FOREGROUND,)
     extras: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -55,9 +61,8 @@ class Instances:
         count = len(self.masks)
         _set(self, "scores", np.asarray(self.scores, dtype=np.float32))
         _set(self, "boxes", np.asarray(self.boxes, dtype=np.float32))
-        given = self.labels is not _NOT_GIVEN
-        labels = np.asarray(self.labels, dtype=np.int64) if given else np.zeros(count, dtype=np.int64)
-        _set(self, "labels", labels)
+        labels: Any = self.labels
+        _set(self, "labels", np.zeros(count, np.int64) if labels is None else np.asarray(labels, np.int64))
         if self.masks.shape != (count, *self.image_size):
             raise ValueError(f"masks must be (n, {self.image_size[0]}, {self.image_size[1]}), got {self.masks.shape}")
         if self.masks.dtype != bool:

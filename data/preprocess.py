@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.geometry import Geometry, Size
 from eigenseg.data.images import ImageArray
 
@@ -42,6 +43,10 @@ class Preprocess:
 
     Raises:
         ValueError: if the mode is unknown or a number is out of range.
+
+    Example:
+        >>> plan_geometry((375, 500), patch_size=16, preprocess=Preprocess(mode="pad")).input_size
+        (384, 512)
     """
 
     mode: Mode | None = None
@@ -49,8 +54,8 @@ class Preprocess:
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mode is not None and self.mode not in get_args(Mode):
-            raise ValueError(f"preprocess.mode must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
+        if self.mode is not None:
+            check_choice("preprocess.mode", self.mode, get_args(Mode))
         if self.resize is not None and self.resize < 0:
             raise ValueError(f"preprocess.resize must be a number of pixels (0: native size), got {self.resize}")
         if self.max_tokens is not None and self.max_tokens < 1:

@@ -147,7 +147,7 @@ class Predictor:
             source: a file, a folder with its subfolders, a glob pattern, a .txt list, or a sequence of paths.
             batch_size: images computed together.
             workers: threads that decode images ahead.
-            errors: what happens with an image that cannot be processed: ``"raise"`` its error, or ``"skip"`` it and log why.
+            errors: for an image that cannot be processed: ``"raise"`` its error, or ``"skip"`` it and log why.
 
         Yields:
             (path, instances), in the order of the sorted paths.

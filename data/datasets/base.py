@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -30,7 +30,6 @@ from eigenseg.data.sources import ImageSource
 Kind = Literal["objects", "saliency", "semantic", "video"]
 # Unlabeled pixels, which every metric ignores.
 VOID = 255
-_NO_FLAGS: NDArray[np.bool_] = np.zeros(0, dtype=bool)
 
 
 class Dataset(Protocol):
@@ -85,23 +84,26 @@ class ObjectAnnotation:
     """
 
     boxes: NDArray[np.float64]
-    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    # Absent arrays are filled in on construction, see above.
+    labels: NDArray[np.int64] = None  # type: ignore[assignment]
     image_size: Size | None = None
     masks: RleMasks | None = None
-    areas: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    crowd: NDArray[np.bool_] = field(default_factory=lambda: _NO_FLAGS)
-    difficult: NDArray[np.bool_] = field(default_factory=lambda: _NO_FLAGS)
-    truncated: NDArray[np.bool_] = field(default_factory=lambda: _NO_FLAGS)
+    areas: NDArray[np.float64] = None  # type: ignore[assignment]
+    crowd: NDArray[np.bool_] = None  # type: ignore[assignment]
+    difficult: NDArray[np.bool_] = None  # type: ignore[assignment]
+    truncated: NDArray[np.bool_] = None  # type: ignore[assignment]
     image_id: int | None = None
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
         object.__setattr__(self, "boxes", boxes)
-        if not len(self.areas):
+        areas: Any = self.areas
+        if areas is None:
             object.__setattr__(self, "areas", (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
         for name, dtype in (("labels", np.int64), ("crowd", bool), ("difficult", bool), ("truncated", bool)):
-            values = np.asarray(getattr(self, name), dtype=dtype)
-            object.__setattr__(self, name, values if len(values) else np.zeros(len(boxes), dtype=dtype))
+            values = getattr(self, name)
+            values = np.zeros(len(boxes)) if values is None else values
+            object.__setattr__(self, name, np.asarray(values, dtype=dtype))
         for name in ("labels", "areas", "crowd", "difficult", "truncated", "masks"):
             values = getattr(self, name)
             if values is not None and len(values) != len(boxes):

@@ -24,6 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require
 from eigenseg.data.sources import ImageSource
 
@@ -46,8 +47,7 @@ class CubBoxes:
     kind: ClassVar[Kind] = "objects"
 
     def __init__(self, root: str | os.PathLike[str], split: str = "test") -> None:
-        if split not in _SPLITS:
-            raise ValueError(f"split must be one of {', '.join(_SPLITS)}, got {split!r}")
+        check_choice("split", split, tuple(_SPLITS))
         self.root, self.title = Path(root), f"CUB-200-2011 {split}"
         names, splits = self._table("classes.txt", 1), self._table("train_test_split.txt", 1)
         paths, labels = self._table("images.txt", 1), self._table("image_class_labels.txt", 1)

@@ -53,7 +53,8 @@ class BoxPredictions:
         entry: Any = self._entries[key]
         try:
             if isinstance(entry, dict):
-                return Detections(entry["boxes"], entry["scores"], np.array(entry.get("labels", []), dtype=np.int64))
+                labels: Any = entry.get("labels")
+                return Detections(entry["boxes"], entry["scores"], labels)
             boxes = as_boxes([entry] if entry and not isinstance(entry[0], list) else entry)
             return Detections(boxes, 1 / np.arange(1, len(boxes) + 1))
         except (ValueError, KeyError, TypeError) as error:

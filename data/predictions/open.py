@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.files import read_json
 from eigenseg.data.predictions.base import Missing, Predictions
@@ -78,8 +79,7 @@ def check_missing(missing: str) -> None:
     Raises:
         ValueError: naming the choices.
     """
-    if missing not in get_args(Missing):
-        raise ValueError(f"missing must be 'error' or 'empty', got {missing!r}")
+    check_choice("missing", missing, get_args(Missing))
 
 
 def _open_objects(path: Path, dataset: Dataset) -> Predictions:

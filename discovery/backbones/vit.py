@@ -19,6 +19,7 @@ from timm.layers import apply_rot_embed_cat
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.features import FeatureGrid
 from eigenseg.data.geometry import Geometry
 from eigenseg.data.preprocess import Preprocess
@@ -74,8 +75,7 @@ class ViTBackbone:
         for name in self.facets:
             if name not in FACETS:
                 raise ValueError(f"backbone.facet must be {', '.join(FACETS)}, or several joined by '+', got {facet!r}")
-        if position not in ("dino", "timm"):
-            raise ValueError(f"backbone.position must be 'dino' or 'timm', got {position!r}")
+        check_choice("backbone.position", position, ("dino", "timm"))
         self.model, self._origin = load_vit(architecture, weights, cached_as, model_args, seed)
         self.model.requires_grad_(False)
         depth = len(self.model.blocks)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import box_iou
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.datasets.base import Kind, ObjectAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.data.metric import Accumulator, ItemScores, mean
@@ -57,8 +58,7 @@ class CorLoc(Accumulator[float | None]):
         super().__init__()
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
-        if hard not in get_args(Hard):
-            raise ValueError(f"hard must be one of {', '.join(get_args(Hard))}, got {hard!r}")
+        check_choice("hard", hard, get_args(Hard))
         self.threshold, self.hard, self.round_boxes = threshold, hard, round_boxes
 
     @property

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eigenseg.data.checks import check_choice
 from eigenseg.discovery.spectral.checks import (
     check_features,
     check_graph_parameters,
@@ -161,8 +162,7 @@ def build_affinity(
     """
     check_features(features)
     check_graph_parameters(tau, eps)
-    if weights not in ("image", "video", "cosine"):
-        raise ValueError(f"weights must be 'image', 'video' or 'cosine', got {weights!r}")
+    check_choice("weights", weights, ("image", "video", "cosine"))
     if weights == "cosine" and tau < eps:
         raise ValueError(f"weights='cosine' needs tau >= eps, else an edge weighs less than no edge; got {tau} and {eps}")
     valid = valid_or_all(valid, features)

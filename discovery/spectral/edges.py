@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from eigenseg.data.checks import check_choice
 from eigenseg.discovery.spectral.exact import MAX_TOKENS, bfloat16_is_exact, exact_product, int8_is_exact
 
 Storage = Literal["auto", "int8", "float32", "bfloat16"]
@@ -103,8 +104,7 @@ def storage_dtype(storage: Any, device: torch.device, tokens: int) -> torch.dtyp
     fits = {"int8": device.type == "cpu" and int8_is_exact(), "bfloat16": device.type == "cuda" and bfloat16_is_exact()}
     if storage == "auto":
         storage = next((name for name, exact in fits.items() if exact), "float32")
-    if storage not in ("int8", "float32", "bfloat16"):
-        raise ValueError(f"storage must be 'auto', 'int8', 'float32' or 'bfloat16', got {storage!r}")
+    check_choice("storage", storage, ("auto", "int8", "float32", "bfloat16"))
     if not fits.get(storage, True):
         raise ValueError(f"storage={storage!r} has no exact products on this {device.type} device; use storage='auto'")
     if tokens > MAX_TOKENS:

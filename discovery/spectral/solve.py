@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from eigenseg.data.checks import check_choice
 from eigenseg.discovery.spectral.affinity import Affinity, build_affinity
 from eigenseg.discovery.spectral.assess import assess, separation
 from eigenseg.discovery.spectral.certificate import REPEATED, Status, cholesky_gap, energy_gap
@@ -171,12 +172,10 @@ def _check_options(
             )
     elif not isinstance(start, str) or start not in ("features", "random"):
         raise ValueError(f"start must be 'features', 'random' or a (B, N, m) tensor, got {start!r}")
-    if certificate not in ("estimate", "energy", "cholesky", "none"):
-        raise ValueError(f"certificate must be 'estimate', 'energy', 'cholesky' or 'none', got {certificate!r}")
+    check_choice("certificate", certificate, ("estimate", "energy", "cholesky", "none"))
     if certificate == "cholesky" and tokens > _DENSE_LIMIT:
         raise ValueError(f"certificate='cholesky' takes at most {_DENSE_LIMIT} tokens, got {tokens}; use 'energy'")
-    if fallback not in ("dense", "raise", "flag"):
-        raise ValueError(f"fallback must be 'dense', 'raise' or 'flag', got {fallback!r}")
+    check_choice("fallback", fallback, ("dense", "raise", "flag"))
 
 
 def _first_block(

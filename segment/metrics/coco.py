@@ -15,6 +15,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.datasets.base import Kind, ObjectAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.data.metric import Accumulator, ItemScores
@@ -58,8 +59,7 @@ class CocoAP(Accumulator[_Record]):
         difficult_as_crowd: bool = False,
     ) -> None:
         super().__init__()
-        if regions not in get_args(Regions):
-            raise ValueError(f"regions must be one of {', '.join(get_args(Regions))}, got {regions!r}")
+        check_choice("regions", regions, get_args(Regions))
         limits = [int(limit) for limit in max_detections]
         if len(limits) != 3 or limits[0] < 1 or limits != sorted(set(limits)):
             raise ValueError(f"max_detections must be three ascending numbers, got {list(max_detections)}")

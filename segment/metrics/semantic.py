@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.datasets.base import VOID, Kind
 from eigenseg.data.metric import Accumulator, ItemScores, mean
 
@@ -35,8 +36,7 @@ class SemanticIoU(Accumulator[Counts]):
         super().__init__()
         if not 2 <= classes <= VOID:
             raise ValueError(f"classes must be an integer from 2 to {VOID}, got {classes}")
-        if matching not in get_args(Matching):
-            raise ValueError(f"matching must be one of {', '.join(get_args(Matching))}, got {matching!r}")
+        check_choice("matching", matching, get_args(Matching))
         self.classes, self.matching = classes, matching
 
     @property

@@ -147,7 +147,7 @@ def test_the_image_is_not_modified() -> None:
 
 
 def test_wrong_settings_are_rejected_by_name() -> None:
-    with pytest.raises(ValueError, match=r"preprocess\.mode must be one of pad, round, square, crop, got 'stretch'"):
+    with pytest.raises(ValueError, match=r"preprocess\.mode must be 'pad', 'round', 'square' or 'crop', got 'stretch'"):
         Preprocess("stretch")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"preprocess\.resize must be .*, got -1"):
         Preprocess(resize=-1)

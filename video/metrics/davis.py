@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation
 from eigenseg.data.metric import Accumulator, ItemScores, mean
 from eigenseg.video.metrics.regions import (
@@ -136,8 +137,7 @@ class DavisScore(Accumulator[VideoScores]):
 
     def __init__(self, mode: Mode = "unsupervised", bound_th: float = BOUND_TH, max_proposals: int | None = None) -> None:
         super().__init__()
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+        check_choice("mode", mode, get_args(Mode))
         if not bound_th > 0:
             raise ValueError(f"bound_th must be above 0, got {bound_th}")
         if max_proposals is not None and max_proposals < 1:

@@ -98,7 +98,7 @@ def test_birds_of_a_split_have_their_own_box_and_class(
 
 def test_all_birds_are_both_splits(tmp_path: Path) -> None:
     assert len(CubBoxes(cub(tmp_path), split="all").items) == 3
-    with pytest.raises(ValueError, match="split must be one of train, test, all, got 'val'"):
+    with pytest.raises(ValueError, match="split must be 'train', 'test' or 'all', got 'val'"):
         CubBoxes(tmp_path, split="val")
 
 

@@ -193,7 +193,7 @@ def pixel_union(box: np.ndarray, other: np.ndarray) -> int:
     [
         ({"threshold": 0.0}, r"threshold must lie in \(0, 1\], got 0\.0"),
         ({"threshold": 1.01}, r"threshold must lie in \(0, 1\], got 1\.01"),
-        ({"hard": "none"}, "hard must be one of keep, no_difficult, no_hard, got 'none'"),
+        ({"hard": "none"}, "hard must be 'keep', 'no_difficult' or 'no_hard', got 'none'"),
     ],
 )
 def test_options_out_of_range_raise(options: dict[str, Any], message: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from metric_references import COCO_KEYS as KEYS, Objects, pycocotools_scores
 from metric_samples import near, objects, rle_masks
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
 from eigenseg.data import RleMasks
@@ -26,8 +23,6 @@ from eigenseg.segment.metrics import CocoAP
 # pycocotools' result type does not support NumPy 2's copy keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
-KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-Items = dict[str, tuple[Detections, ObjectAnnotation]]
 
 PUBLISHED = {
     (
@@ -49,7 +44,7 @@ PUBLISHED = {
 }
 
 
-def evaluate(items: Items, **options: Any) -> dict[str, float | None]:
+def evaluate(items: Objects, **options: Any) -> dict[str, float | None]:
     metric = CocoAP(**options)
     for name, (prediction, annotation) in items.items():
         metric.update(name, prediction, annotation)
@@ -62,7 +57,7 @@ def test_the_official_fake_results_have_the_published_values(test_data: Path, re
     content = json.loads((folder / "instances_val2014_100.json").read_text())
     results = json.loads((folder / f"instances_val2014_fake{regions}100_results.json").read_text())
     classes = {number: i for i, number in enumerate(sorted(entry["id"] for entry in content["categories"]))}
-    items: Items = {}
+    items: Objects = {}
     for image in content["images"]:
         size = (image["height"], image["width"])
         annotations, detections = (
@@ -106,7 +101,7 @@ def test_lost_on_voc07_has_the_known_ap(test_data: Path, difficult_as_crowd: boo
         json.loads(gzip.decompress((test_data / "voc07" / f"{name}.json.gz").read_bytes()))
         for name in ("voc2007_trainval_boxes", "lost_vits16_predictions")
     )
-    items: Items = {}
+    items: Objects = {}
     for image in images:
         boxes = np.array([entry["bbox_1based_xyxy"] for entry in image["objects"]]) - np.array([1, 1, 0, 0])
         flags = np.array([entry["difficult"] for entry in image["objects"]], dtype=bool)
@@ -117,51 +112,9 @@ def test_lost_on_voc07_has_the_known_ap(test_data: Path, difficult_as_crowd: boo
     assert values["AR100"] == values["AR1"]
 
 
-def oracle(items: Items, regions: str, agnostic: bool, outlines: dict[int, Any] | None = None) -> dict[str, float | None]:
-    """pycocotools' twelve metrics; image ids are those of the annotation, annotation ids start at 1."""
-    images, annotations, results = [], [], []
-    for prediction, annotation in items.values():
-        assert annotation.image_size is not None
-        height, width = annotation.image_size
-        images.append({"id": annotation.image_id, "height": height, "width": width})
-        for i in range(len(annotation)):
-            category = 1 if agnostic else int(annotation.labels[i]) + 1
-            box = [*annotation.boxes[i, :2], *(annotation.boxes[i, 2:] - annotation.boxes[i, :2])]
-            entry = {"image_id": annotation.image_id, "category_id": category, "bbox": box, "area": annotation.areas[i]}
-            outline = (
-                outlines[annotation.image_id or 0][i]
-                if outlines
-                else annotation.masks.rles[i]
-                if annotation.masks
-                else None
-            )
-            annotations.append(
-                {**entry, "id": len(annotations) + 1, "iscrowd": int(annotation.crowd[i]), "segmentation": outline}
-            )
-        order = sorted(range(len(prediction)), key=lambda i: (-prediction.scores[i], prediction.labels[i], i))
-        for i in order:
-            category = 1 if agnostic else int(prediction.labels[i]) + 1
-            entry = {"image_id": annotation.image_id, "category_id": category, "score": prediction.scores[i]}
-            if regions == "bbox":
-                entry["bbox"] = [*prediction.boxes[i, :2], *(prediction.boxes[i, 2:] - prediction.boxes[i, :2])]
-            else:
-                assert prediction.masks is not None
-                entry["segmentation"] = dict(prediction.masks.rles[i])
-            results.append(entry)
-    categories = [{"id": i, "name": str(i)} for i in range(1, 5)]
-    with contextlib.redirect_stdout(io.StringIO()):
-        dataset = COCO()
-        dataset.dataset = {"images": images, "annotations": annotations, "categories": categories}
-        dataset.createIndex()
-        evaluation = COCOeval(dataset, dataset.loadRes(results), regions)
-        for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
-            step()
-    return {key: None if value == -1 else value for key, value in zip(KEYS, evaluation.stats, strict=True)}
-
-
-def some_images(rng: np.random.Generator) -> Items:
+def some_images(rng: np.random.Generator) -> Objects:
     """Three small images with ids in reverse order of their names; objects of all three sizes, equal scores, crowd."""
-    items: Items = {}
+    items: Objects = {}
     for i, size in enumerate([(20, 30), (130, 140), (60, 50)]):
         annotation = objects(rng, size, int(rng.integers(0, 5)))
         numbered = ObjectAnnotation(
@@ -176,7 +129,7 @@ def some_images(rng: np.random.Generator) -> Items:
 def test_random_images_score_as_in_pycocotools(seed: int, regions: Any, agnostic: bool) -> None:
     items = some_images(np.random.default_rng(seed))
     values = evaluate(items, regions=regions, class_agnostic=agnostic)
-    assert values == pytest.approx(oracle(items, regions, agnostic), abs=1e-12)
+    assert values == pytest.approx(pycocotools_scores(items, regions, agnostic), abs=1e-12)
 
 
 def test_difficult_objects_as_crowd_score_as_crowd_in_pycocotools() -> None:
@@ -195,12 +148,12 @@ def test_difficult_objects_as_crowd_score_as_crowd_in_pycocotools() -> None:
         annotation.boxes, annotation.labels, (60, 60), annotation.masks, annotation.areas, np.arange(8) < 3, image_id=1
     )
     detections = near(rng, annotation)
-    expected = oracle({"a": (detections, crowded)}, "segm", True)
+    expected = pycocotools_scores({"a": (detections, crowded)}, "segm", True)
     assert evaluate({"a": (detections, flagged)}, difficult_as_crowd=True) == pytest.approx(expected, abs=1e-12)
     as_objects = ObjectAnnotation(
         annotation.boxes, annotation.labels, (60, 60), annotation.masks, annotation.areas, image_id=1
     )
-    expected = oracle({"a": (detections, as_objects)}, "segm", True)
+    expected = pycocotools_scores({"a": (detections, as_objects)}, "segm", True)
     assert evaluate({"a": (detections, flagged)}) == pytest.approx(expected, abs=1e-12)
 
 
@@ -217,7 +170,7 @@ def test_polygons_score_as_in_pycocotools() -> None:
         annotation = ObjectAnnotation(boxes, rng.integers(2, size=4), size, masks, areas, image_id=number)
         items[str(number)] = (near(rng, annotation, 2), annotation)
     for agnostic in (True, False):
-        expected = oracle(items, "segm", agnostic, outlines)
+        expected = pycocotools_scores(items, "segm", agnostic, outlines)
         assert expected["AP"] not in (0, 1)
         assert evaluate(items, class_agnostic=agnostic) == pytest.approx(expected, abs=1e-12)
 

@@ -146,7 +146,7 @@ def test_missing_masks_raise(source: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"regions": "box"}, "regions must be one of bbox, segm, boundary, got 'box'"),
+        ({"regions": "box"}, "regions must be 'bbox', 'segm' or 'boundary', got 'box'"),
         ({"max_detections": (1, 10)}, r"max_detections must be three ascending numbers, got \[1, 10\]"),
         ({"max_detections": (1, 100, 10)}, r"three ascending numbers, got \[1, 100, 10\]"),
         ({"max_detections": (1, 10, 10)}, r"three ascending numbers, got \[1, 10, 10\]"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
+from metric_references import Maps, f_of, ratio, slow_tokencut, slow_toolbox
 
 from eigenseg.data.label_maps import read_gray_map
 from eigenseg.segment.metrics import TokenCutSaliency, ToolboxSaliency
 
-Maps = list[tuple[np.ndarray, np.ndarray]]
 # Few gray levels, so that ties with thresholds are frequent; 25 and 26 lie on both sides of 0.1.
 grays = st.sampled_from([0, 1, 2, 25, 26, 51, 127, 128, 200, 254, 255])
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4)).flatmap(
@@ -52,54 +51,6 @@ def test_binarized_maps_have_another_maximal_f_and_the_same_iou(sod: Maps) -> No
     values = evaluate(TokenCutSaliency(), [((map_ > 127).astype(np.uint8) * 255, annotation) for map_, annotation in sod])
     assert values["max_f"] == pytest.approx(0.7903621, abs=1e-7)
     assert values["iou"] == pytest.approx(0.6111958, abs=1e-7)
-
-
-def f_of(precision: float, recall: float) -> float:
-    return 1.3 * precision * recall / (0.3 * precision + recall) if precision + recall else 0.0
-
-
-def ratio(numerator: Any, denominator: Any, empty: float = 0.0) -> float:
-    return int(numerator.sum()) / int(denominator.sum()) if denominator.any() else empty
-
-
-def slow_toolbox(images: Maps) -> dict[str, float]:
-    errors, adaptive, rows = [], [], []
-    for prediction, annotation in images:
-        gray = prediction.astype(int)
-        # A constant map cannot be stretched: in the MAE it is all foreground, or all background if it is 0.
-        foreground, low, peak = annotation >= 25.5, int(gray.min()), int(gray.max())
-        soft = [Fraction(int(v) - low, peak - low) if peak > low else Fraction(int(v > 0)) for v in gray.ravel()]
-        errors.append(float(sum(abs(s - int(w)) for s, w in zip(soft, foreground.ravel(), strict=True)) / gray.size))
-        # Map / maximum >= min(2 mean, 1), both sides multiplied by the maximum and the number of pixels.
-        adapted = gray * gray.size >= min(2 * int(gray.sum()), max(peak, 1) * gray.size)
-        adaptive.append(f_of(ratio(adapted & foreground, adapted), ratio(adapted & foreground, foreground)))
-        row = []
-        for k in range(255, -1, -1):
-            predicted = gray * 255 >= k * peak if peak else np.full(gray.shape, k == 0)
-            matches = predicted & foreground
-            row.append((ratio(matches, predicted), ratio(matches, foreground), ratio(matches, predicted | foreground)))
-        rows.append(row)
-    precision, recall, iou = np.array(rows).mean(axis=0).T
-    return {
-        "mae": sum(errors) / len(errors),
-        "adaptive_f": sum(adaptive) / len(adaptive),
-        "max_f": max(f_of(p, r) for p, r in zip(precision, recall, strict=True)),
-        "max_iou": float(iou.max()),
-        "mean_iou": float(iou.mean()),
-    }
-
-
-def slow_tokencut(images: Maps) -> dict[str, float | None]:
-    curves, accuracies, ious = [], [], []
-    for prediction, annotation in images:
-        foreground, half = annotation > 0, prediction / 255 > 0.5
-        accuracies.append(ratio(half == foreground, np.ones_like(foreground)))
-        if (half | foreground).any():
-            ious.append(ratio(half & foreground, half | foreground))
-        predicted = [prediction > k for k in range(255)]
-        curves.append([f_of(ratio(t & foreground, t, 1.0), ratio(t & foreground, foreground, 1.0)) for t in predicted])
-    iou = sum(ious) / len(ious) if ious else None
-    return {"max_f": max(np.mean(curves, axis=0)), "iou": iou, "accuracy": sum(accuracies) / len(accuracies)}
 
 
 @settings(deadline=None, max_examples=40)

@@ -146,7 +146,7 @@ def test_invalid_input_raises_with_the_name_and_the_value() -> None:
     for classes in (1, 256):
         with pytest.raises(ValueError, match=rf"classes must be an integer from 2 to 255, got {classes}"):
             SemanticIoU(classes)
-    with pytest.raises(ValueError, match="matching must be one of hungarian, majority, identity, got 'best'"):
+    with pytest.raises(ValueError, match="matching must be 'hungarian', 'majority' or 'identity', got 'best'"):
         SemanticIoU(3, "best")  # type: ignore[arg-type]
 
 

@@ -8,31 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from metric_references import slow_pairs
 from metric_samples import as_video, clip, slow_contour, slow_jaccard
 
 from eigenseg.data.datasets import VideoAnnotation
 from eigenseg.video.metrics import DavisScore, score_video
-from eigenseg.video.metrics.regions import tolerance
 
 seeds = st.integers(0, 2**32 - 1)
 SIZE = (12, 16)
-
-
-def slow_pairs(prediction: np.ndarray, annotation: np.ndarray) -> np.ndarray:
-    """J and F of all proposals (at least as many as objects) with all objects in all frames: (2, P, O, T)."""
-    first = annotation[0][annotation[0] != 255]
-    objects, stacked = int(first.max(initial=0)), prediction.ndim == 4
-    count = len(prediction) if stacked else int(prediction.max(initial=0))
-    proposals = max(count, objects)
-    pairs = np.empty((2, proposals, objects, len(annotation)))
-    for p, o, t in np.ndindex(*pairs.shape[1:]):
-        valid = annotation[t] != 255
-        mine = (prediction[p, t] if p < count else np.zeros(SIZE, dtype=bool)) if stacked else prediction[t] == p + 1
-        pairs[:, p, o, t] = (
-            slow_jaccard(mine & valid, annotation[t] == o + 1),
-            slow_contour(mine & valid, annotation[t] == o + 1, tolerance(SIZE)),
-        )
-    return pairs
 
 
 def best_gain(gain: np.ndarray) -> float:
@@ -255,7 +238,10 @@ def test_the_tolerance_of_f_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "davis"}, "mode must be one of davis2016, semi_supervised, unsupervised, oracle_per_frame, got 'davis'"),
+        (
+            {"mode": "davis"},
+            "mode must be 'davis2016', 'semi_supervised', 'unsupervised' or 'oracle_per_frame', got 'davis'",
+        ),
         ({"bound_th": 0}, "bound_th must be above 0, got 0"),
         ({"max_proposals": 0}, "max_proposals must be at least 1, got 0"),
     ],

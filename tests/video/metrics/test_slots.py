@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
+from metric_references import slow_scores
 from metric_samples import as_video, rle_masks
 from sklearn.metrics import adjusted_rand_score
 
@@ -24,25 +25,6 @@ Sample = tuple[np.ndarray, np.ndarray]
 def pairs_of(shape: tuple[int, ...], void: bool = True) -> st.SearchStrategy[Sample]:
     ids = st.sampled_from([0, 1, 2, 4, 255] if void else [0, 1, 2, 4])
     return st.tuples(arrays(np.uint8, shape, elements=st.integers(0, 4)), arrays(np.uint8, shape, elements=ids))
-
-
-def slow_scores(prediction: np.ndarray, annotation: np.ndarray) -> tuple[float, float, float] | None:
-    """FG-ARI, mBO and mIoU of one sample, None without an object."""
-    valid = (annotation != 255).ravel()
-    mine, other = prediction.ravel()[valid], annotation.ravel()[valid]
-    ids = sorted(set(other.tolist()) - {0})
-    if not ids:
-        return None
-    segments = sorted(set(mine.tolist()))
-    ious = np.array(
-        [[((mine == s) & (other == i)).sum() / ((mine == s) | (other == i)).sum() for i in ids] for s in segments]
-    )
-    # Objects stay unmatched if there are too few segments.
-    padded = np.concatenate([ious, np.zeros((len(ids), len(ids)))])
-    assignments = itertools.permutations(range(len(padded)), len(ids))
-    matched = max(sum(padded[s, o] for o, s in enumerate(assigned)) for assigned in assignments)
-    objects = other > 0
-    return adjusted_rand_score(other[objects], mine[objects]), ious.max(axis=0).mean(), matched / len(ids)
 
 
 def evaluate(*videos: Sample) -> dict[str, Any]:
