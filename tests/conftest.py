@@ -34,3 +34,12 @@ def draw_disc(height: int, width: int, radius: float, seed: int = 0) -> tuple[ND
 def disc() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """(240, 320, 3) image of a disc of radius 60, and its (240, 320) mask."""
     return draw_disc(240, 320, 60)
+
+
+def check_one_error(code: int, out: str, err: str, message: str) -> None:
+    """A command that failed says why in one sentence, and nothing else but the device that it chose."""
+    assert code == 2
+    (line,) = [line for line in err.splitlines() if not line.startswith("device ")]
+    assert line.startswith("error: ")
+    assert message in line
+    assert out == ""

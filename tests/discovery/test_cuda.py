@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from blank_images import apply
+from toy_features import apply
 from toy_graphs import scene
 
 from eigenseg.data import FeatureGrid, Geometry

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from blank_images import apply
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
+from toy_features import apply, batch_of as features_of
 
 from eigenseg.data import FeatureGrid, Geometry
 from eigenseg.discovery.dino_seg import DinoSeg, dino_seg
@@ -59,12 +59,9 @@ def random_attention(grid: Grid = (5, 6), image: int = 0, heads: int = 6) -> Ten
     return (2 * raw).softmax(dim=1)[:, 1:]
 
 
-def batch_of(attention: Tensor | None, grid: Grid, patch: int = 4, padding: tuple[int, int] = (0, 0)) -> FeatureGrid:
-    full = (grid[0] * patch, grid[1] * patch)
-    image = (full[0] - padding[0], full[1] - padding[1])
+def batch_of(attention: Tensor | None, grid: Grid, padding: tuple[int, int] = (0, 0)) -> FeatureGrid:
     count = 1 if attention is None else len(attention)
-    tokens = torch.zeros(count, grid[0] * grid[1], 6)
-    return FeatureGrid(tokens, grid, "key", (Geometry(image, image, full, patch),) * count, attention=attention)
+    return features_of(torch.zeros(count, grid[0] * grid[1], 6), grid, padding=padding, attention=attention)
 
 
 @st.composite

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from blank_images import apply
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from toy_features import apply, batch_of
 
 from eigenseg.data import FeatureGrid, Geometry
 from eigenseg.discovery.lost import LOST, SeedExpansion, lost
@@ -63,12 +63,6 @@ def scene(seed: int, grid: Grid = (9, 12)) -> Tensor:
     inside[2:6, 3:8] = True
     points = np.where(inside[..., None], [-1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]) * [1, 0.2, 1, 1, 1, 1, 1, 1]
     return torch.from_numpy(points + 0.25 * generator.standard_normal((*grid, 8))).float().flatten(0, 1)
-
-
-def batch_of(tokens: Tensor, grid: Grid, patch: int = 4, padding: tuple[int, int] = (0, 0)) -> FeatureGrid:
-    full = (grid[0] * patch, grid[1] * patch)
-    image = (full[0] - padding[0], full[1] - padding[1])
-    return FeatureGrid(tokens, grid, "key", (Geometry(image, image, full, patch),) * len(tokens))
 
 
 def assert_same(one: SeedExpansion, other: SeedExpansion, images: slice) -> None:

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from blank_images import apply
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import linalg, ndimage
-from torch import Tensor
+from toy_features import apply, batch_of, rectangle as scene
 
-from eigenseg.data import FeatureGrid, Geometry
 from eigenseg.discovery.spectral import (
     Affinity,
     NcutResult,
@@ -47,21 +45,6 @@ def reference(features: NDArray[np.float32], grid: tuple[int, int], tau: float) 
     mask = labels == labels[np.unravel_index(seed, grid)]
     rows, columns = np.nonzero(mask)
     return mask, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-
-
-def scene(seed: int, grid: tuple[int, int] = (9, 12)) -> Tensor:
-    """Features (N, 8) of a rectangle on a background, with noise strong enough for a ragged cut."""
-    generator = np.random.default_rng(seed)
-    inside = np.zeros(grid, dtype=bool)
-    inside[2:6, 3:8] = True
-    points = np.where(inside[..., None], [1, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0])
-    return torch.from_numpy(points + 0.35 * generator.standard_normal((*grid, 8))).float().flatten(0, 1)
-
-
-def batch_of(tokens: Tensor, grid: tuple[int, int], patch: int = 4, padding: tuple[int, int] = (0, 0)) -> FeatureGrid:
-    full = (grid[0] * patch, grid[1] * patch)
-    image = (full[0] - padding[0], full[1] - padding[1])
-    return FeatureGrid(tokens, grid, "test", (Geometry(image, image, full, patch),) * len(tokens))
 
 
 @pytest.mark.parametrize("seed", range(12))

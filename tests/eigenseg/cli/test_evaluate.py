@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import check_one_error
 from PIL import Image
 
 from eigenseg import Predictor
@@ -247,11 +248,7 @@ def test_wrong_arguments_give_one_sentence_and_write_nothing(
     (tmp_path / "foreign.json").write_text(json.dumps({name: [0, 0, 1, 1] for name in names}))
     before = sorted(tmp_path.rglob("*"))
     code, out, err = run(*arguments, "output.dir=out")
-    assert code == 2
-    (line,) = [line for line in err.splitlines() if not line.startswith("device ")]
-    assert line.startswith("error: ")
-    assert message in line
-    assert out == ""
+    check_one_error(code, out, err, message)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import check_one_error
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -189,11 +190,7 @@ def test_wrong_arguments_give_one_sentence_and_write_nothing(
     (tmp_path / "void").mkdir()
     before = sorted(tmp_path.rglob("*"))
     code, out, err = run("extract", *arguments)
-    assert code == 2
-    (line,) = [line for line in err.splitlines() if not line.startswith("device ")]
-    assert line.startswith("error: ")
-    assert message in line
-    assert out == ""
+    check_one_error(code, out, err, message)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from blank_images import apply
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import linalg
 from torch import Tensor
+from toy_features import apply, batch_of, rectangle
 
-from eigenseg.data import FeatureGrid, Geometry
 from eigenseg.discovery.spectral import Affinity, NcutResult, NcutSolver, solve_ncut, solve_ncut_dense, solve_ncut_lobpcg
 from eigenseg.discovery.spectral.certificate import Status
 from eigenseg.segment.deep_spectral.deep_spectral import DeepSpectral, localize
@@ -49,19 +48,7 @@ def features_of(golden: Golden, case: int) -> Tensor:
     return torch.from_numpy(golden[f"features_{case}"])[None]
 
 
-def scene(seed: int, grid: tuple[int, int] = (9, 12)) -> Tensor:
-    """Features (N, 8) of a rectangle on a background, with noise strong enough for a ragged cut."""
-    generator = np.random.default_rng(seed)
-    inside = np.zeros(grid, dtype=bool)
-    inside[2:6, 3:8] = True
-    points = np.where(inside[..., None], [1, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0])
-    return torch.from_numpy(points + 0.25 * generator.standard_normal((*grid, 8))).float().flatten(0, 1)
-
-
-def batch_of(tokens: Tensor, grid: tuple[int, int], patch: int = 4, crop: tuple[int, int] = (0, 0)) -> FeatureGrid:
-    full = (grid[0] * patch, grid[1] * patch)
-    image = (full[0] + crop[0], full[1] + crop[1])
-    return FeatureGrid(tokens, grid, "test", (Geometry(image, image, full, patch),) * len(tokens))
+scene = functools.partial(rectangle, noise=0.25)
 
 
 # ---- outputs of the published code
@@ -142,7 +129,7 @@ def test_a_vector_of_one_sign_is_the_whole_grid_as_published_only_on_request(gol
 def test_method_returns_the_published_box_in_pixels(
     golden: Golden, case: int, tag: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features = batch_of(features_of(golden, case), GRID, 16, (8, 4))
+    features = batch_of(features_of(golden, case), GRID, 16, crop=(8, 4))
     colors = colors_of(golden, case)[0]
     monkeypatch.setattr("eigenseg.segment.deep_spectral.deep_spectral.grid_colors", lambda image, geometry: colors)
     method = DeepSpectral(**arguments)

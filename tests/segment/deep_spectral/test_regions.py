@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from blank_images import apply
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from torch import Tensor
+from toy_features import apply, batch_of as features_of
 
-from eigenseg.data import FeatureGrid, Geometry
+from eigenseg.data import Geometry
 from eigenseg.segment.deep_spectral.deep_spectral import DeepSpectral, positive_side, saliency_map
 from eigenseg.segment.deep_spectral.eigensegments import eigensegments
 from eigenseg.segment.deep_spectral.regions import adaptive_clusters, background_first, multi_region
@@ -31,10 +32,7 @@ def planted(seed: int = 0, noise: float = 0.03) -> tuple[Tensor, NDArray[np.int6
     return torch.from_numpy(points).float().reshape(1, -1, 12), annotation
 
 
-def batch_of(tokens: Tensor, grid: tuple[int, int], patch: int = 16, crop: tuple[int, int] = (8, 4)) -> FeatureGrid:
-    full = (grid[0] * patch, grid[1] * patch)
-    image = (full[0] + crop[0], full[1] + crop[1])
-    return FeatureGrid(tokens, grid, "test", (Geometry(image, image, full, patch),) * len(tokens))
+batch_of = functools.partial(features_of, patch=16, crop=(8, 4))
 
 
 @pytest.mark.parametrize("case", [0, 1])

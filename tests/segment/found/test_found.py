@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from blank_images import apply
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor
+from toy_features import apply, batch_of as features_of
 
 from eigenseg.data import FeatureGrid, Geometry, Instances
 from eigenseg.data.rle import RleMasks
@@ -72,9 +72,7 @@ def scenes(count: int) -> tuple[Tensor, Tensor]:
 def batch_of(
     keys: Tensor, attention: Tensor | None = None, grid: Grid = GRID, patch: int = 4, padding: Grid = (0, 0)
 ) -> FeatureGrid:
-    full = (grid[0] * patch, grid[1] * patch)
-    image = (full[0] - padding[0], full[1] - padding[1])
-    return FeatureGrid(keys, grid, "key", (Geometry(image, image, full, patch),) * len(keys), attention=attention)
+    return features_of(keys, grid, patch, padding, attention=attention)
 
 
 def by_logits(logits: Tensor, grid: Grid, padded: Grid = (0, 0), **arguments: Any) -> Instances:

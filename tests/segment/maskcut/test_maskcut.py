@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from blank_images import apply
 from numpy.typing import NDArray
 from scipy import linalg, ndimage
 from torch import Tensor
+from toy_features import apply, batch_of
 
-from eigenseg.data import FeatureGrid, Geometry
 from eigenseg.discovery.spectral import Status, build_affinity, solve_ncut, solve_ncut_dense
 from eigenseg.segment.maskcut import MaskCut
 from eigenseg.segment.maskcut.maskcut import maskcut
@@ -55,11 +54,6 @@ def by_hand(features: NDArray[np.float32], rounds: int, tau: float, min_area: fl
         masks.append(mask.reshape(GRID))
         left &= ~mask
     return masks
-
-
-def batch_of(tokens: Tensor, grid: tuple[int, int], patch: int = 4) -> FeatureGrid:
-    size = (grid[0] * patch, grid[1] * patch)
-    return FeatureGrid(tokens, grid, "test", (Geometry(size, size, size, patch),) * len(tokens))
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from blank_images import apply
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
+from toy_features import apply
 
 from eigenseg.data import FeatureGrid, Geometry, Instances, Preprocess
 from eigenseg.data.images import ImageArray
