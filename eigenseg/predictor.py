@@ -94,7 +94,7 @@ class Predictor:
         from eigenseg.config.build import build_parts
         from eigenseg.config.compose import compose
 
-        # Quotes, because a device such as cuda:1 is no plain word to Hydra.
+        # Quoted: a device such as cuda:1 is not a plain word in Hydra's grammar.
         config = compose(method, backbone, [*overrides, f"runtime.device='{device}'"], config_dir)
         return cls(**build_parts(config))
 

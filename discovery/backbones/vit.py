@@ -108,7 +108,7 @@ class ViTBackbone:
         """
         height, width = pixels.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
-            raise ValueError(f"pixels of {height}x{width} are no multiple of the patch size {self.patch_size}")
+            raise ValueError(f"pixels of {height}x{width} are not a multiple of the patch size {self.patch_size}")
         pixels = pixels.to(next(self.model.parameters()).device)
         with self._precision(pixels.device):
             states, rotation = embed_patches(self.model, pixels, self.position)

@@ -66,7 +66,7 @@ def arrange(arguments: Sequence[str]) -> list[str]:
         elif "=" in argument or argument.startswith("~"):
             overrides.append(_literal_path(argument, sweep))
         else:
-            raise ValueError(f"{argument!r} is no setting; write key=value, such as input={argument}")
+            raise ValueError(f"{argument!r} is not a setting; write key=value, such as input={argument}")
     return [*options, *overrides]
 
 

@@ -149,15 +149,3 @@ def test_features_are_a_batch_of_one() -> None:
 def test_a_method_that_needs_attention_rejects_a_backbone_without() -> None:
     with pytest.raises(ValueError, match="NeedsAttention needs CLS attention, which backbone PatchMeans does not have"):
         Predictor(PatchMeans(), NeedsAttention(), device="cpu")
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
-def test_a_device_that_is_not_there_is_rejected_by_name(device: str) -> None:
-    with pytest.raises(ValueError, match=f"runtime.device={device} is not available here .*use auto, cpu or cuda"):
-        Predictor(PatchMeans(), RedPatches(), device=device)
-
-
-def test_the_choice_of_auto_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        predictor = Predictor(PatchMeans(), RedPatches())
-    assert f"device {predictor.device} (runtime.device=auto)" in caplog.text

@@ -212,5 +212,5 @@ def test_options_are_rejected_at_construction(options: dict[str, Any], message: 
 
 def test_pixels_that_do_not_fit_the_patches_are_rejected() -> None:
     backbone = tiny()
-    with pytest.raises(ValueError, match="pixels of 33x32 are no multiple of the patch size 16"):
+    with pytest.raises(ValueError, match="pixels of 33x32 are not a multiple of the patch size 16"):
         backbone(torch.zeros(1, 3, 33, 32), [Geometry((32, 32), (32, 32), (32, 32), 16)])

@@ -168,7 +168,7 @@ def test_broken_images_are_named_and_the_others_come_out(run: Run, photos: Path,
         (["input=photos", "backbone=color_texture", "runtime.threads=0"], "runtime.threads must be at least 1, got 0"),
         (["input=photos", "backbone=color_texture", "preprocess.mode=zoom"], "preprocess.mode must be 'pad', 'round'"),
         (["input=photos", "backbone.weights=gone.pth"], "backbone.weights: no such file gone.pth"),
-        (["photos"], "'photos' is no setting; write key=value, such as input=photos"),
+        (["photos"], "'photos' is not a setting; write key=value, such as input=photos"),
         (["--input=photos"], "unknown option --input=photos; settings are written without dashes"),
         (["input=photos", "backbone=color_texture", "output.dir=photos/../photos"], "output.dir is the input folder"),
         (

@@ -1,0 +1,48 @@
+"""Devices and threads are those that were asked for, or an error that names the choices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from eigenseg import __version__
+from eigenseg.runtime import choose_device, limit_threads, versions
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """The number of torch's threads, restored afterwards."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta"])
+def test_a_device_that_is_not_there_is_rejected_by_name(device: str) -> None:
+    with pytest.raises(ValueError, match=f"runtime.device={device} is not available here .*use auto, cpu or cuda"):
+        choose_device(device)
+
+
+def test_the_choice_of_auto_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        device = choose_device("auto")
+    assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert f"device {device} (runtime.device=auto)" in caplog.text
+
+
+def test_threads_are_limited_only_on_request(threads: int) -> None:
+    limit_threads(None)
+    assert torch.get_num_threads() == threads
+    limit_threads(1)
+    assert torch.get_num_threads() == 1
+    with pytest.raises(ValueError, match="runtime.threads must be at least 1, got 0"):
+        limit_threads(0)
+
+
+def test_versions_name_this_package_and_what_results_depend_on() -> None:
+    assert versions()["eigenseg"] == __version__
+    assert versions()["torch"] == torch.__version__.partition("+")[0]
+    assert {"python", "timm", "numpy", "scipy"} <= versions().keys()
