@@ -12,6 +12,8 @@ Instances                   Detections
 other ``extras``            ``data``
 ``metadata``                ``metadata``
 ==========================  ====================================================================
+
+``supervision.Detections.merge`` needs equal metadata; clear ``metadata`` of detections of several images before merging.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def from_supervision(detections: Any, image_size: tuple[int, int]) -> dict[str, 
     Raises:
         ImportError: if supervision is not installed.
         TypeError: if these are not ``supervision.Detections``.
-        ValueError: if masks are missing, or a class has two names.
+        ValueError: if masks are missing, a class_id is not an integer of at least 0, or a class has two names.
     """
     if not isinstance(detections, _import_supervision().Detections):
         raise TypeError(f"detections must be supervision.Detections, got {type(detections).__name__}")
@@ -97,6 +99,8 @@ def _classes(class_id: Any, class_names: Any, all_names: Any) -> dict[str, Any]:
     if class_id is None:
         distinct, labels = np.unique(np.asarray(class_names, dtype=np.str_), return_inverse=True)
         return {"labels": labels, "names": tuple(distinct.tolist())} if len(distinct) else {}
+    if np.asarray(class_id).dtype.kind not in "iu" or (len(class_id) and min(class_id) < 0):
+        raise ValueError(f"class_id must be integers of at least 0, got {np.asarray(class_id).tolist()}")
     ids, names = class_id.tolist(), [] if class_names is None else [str(name) for name in class_names]
     by_id = dict(zip(ids, names, strict=False))
     for label, name in zip(ids, names, strict=False):

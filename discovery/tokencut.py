@@ -27,7 +27,7 @@ from eigenseg.discovery.spectral import (
     check_features,
     check_graph_parameters,
     check_solver,
-    graphs_at_once,
+    graphs_per_batch,
     has_cut,
     normalized_cut,
     orient,
@@ -169,7 +169,7 @@ class TokenCut:
         if tokens < 2:
             return single_tokens(features.geometries)
         results = []
-        for chunk, _ in in_chunks(features, images, graphs_at_once(tokens)):
+        for chunk, _ in in_chunks(features, images, graphs_per_batch(tokens)):
             valid = valid_tokens(chunk, self.padding)
             cut = tokencut(chunk.tokens, chunk.grid, self.tau, self.eps, valid, self.solver)
             results += [_instances(cut, chunk, i) for i in range(len(chunk))]

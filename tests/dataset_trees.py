@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tiny_files import save, write
 
 from eigenseg.data import datasets, encode_masks
@@ -30,8 +32,17 @@ def boxes(item: int) -> list[tuple[int, int, int, int]]:
     return [(3 + item, 4, 17 + item, 16), (20, 18, 38, 28)]
 
 
+def color_of(path: Path) -> tuple[int, int, int]:
+    """The color of the photograph at a path, which tells it from the others."""
+    digest = hashlib.sha256("/".join(path.parts[-2:]).encode()).digest()
+    return digest[0], digest[1], digest[2]
+
+
 def photo(path: Path) -> Path:
-    return save(path, np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)))
+    """Lossless, whatever its suffix: one color."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (WIDTH, HEIGHT), color_of(path)).save(path, format="png")
+    return path
 
 
 def voc_xml(corners: list[tuple[int, int, int, int]], name: str) -> str:
@@ -164,6 +175,20 @@ def fbms(root: Path) -> datasets.Fbms:
     return datasets.Fbms(root)
 
 
+# Names of the items, in order; the class of the objects, where there is one.
+EXPECTED: dict[str, tuple[list[str], str | None]] = {
+    "voc2007": (["000005.jpg", "000007.jpg"], "dog"),
+    "voc2012_segmentation": (["2007_1.jpg", "2007_2.jpg"], None),
+    "coco": (["a.jpg", "b.jpg"], "cat dog"),
+    "lvis": (["val2017/a.jpg", "train2017/b.jpg"], "cat dog"),
+    "imagenet": (["ILSVRC2012_val_0.JPEG", "ILSVRC2012_val_1.JPEG"], "n02"),
+    "cub": (["birds/0.jpg", "birds/1.jpg"], "albatross"),
+    "saliency": (["a.jpg", "sub/b.jpg"], None),
+    "davis2017_unsupervised": (["bear", "swan"], None),
+    "ytvis2019": (["0a", "0b"], None),
+    "segtrackv2": (["bird", "frog"], None),
+    "fbms": (["camel01", "cats02"], None),
+}
 TREES: dict[str, Callable[[Path], Any]] = {
     "voc2007": voc,
     "voc2012_segmentation": voc_segmentation,

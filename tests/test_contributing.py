@@ -54,14 +54,14 @@ def test_the_example_runs_as_printed(kind: str, project: Path, monkeypatch: pyte
     monkeypatch.chdir(project)
     monkeypatch.syspath_prepend(project)
     try:
-        assert main([*arguments, "output.dir=out"]) == 0
+        assert main(arguments) == 0
     finally:
         for module in modules:
             sys.modules.pop(module)
     if kind in ("dataset", "metric"):
-        metrics = json.loads((project / "out" / "metrics.json").read_text())
+        metrics = json.loads((project / modules[0] / "metrics.json").read_text())
         assert set(metrics["items"]) == {"0.png", "1.png"}
         assert metrics["metrics"][metrics["main"]] is not None
     else:
-        results = json.loads((project / "out" / "instances.json").read_text())
+        results = json.loads((project / modules[0] / "instances.json").read_text())
         assert len(results["annotations"]) == 2

@@ -78,7 +78,9 @@ def sample(kind: str, rng: np.random.Generator) -> tuple[Any, Any]:
     if kind == "saliency":
         mask = rectangles(rng, 1, SIZE)[1][0]
         soft = frayed(rng, mask) * rng.integers(100, 256, SIZE) + rng.integers(0, 90, SIZE)
-        return soft.clip(0, 255).astype(np.uint8), mask.astype(np.uint8) * 255
+        # Gray levels on both sides of what the protocols take for foreground.
+        levels = rng.choice([127, 128, 255], SIZE)
+        return soft.clip(0, 255).astype(np.uint8), np.where(mask, levels, rng.choice([0, 1, 20], SIZE)).astype(np.uint8)
     if kind == "semantic":
         annotation_map = clip(rng, 1, SIZE, 3, void=True)[0]
         return rng.permutation(5)[np.where(rng.random(SIZE) < 0.3, 4, annotation_map % 5)], annotation_map
@@ -132,6 +134,15 @@ def test_the_main_number_equals_the_reference(key: str, seed: int) -> None:
         metric.update(name, prediction, annotation)
     assert reference is not None
     assert metric.compute()[metric.main] == pytest.approx(reference(samples), abs=1e-12)
+
+
+@pytest.mark.parametrize("key", METRICS)
+def test_numbers_are_finite_or_none_and_a_single_item_scores_what_it_contributes(key: str) -> None:
+    metric = scored(key, NAMES)
+    numbers = [*metric.compute().values(), *(value for item in metric.item_scores().values() for value in item.values())]
+    assert all(number is None or np.isfinite(number) for number in numbers)
+    (alone,) = scored(key, NAMES[:1]).item_scores().values()
+    assert alone == metric.item_scores()[NAMES[0]] or metric.kind == "semantic"  # whose matching depends on all items
 
 
 @pytest.mark.parametrize("key", METRICS)

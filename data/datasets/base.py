@@ -57,7 +57,7 @@ class Dataset(Protocol):
         ...
 
     def images(self, index: int) -> list[ImageSource]:
-        """The image of an item, or the frames of a video in order; the image of an image item has the item's name."""
+        """The image of an item, which has the item's name, or the frames of a video in order, ``<item>/<frame>``."""
         ...
 
     def annotation(self, index: int) -> Any:
@@ -132,7 +132,7 @@ class VideoAnnotation:
     """Annotated frames of one video.
 
     Args:
-        frames: names of the annotated frames, as ``Dataset.images`` names them, in order.
+        frames: names of the annotated frames, as ``Dataset.images`` names them (``<item>/<frame>``), in order.
         labels: (T, H, W) uint8, one number per object over the whole video, 0 background, 255 void.
 
     Raises:
@@ -196,9 +196,15 @@ def check_images(dataset: Dataset, indices: Sequence[int] | None = None) -> None
 
     Raises:
         FileNotFoundError: naming the first that is missing, and how many are.
+        ValueError: if a frame of a video is not named after its item.
     """
     chosen = range(len(dataset.items)) if indices is None else indices
-    sources = [source for i in chosen for source in dataset.images(i)]
+    by_item = [(dataset.items[i], dataset.images(i)) for i in chosen]
+    sources = [source for _, images in by_item for source in images]
+    unnamed = [(item, one.name) for item, images in by_item for one in images if not one.name.startswith(f"{item}/")]
+    if dataset.kind == "video" and unnamed:
+        item, name = unnamed[0]
+        raise ValueError(f"{dataset.title}: a frame of {item!r} is named {name!r}; frames must be named {item}/<frame>")
     missing = [source.path for source in sources if not source.path.is_file()]
     if missing:
         raise FileNotFoundError(

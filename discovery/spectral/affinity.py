@@ -29,6 +29,8 @@ from eigenseg.discovery.spectral.precision import full_precision
 
 # Zero tokens stay zero instead of becoming NaN; the constant of the published code.
 _NORMALIZE_EPS = 1e-12
+# Entries of all graphs in memory at a time: 0.25 GB of int8, 1 GB of float32.
+_GRAPH_ENTRIES = 2**28
 
 
 @dataclass(frozen=True)
@@ -231,3 +233,8 @@ def normalized_cut(affinity: Affinity, foreground: Tensor) -> Tensor:
     inside = (side * affinity.product(side[:, :, None])[:, :, 0]).sum(dim=1)
     cut, rest = volume - inside, degrees.sum(dim=1) - volume
     return torch.where((volume > 0) & (rest > 0), cut / volume + cut / rest, torch.inf)
+
+
+def graphs_per_batch(tokens: int) -> int:
+    """How many graphs of N tokens to build at a time; at least one."""
+    return max(1, _GRAPH_ENTRIES // tokens**2)

@@ -9,17 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eigenseg.discovery.spectral.affinity import build_affinity
+from eigenseg.discovery.spectral.affinity import build_affinity, graphs_per_batch
 from eigenseg.discovery.spectral.result import NcutResult
 from eigenseg.discovery.spectral.solve import NcutSolver, solve_ncut
-
-# Entries of all graphs in memory at a time: 0.25 GB of int8, 1 GB of float32.
-_GRAPH_ENTRIES = 2**28
-
-
-def graphs_at_once(tokens: int) -> int:
-    """How many graphs of N tokens to build at a time; at least one."""
-    return max(1, _GRAPH_ENTRIES // tokens**2)
 
 
 def solve_ncut_ragged(
@@ -54,7 +46,7 @@ def solve_ncut_ragged(
         groups[tuple(tokens.shape)].append(i)
     results: dict[int, NcutResult] = {}
     for shape, members in groups.items():
-        step = graphs_at_once(shape[0])
+        step = graphs_per_batch(shape[0])
         for chunk in (members[first : first + step] for first in range(0, len(members), step)):
             solved = solver(build_affinity(torch.stack([features[i] for i in chunk]), tau, eps, weights=weights), k)
             results |= {i: solved[j : j + 1] for j, i in enumerate(chunk)}

@@ -57,7 +57,7 @@ def draw_case(dataset: Dataset, predictions: Predictions, index: int) -> list[Pa
 
 
 def _draw_objects(source: ImageSource, prediction: Detections, annotation: ObjectAnnotation) -> list[Panel]:
-    image = _read_or_gray([source], annotation.image_size or _size_around(prediction.boxes, annotation.boxes))
+    image = _canvas_of_objects(source, prediction, annotation)
     objects = annotation.keep(~annotation.crowd)
     order = np.argsort(-prediction.scores, kind="stable")[: max(len(objects), _MIN_SHOWN)]
     shown = Detections(
@@ -105,11 +105,25 @@ def _draw_labels(image: ImageArray, labels: NDArray[np.integer]) -> ImageArray:
     return draw_regions(image, masks, np.zeros((0, 4)), nothing="empty")
 
 
-def _read_or_gray(sources: Sequence[ImageSource], size: tuple[int, ...]) -> ImageArray:
+def _canvas_of_objects(source: ImageSource, prediction: Detections, annotation: ObjectAnnotation) -> ImageArray:
+    """The image in the size of the annotation or the masks; if neither tells it, in its own size."""
+    if annotation.image_size is not None:
+        return _read_or_gray([source], annotation.image_size)
+    if prediction.masks is not None and len(prediction.masks):
+        return _read_or_gray([source], prediction.masks.shape[1:])
+    image = _read([source])
+    return _read_or_gray([], _size_around(prediction.boxes, annotation.boxes)) if image is None else image
+
+
+def _read(sources: Sequence[ImageSource]) -> ImageArray | None:
     try:
-        image = read_image(sources[0].path) if sources else None
+        return read_image(sources[0].path) if sources else None
     except (FileNotFoundError, ValueError):  # predictions were scored without it, or it is recorded as a failure
-        image = None
+        return None
+
+
+def _read_or_gray(sources: Sequence[ImageSource], size: tuple[int, ...]) -> ImageArray:
+    image = _read(sources)
     if image is not None:
         if image.shape[:2] == tuple(size[:2]):
             return image

@@ -25,7 +25,7 @@ from eigenseg.data.preprocess import Preprocess, grid_colors
 from eigenseg.discovery.grid import largest_component, mask_boxes
 from eigenseg.discovery.method import in_chunks, token_instances
 from eigenseg.discovery.reasons import no_cut_reason, single_tokens
-from eigenseg.discovery.spectral import NcutSolver, check_solver, graphs_at_once, has_cut, normalized_cut, solve_ncut
+from eigenseg.discovery.spectral import NcutSolver, check_solver, graphs_per_batch, has_cut, normalized_cut, solve_ncut
 from eigenseg.segment.deep_spectral.eigensegments import Eigensegments, eigensegments
 from eigenseg.segment.deep_spectral.graph import Laplacian, check_graph
 
@@ -155,8 +155,8 @@ class DeepSpectral:
         if nodes < 2:
             results = single_tokens(features.geometries)
         else:
-            # Weights are float64, while ``graphs_at_once`` counts one byte per entry.
-            chunks = in_chunks(features, images, max(1, graphs_at_once(nodes) // 8))
+            # Weights are float64, while ``graphs_per_batch`` counts one byte per entry.
+            chunks = in_chunks(features, images, max(1, graphs_per_batch(nodes) // 8))
             results = [instances for chunk in chunks for instances in self._cut(*chunk)]
         return results if self.task == "localization" else [_with_saliency(instances) for instances in results]
 

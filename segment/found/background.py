@@ -20,13 +20,13 @@ class Background(NamedTuple):
     """The background of every image, in patches."""
 
     mask: Tensor  # (B, gh, gw) bool; includes patches that are not usable, and all of an image without an object
-    reference: Tensor  # (B,) int64, row-major, the least attended patch; 0 if none is usable
-    similarity: Tensor  # (B, N) float64, cosine of the weighted keys with the reference's, in [-1, 1]
+    seed: Tensor  # (B,) int64, row-major, the least attended patch; 0 if none is usable
+    similarity: Tensor  # (B, N) float64, cosine of the weighted keys with the seed's, in [-1, 1]
     weights: Tensor  # (B, heads) float64, at least 0; 1 if not weighted
-    density: Tensor  # (B, heads) float64, fraction of patches with attention above the level
-    level: Tensor  # (B,) float64, mean attention over heads and patches
+    density: Tensor  # (B, heads) float64, fraction of patches with attention above ``mean_attention``
+    mean_attention: Tensor  # (B,) float64, mean attention over heads and patches
     usable: Tensor  # (B, N) bool, patches that are valid and finite
-    distinct: Tensor  # (B,) bool, whether the attention differs between patches, and the reference's key is not 0
+    has_contrast: Tensor  # (B,) bool, whether the attention differs between patches, and the seed's key is not 0
     non_finite: Tensor  # (B,) int64, valid patches ignored because their key or attention was not finite
 
 
@@ -42,7 +42,7 @@ def background(
 ) -> Background:
     """Find the background, FOUND's first stage.
 
-    The reference is r = argmin_p sum_h w_h a_h(p), and background is where cos((w_h k_h(p))_h, (w_h k_h(r))_h) > threshold
+    The seed is r = argmin_p sum_h w_h a_h(p), and background is where cos((w_h k_h(p))_h, (w_h k_h(r))_h) > threshold
     (strict). A head that attends to fewer patches counts more: w_h = ln(sum_g (Q_g + eps) / (Q_h + eps)) with Q_h the
     fraction of patches where a_h exceeds the image's mean attention. A head that attends to no patch has Q = 0 and a
     weight of about 23, and dominates the others. If all patches are attended equally, all are background.
@@ -75,31 +75,31 @@ def background(
     parts = torch.where(usable[:, :, None], keys, 0.0).double().view(batch, count, heads, -1)
 
     patches = usable.sum(dim=1).clamp(min=1)
-    level = attended.sum(dim=(1, 2)) / (heads * patches)
-    density = (attended > level[:, None, None]).sum(dim=2).double() / patches[:, None]
+    mean_attention = attended.sum(dim=(1, 2)) / (heads * patches)
+    density = (attended > mean_attention[:, None, None]).sum(dim=2).double() / patches[:, None]
     weights = torch.ones_like(density)
     if weighted:
         weights = torch.log((density + epsilon).sum(dim=1, keepdim=True) / (density + epsilon))
     total = torch.where(usable, torch.einsum("bh,bhn->bn", weights, attended), torch.inf)
     lowest = total.amin(dim=1, keepdim=True)
     least = (total <= lowest + TIE * lowest.abs()) & usable
-    reference = least.int().argmax(dim=1)  # argmax of 0/1 returns the first one
+    seed = least.int().argmax(dim=1)  # argmax of 0/1 returns the first one
 
     weighted_keys = (parts * weights[:, None, :, None]).flatten(2)
     unit = F.normalize(weighted_keys, dim=2, eps=1e-12)
-    unit_reference = unit.gather(1, reference[:, None, None].expand(-1, 1, unit.shape[2]))
-    similarity = (unit @ unit_reference.mT)[:, :, 0]
-    distinct = (usable & ~least).any(dim=1) & (unit_reference != 0).any(dim=2)[:, 0]
-    mask = (similarity > threshold) | ~usable | ~distinct[:, None]
+    unit_seed = unit.gather(1, seed[:, None, None].expand(-1, 1, unit.shape[2]))
+    similarity = (unit @ unit_seed.mT)[:, :, 0]
+    has_contrast = (usable & ~least).any(dim=1) & (unit_seed != 0).any(dim=2)[:, 0]
+    mask = (similarity > threshold) | ~usable | ~has_contrast[:, None]
     return Background(
         mask=mask.view(batch, *grid),
-        reference=reference,
+        seed=seed,
         similarity=similarity,
         weights=weights,
         density=density,
-        level=level,
+        mean_attention=mean_attention,
         usable=usable,
-        distinct=distinct,
+        has_contrast=has_contrast,
         non_finite=(valid & ~finite).sum(dim=1),
     )
 

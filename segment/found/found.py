@@ -46,8 +46,8 @@ class FOUND:
     bilinearly upsampled logits, or, without a head, the upsampled distance from the background, linear in the cosine c on
     either side of the threshold t: 0 at c = 1, 0.5 at c = t, 1 at c = -1. An instance's score is its mean over the
     mask. Extras: ``seed_point`` (x, y of the most salient pixel in the mask). With ``mode="background"``
-    ``metadata["reference"]`` is the token index of the background's reference patch. An image whose patches are all
-    alike has no object.
+    ``metadata["background_seed"]`` is the token index of the patch that the background resembles. An image whose patches
+    are all alike has no object.
 
     Args:
         mode: see above.
@@ -120,10 +120,11 @@ class FOUND:
         settings = (self.threshold, self.epsilon, self.weighted, valid)
         result = background(attention, features.tokens, features.grid, *settings)
         cosine, threshold = result.similarity, self.threshold
-        near, far = 0.5 * (1 - cosine) / (1 - threshold), 1 - 0.5 * (cosine + 1) / (threshold + 1 or 1)
+        near = 0.5 * (1 - cosine) / (1 - threshold)
+        far = 1 - 0.5 * (cosine + 1) / (threshold + 1 or 1)  # a threshold of -1 would divide by 0
         soft = torch.where(cosine > threshold, near, far).clamp(0, 1)
-        soft = torch.where(result.usable & result.distinct[:, None], soft, 0.0).view_as(result.mask)
-        return _Maps(soft, False, ~result.mask, result.distinct, result.usable, result.non_finite, result.reference)
+        soft = torch.where(result.usable & result.has_contrast[:, None], soft, 0.0).view_as(result.mask)
+        return _Maps(soft, False, ~result.mask, result.has_contrast, result.usable, result.non_finite, result.seed)
 
     def _by_head(self, features: FeatureGrid, valid: Tensor) -> _Maps:
         tokens = features.tokens
@@ -133,24 +134,25 @@ class FOUND:
         finite = torch.isfinite(tokens.float().norm(dim=2))
         usable = valid & finite
         logits = head.to(tokens.device)(torch.where(usable[:, :, None], tokens, 0.0).double())
-        highest, lowest = (torch.where(usable, sign * logits, -torch.inf).amax(dim=1) * sign for sign in (1, -1))
-        distinct = highest - lowest > TIE * torch.maximum(highest.abs(), lowest.abs())
+        highest = torch.where(usable, logits, -torch.inf).amax(dim=1)
+        lowest = torch.where(usable, logits, torch.inf).amin(dim=1)
+        has_contrast = highest - lowest > TIE * torch.maximum(highest.abs(), lowest.abs())
         logits = torch.where(usable, logits, _UNUSED_LOGIT).view(len(tokens), *features.grid)
-        objects = (logits > 0) & distinct[:, None, None]
-        return _Maps(logits, True, objects, distinct, usable, (valid & ~finite).sum(dim=1), None)
+        objects = (logits > 0) & has_contrast[:, None, None]
+        return _Maps(logits, True, objects, has_contrast, usable, (valid & ~finite).sum(dim=1), None)
 
     def _instances(self, maps: _Maps, geometry: Geometry, i: int) -> Instances:
         soft = geometry.maps_to_image(maps.soft[i])
-        soft = soft.sigmoid() if maps.logits else soft
+        soft = soft.sigmoid() if maps.soft_is_logits else soft
         visible = geometry.masks_to_image(torch.ones_like(maps.objects[i]))  # cropped pixels have no saliency
-        saliency = torch.where(visible & maps.distinct[i], soft, 0.0).float()
+        saliency = torch.where(visible & maps.has_contrast[i], soft, 0.0).float()
         metadata = {
             "geometry": geometry,
             "saliency": saliency.cpu().numpy(),
             "non_finite_tokens": int(maps.non_finite[i]),
         }
-        if maps.reference is not None and maps.distinct[i]:
-            metadata["reference"] = int(maps.reference[i])
+        if maps.seed is not None and maps.has_contrast[i]:
+            metadata["background_seed"] = int(maps.seed[i])
         objects = saliency > 0.5 if self.level == "pixel" else maps.objects[i]
         labels, by_size = _components(objects)
         chosen = by_size[:1] if self.outputs == "single" else by_size
@@ -188,12 +190,12 @@ class _Maps(NamedTuple):
     """Maps of a batch, from either mode."""
 
     soft: Tensor  # (B, gh, gw) float64, logits or saliency
-    logits: bool  # whether ``soft`` holds logits
+    soft_is_logits: bool  # whether ``soft`` holds logits
     objects: Tensor  # (B, gh, gw) bool
-    distinct: Tensor  # (B,) bool, whether patches differ
+    has_contrast: Tensor  # (B,) bool, whether patches differ
     usable: Tensor  # (B, N) bool
     non_finite: Tensor  # (B,) int64
-    reference: Tensor | None  # (B,) int64, of the background
+    seed: Tensor | None  # (B,) int64, of the background
 
 
 def _components(objects: Tensor) -> tuple[Tensor, list[int]]:
@@ -208,8 +210,8 @@ def _empty_reason(maps: _Maps, i: int, outside: bool) -> str:
     too_few = too_few_reason(maps.usable.shape[1], usable, non_finite, "stand out")
     if too_few is not None:
         return too_few
-    if not maps.distinct[i]:
-        return "all patches have the same logit" if maps.logits else "no patch is attended less than others"
+    if not maps.has_contrast[i]:
+        return "all patches have the same logit" if maps.soft_is_logits else "no patch is attended less than others"
     if outside:
         return "the object lies in the padding"
-    return "no saliency exceeds 0.5" if maps.logits else "all patches are similar to the background"
+    return "no saliency exceeds 0.5" if maps.soft_is_logits else "all patches are similar to the background"

@@ -29,11 +29,13 @@ from eigenseg.discovery.spectral import (
     check_features,
     check_graph_parameters,
     check_solver,
-    graphs_at_once,
+    graphs_per_batch,
     solve_ncut,
 )
 from eigenseg.segment.maskcut.reference import maskcut_reference
 from eigenseg.segment.maskcut.rounds import Round, StopRule, cut_round, solve_warm, why_ended
+
+_PADDED = "the objects lie in the padding"
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ class MaskCut:
     ``round``, ``status``. Metadata: ``stopped``, why the search ended, and ``reason`` if there is no object.
 
     Args:
-        tau, eps, solver: as in ``maskcut``.
+        tau: cosine above which two tokens have an edge. Published: 0.15.
+        eps: weight of a missing edge. Published: 1e-5.
+        solver: computes the eigenvectors.
         max_masks, min_area, max_overlap, max_eigenvalue: as in ``StopRule``.
         score: ``"cut"``: max(0, 1 - NCut) of the side that the object was taken from, in the graph of its round;
             ``"round"``: 1 for the first object of an image, 1/2 for the second, 1/3 for the third, ...
@@ -150,7 +154,7 @@ class MaskCut:
         solver: NcutSolver = solve_ncut,
     ) -> None:
         check_graph_parameters(tau, eps)
-        self.stop = StopRule(max_masks, min_area, max_overlap, max_eigenvalue)
+        StopRule(max_masks, min_area, max_overlap, max_eigenvalue)  # raises if a number is out of range
         check_choice("score", score, ("cut", "round"))
         check_choice("padding", padding, PADDING)
         check_choice("compat", compat, (None, "reference"))
@@ -165,12 +169,13 @@ class MaskCut:
         if tokens < 2:
             return single_tokens(features.geometries)
         cut = self._cut_as_published if self.compat else self._cut
-        chunks = in_chunks(features, images, graphs_at_once(tokens))
+        chunks = in_chunks(features, images, graphs_per_batch(tokens))
         return [instances for chunk, _ in chunks for instances in cut(chunk)]
 
     def _cut(self, features: FeatureGrid) -> list[Instances]:
         valid = valid_tokens(features, self.padding)
-        images = maskcut(features.tokens, features.grid, self.tau, self.eps, self.stop, valid, self.solver)
+        stop = StopRule(self.max_masks, self.min_area, self.max_overlap, self.max_eigenvalue)
+        images = maskcut(features.tokens, features.grid, self.tau, self.eps, stop, valid, self.solver)
         return [self._instances(cuts, geometry) for cuts, geometry in zip(images, features.geometries, strict=True)]
 
     def _cut_as_published(self, features: FeatureGrid) -> list[Instances]:
@@ -192,7 +197,8 @@ class MaskCut:
             rounds = masks.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
             extras = {"round": rounds, "eigenvalue": [values[i] for i in rounds]}
             scores = self._scores(rounds, extras["eigenvalue"])
-            results.append(token_instances(masks[rounds], scores, geometry, stopped, extras, {"stopped": stopped}))
+            reason = _PADDED if rounds else "no round kept a mask"
+            results.append(token_instances(masks[rounds], scores, geometry, reason, extras, {"stopped": stopped}))
         return results
 
     def _scores(self, rounds: list[int], cuts: list[float]) -> list[float]:
@@ -214,4 +220,5 @@ class MaskCut:
             "status": [cut.status.value for cut in rounds],
         }
         scores = self._scores(extras["round"], extras["cut_value"])
-        return token_instances(masks, scores, geometry, cuts.reason, extras, {"stopped": cuts.reason})
+        reason = _PADDED if rounds else cuts.reason
+        return token_instances(masks, scores, geometry, reason, extras, {"stopped": cuts.reason})

@@ -11,7 +11,7 @@ from eigenseg.discovery.spectral import Affinity, NcutResult, build_affinity, so
 
 @pytest.mark.parametrize("entries", [2**28, 400**2])
 def test_every_image_is_solved_as_if_alone_and_in_order(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
-    monkeypatch.setattr("eigenseg.discovery.spectral.ragged._GRAPH_ENTRIES", entries)
+    monkeypatch.setattr("eigenseg.discovery.spectral.affinity._GRAPH_ENTRIES", entries)
     features = [scene(i, 0.8, tokens=tokens)[0] for i, tokens in enumerate((300, 200, 300, 50, 200, 300))]
     for one, result in zip(features, solve_ncut_ragged(features, k=2, tau=0.1), strict=True):
         alone = solve_ncut(build_affinity(one[None], tau=0.1), k=2)

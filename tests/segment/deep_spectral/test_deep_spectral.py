@@ -383,7 +383,7 @@ def test_graphs_too_large_to_be_built_together_are_cut_in_turn(monkeypatch: pyte
         sizes.append(len(affinity))
         return solve_ncut(affinity, k)
 
-    monkeypatch.setattr("eigenseg.discovery.spectral.ragged._GRAPH_ENTRIES", 8 * 2 * 108**2 + 1)
+    monkeypatch.setattr("eigenseg.discovery.spectral.affinity._GRAPH_ENTRIES", 8 * 2 * 108**2 + 1)
     for one, other in zip(apply(DeepSpectral(solver=solver), features), together, strict=True):
         np.testing.assert_array_equal(one.masks, other.masks)
     assert sizes == [1, 2, 2, 1]  # the first is the toy graph of the constructor's check

@@ -92,9 +92,9 @@ def test_outputs_of_the_published_code_are_reproduced(test_data: Path, suffix: s
     epsilon = float(golden["epsilon"])
     result = background(attention, keys, (rows, columns), threshold, epsilon, weighted=not suffix)
     np.testing.assert_array_equal(result.mask, golden[f"background_th{round(10 * threshold):02d}{suffix}"])
-    np.testing.assert_array_equal(result.reference, golden[f"reference_patch{suffix}"])
+    np.testing.assert_array_equal(result.seed, golden[f"reference_patch{suffix}"])
     np.testing.assert_allclose(result.similarity, golden[f"similarity_to_reference{suffix}"], atol=3e-7, rtol=0)
-    np.testing.assert_allclose(result.level, golden["attention_threshold"], rtol=1e-6)
+    np.testing.assert_allclose(result.mean_attention, golden["attention_threshold"], rtol=1e-6)
     np.testing.assert_allclose(result.density, golden["head_density"], rtol=1e-6)
     expected = np.ones((3, 6)) if suffix else golden["head_weights"]
     np.testing.assert_allclose(result.weights, expected, rtol=1e-6, atol=1e-6)
@@ -106,7 +106,7 @@ def test_background_equals_the_published_steps_one_number_at_a_time(seed: int, w
     attention, keys = scene(seed)
     least, cosines, weights = reference(attention.double().numpy(), keys.double().numpy(), weighted)
     result = background(attention[None], keys[None], GRID, threshold, weighted=weighted)
-    assert result.reference.tolist() == [least]
+    assert result.seed.tolist() == [least]
     np.testing.assert_allclose(result.similarity[0], cosines, atol=1e-12)
     np.testing.assert_allclose(result.weights[0], weights, atol=1e-12)
     assert result.mask[0].flatten().tolist() == [cosine > threshold for cosine in cosines]
@@ -138,22 +138,22 @@ def test_patches_attended_equally_little_give_the_first_one() -> None:
     attention = attention.double()
     attention[:, [9, 30]] = 1e-6
     attention[:, 9] *= 1 + 1e-12  # within the tolerance of a tie
-    assert background(attention[None], keys[None], GRID).reference.tolist() == [9]
+    assert background(attention[None], keys[None], GRID).seed.tolist() == [9]
     attention[:, 9] *= 1 + 1e-6
-    assert background(attention[None], keys[None], GRID).reference.tolist() == [30]
+    assert background(attention[None], keys[None], GRID).seed.tolist() == [30]
 
 
-def test_limits_are_strict_and_weights_choose_the_reference() -> None:
+def test_limits_are_strict_and_weights_choose_the_seed() -> None:
     attention = torch.tensor([[[3.0, 1.0, 2.0, 2.0], [2.0, 3.0, 0.0, 3.0]]])  # mean 2, met by three entries
     keys = torch.eye(4)[None].repeat_interleave(2, dim=2)
     result = background(attention, keys, (2, 2), threshold=0.0)
-    assert (result.level.tolist(), result.density.tolist()) == ([2.0], [[0.25, 0.5]])
+    assert (result.mean_attention.tolist(), result.density.tolist()) == ([2.0], [[0.25, 0.5]])
     np.testing.assert_allclose(result.weights, [[math.log(3), math.log(1.5)]], rtol=1e-8)
     # 1.099 a_0 + 0.405 a_1: 4.1, 2.3, 2.197, 3.4; without weights 5, 4, 2, 5
-    assert result.reference.tolist() == [2]
+    assert result.seed.tolist() == [2]
     assert result.mask.flatten().tolist() == [False, False, True, False]  # a cosine of 0 is not above 0
     closer = attention + torch.tensor([[[0.0, 0.0, 0.0, 0.0], [0.0, -0.5, 0.5, 0.0]]])
-    weighted, plain = (background(closer, keys, (2, 2), weighted=on).reference.tolist() for on in (True, False))
+    weighted, plain = (background(closer, keys, (2, 2), weighted=on).seed.tolist() for on in (True, False))
     assert (weighted, plain) == ([1], [2])
 
 
@@ -175,10 +175,10 @@ def test_invalid_patches_are_ignored() -> None:
     )
     assert torch.equal(result.mask[:, :, :8], alone.mask)
     assert result.mask[:, :, 8:].all()
-    assert divmod(int(result.reference), 10) == divmod(int(alone.reference), 8)
-    for name in ("level", "density", "weights"):
+    assert divmod(int(result.seed), 10) == divmod(int(alone.seed), 8)
+    for name in ("mean_attention", "density", "weights"):
         torch.testing.assert_close(getattr(result, name), getattr(alone, name), rtol=1e-12, atol=0)
-    assert background(wide[None], wide_keys[None], (6, 10)).reference.item() % 10 >= 8
+    assert background(wide[None], wide_keys[None], (6, 10)).seed.item() % 10 >= 8
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
@@ -194,7 +194,7 @@ def test_patches_that_are_not_finite_are_ignored_and_counted(where: str, bad: fl
         attention[1, [10, 11]] = bad
     result = background(attention[None], keys[None], GRID)
     assert torch.equal(result.mask, expected.mask)
-    assert torch.equal(result.reference, expected.reference)
+    assert torch.equal(result.seed, expected.seed)
     assert (result.non_finite.tolist(), expected.non_finite.tolist()) == ([2], [0])
     (instances,) = apply(FOUND(), batch_of(keys[None], attention[None]))
     assert np.isfinite(instances.metadata["saliency"]).all()
@@ -221,7 +221,7 @@ def test_single_is_the_largest_foreground_component_and_multi_are_all() -> None:
             4 * rows.max() + 4,
         ]
     np.testing.assert_array_equal(single.masks[0], multi.masks[0])
-    assert single.metadata["reference"] == int(background(attention[None], keys[None], GRID).reference)
+    assert single.metadata["background_seed"] == int(background(attention[None], keys[None], GRID).seed)
 
 
 @pytest.mark.parametrize("threshold", [-0.4, 0.3, 0.8])
@@ -417,7 +417,12 @@ def test_an_image_without_an_object_is_empty_with_a_reason_and_a_map() -> None:
 
     attention, keys = scene(0)
     head: dict[str, Any] = {"mode": "head", "head": "random"}
-    for arguments in ({}, head, {"outputs": "multi", "level": "pixel"}, {**head, "outputs": "multi", "level": "pixel"}):
+    for arguments in (
+        {},
+        head,
+        {"outputs": "multi", "level": "pixel"},
+        {**head, "outputs": "multi", "level": "pixel"},
+    ):
         assert reason(keys[:1], attention[:, :1], (1, 1), **arguments).startswith("the image has a single token")
         assert reason(keys * torch.nan, attention, **arguments).startswith("no token has finite features")
         only = torch.full_like(keys, torch.nan)
@@ -499,7 +504,7 @@ def test_wrong_tensors_are_rejected_by_name() -> None:
         background(attention, keys.numpy(), GRID)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="weighted=True compares heads with each other, the attention has one"):
         background(attention[:, :1], keys, GRID)
-    assert background(attention[:, :1], keys, GRID, weighted=False).distinct.all()
+    assert background(attention[:, :1], keys, GRID, weighted=False).has_contrast.all()
     with pytest.raises(ValueError, match=r"valid must be \(2, 48\) bool"):
         background(attention, keys, GRID, valid=torch.ones(2, 47, dtype=torch.bool))
     with pytest.raises(ValueError, match="threshold must be"):

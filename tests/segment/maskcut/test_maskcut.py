@@ -108,7 +108,7 @@ def test_three_corners_reverse_the_side_and_the_seed_is_the_largest_entry_of_the
     side = object_side(sign * vector, (4, 5))
     assert side.foreground.flatten().nonzero().flatten().tolist() == [7, 8]
     assert side.seed.item() == 8
-    assert side.reversed.item()
+    assert side.negated.item()
 
 
 def test_two_corners_leave_the_side_of_the_peak() -> None:
@@ -117,7 +117,7 @@ def test_two_corners_leave_the_side_of_the_peak() -> None:
     side = object_side(vector, (4, 5))
     assert side.foreground.flatten().nonzero().flatten().tolist() == [0, 4, 6]
     assert side.seed.item() == 6
-    assert not side.reversed.item()
+    assert not side.negated.item()
 
 
 def test_corners_that_left_the_graph_do_not_count() -> None:
