@@ -83,7 +83,7 @@ def check_kind(dataset: Dataset, metric: Metric) -> None:
     """
     if dataset.kind != metric.kind:
         raise ValueError(
-            f"{dataset.title} has {dataset.kind} annotations, evaluation {type(metric).__name__} scores {metric.kind}; "
+            f"{dataset.title} has annotations of kind {dataset.kind!r}, {type(metric).__name__} scores {metric.kind!r}; "
             "choose another evaluation"
         )
 

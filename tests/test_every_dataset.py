@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from tiny_files import assert_same_after_pickling
 import eigenseg.data.datasets as readers
 from eigenseg.config.build import build_metric
 from eigenseg.config.compose import compose
-from eigenseg.data import read_image
+from eigenseg.data import RleMasks, encode_masks, read_image
 from eigenseg.data.datasets import Dataset, ObjectAnnotation, VideoAnnotation, check_images
 from eigenseg.data.detections import Detections
+from eigenseg.report.cases import draw_case
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "dataset"
 every_dataset = pytest.mark.parametrize("name", TREES)
@@ -98,6 +100,23 @@ def test_the_ground_truth_as_prediction_gets_the_best_score(name: str, dataset: 
         metric.update(item, as_prediction(dataset, i), dataset.annotation(i))
     best = 100 if metric.main in ("corloc", "gt_known_loc") else 1
     assert metric.compute()[metric.main] == pytest.approx(best, abs=1e-12)
+
+
+@every_dataset
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_the_report_draws_an_item_in_the_size_of_its_image(name: str, dataset: Dataset, with_masks: bool) -> None:
+    class GroundTruth:
+        def read(self, item: str, annotation: Any) -> Any:
+            prediction = as_prediction(dataset, list(dataset.items).index(item))
+            if not isinstance(prediction, Detections):
+                return prediction
+            masks = labels(0) == np.arange(1, len(prediction) + 1)[:, None, None]
+            return replace(prediction, masks=RleMasks(encode_masks(masks), (HEIGHT, WIDTH)) if with_masks else None)
+
+    panels = draw_case(dataset, GroundTruth(), 0)  # type: ignore[arg-type]
+    assert len(panels) >= 2
+    for panel in panels:
+        assert panel.image.shape == (HEIGHT, WIDTH, 3)
 
 
 @every_dataset

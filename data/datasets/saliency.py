@@ -66,8 +66,8 @@ class SaliencyFolder:
             if missing:
                 raise ValueError(
                     f"{title}: {len(missing)} of {len(mask_sources)} masks have no image below "
-                    f"{base / images}, the first is {missing[0].name}; complete the images, or set images=null to score "
-                    "predictions without them"
+                    f"{base / images}, the first is {missing[0].name}; complete the images, or set dataset.images=null "
+                    "to score predictions without them"
                 )
         pairs = sorted(
             (source.name, source, mask_sources[stem].path) for stem, source in sources.items() if stem in mask_sources

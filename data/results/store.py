@@ -196,14 +196,15 @@ def _check_identity(root: Path, before: Any, now: Any) -> None:
         return
     changed = sorted(_differences(before, now))
     raise ValueError(
-        f"{root} holds results of another run; different: {', '.join(changed)}. "
-        "Choose another output.dir, or resume=false to replace them"
+        f"{root} holds results of another run; choose another output.dir, or resume=false to replace them. "
+        f"Different: {', '.join(changed)}"
     )
 
 
 def _differences(before: Any, now: Any, prefix: str = "") -> list[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        names = {*before, *now}
+        # The settings of two classes need not have anything in common.
+        names = {"_target_"} if before.get("_target_") != now.get("_target_") else {*before, *now}
         pairs = [(name, before.get(name, "absent"), now.get(name, "absent")) for name in names]
         return [line for name, old, new in pairs if old != new for line in _differences(old, new, f"{prefix}{name}.")]
     return [f"{prefix.rstrip('.')} ({before} before, {now} now)"]

@@ -27,8 +27,8 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
 
 def print_table(table: Table, *lines: str) -> None:
     """A table and lines of text below it, on standard output."""
-    # A pipe has no width; without this rich would cut lines at 80.
-    console = Console(soft_wrap=True)
+    # A pipe has no width; without this rich would cut lines at 80. Names of files may look like markup.
+    console = Console(soft_wrap=True, markup=False)
     console.print(table)
     for line in lines:
         console.print(line)

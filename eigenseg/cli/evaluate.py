@@ -134,7 +134,7 @@ def _paper(expected: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict
 def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
     notes = []
     if scored < items:
-        notes.append(f"the first {scored} of {items} items only")
+        notes.append(f"only the first {scored} of {items} items")
     if failures:
         notes.append(f"{failures} images could not be processed and count as empty")
     elif lacking:

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 _load(command)(rest)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("\nstopped; finished items are kept, the same command with the same output.dir resumes", file=sys.stderr)
         return 130
     except SystemExit as stop:  # Hydra's own options, --help and wrong ones among them
         return stop.code if isinstance(stop.code, int) else 2

@@ -67,7 +67,7 @@ def test_a_metric_of_another_kind_and_a_wrong_number_of_processes_are_rejected(
     saliency: tuple[SaliencyFolder, Path],
 ) -> None:
     dataset, maps = saliency
-    with pytest.raises(ValueError, match="saliency has saliency annotations, evaluation CorLoc scores objects"):
+    with pytest.raises(ValueError, match="saliency has annotations of kind 'saliency', CorLoc scores 'objects'"):
         score_dataset(dataset, open_predictions(maps, dataset), CorLoc())
     with pytest.raises(ValueError, match="processes must be at least 1, got 0"):
         score_dataset(dataset, open_predictions(maps, dataset), TokenCutSaliency(), processes=0)

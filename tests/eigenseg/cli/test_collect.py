@@ -58,13 +58,13 @@ def test_runs_that_no_setting_tells_apart_are_told_apart_by_folder_and_notes(
     write(tmp_path / "first", 0.5)
     write(tmp_path / "second", 0.4)
     path = tmp_path / "second" / "metrics.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "notes": ["the first 6 of 80 items only"]}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "notes": ["only the first 6 of 80 items"]}))
     run_collect([str(tmp_path)])
     out = capsys.readouterr().out
     assert "first" in out
     assert "second" in out
-    assert "the first 6 of 80 items only" in " ".join(out.split())
-    assert rows(tmp_path / "collected.csv")[1]["notes"] == "the first 6 of 80 items only"
+    assert "only the first 6 of 80 items" in " ".join(out.split())
+    assert rows(tmp_path / "collected.csv")[1]["notes"] == "only the first 6 of 80 items"
 
 
 def test_lower_can_be_better(tmp_path: Path) -> None:

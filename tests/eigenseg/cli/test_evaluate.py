@@ -160,7 +160,7 @@ def test_numbers_of_items_average_to_the_number_of_the_set(run: Run, discs: Path
 def test_a_limit_takes_the_first_items_and_says_so(run: Run, discs: Path, tmp_path: Path) -> None:
     code, out, _ = run(*saliency(discs), *SMALL, "limit=2")
     assert code == 0
-    assert "note: the first 2 of 4 items only" in out
+    assert "note: only the first 2 of 4 items" in out
     assert list(result(tmp_path / "out")["items"]) == ["0.jpg", "1.jpg"]
 
 
@@ -222,7 +222,7 @@ def test_empty_annotation_has_no_number_and_a_note(run: Run, discs: Path, tmp_pa
         ),
         (
             ["dataset=voc2007", "dataset.root=discs", "evaluation=slots"],
-            "has objects annotations, evaluation SlotScores scores",
+            "has annotations of kind 'objects', SlotScores scores",
         ),
         (["dataset=voc2007", "dataset.root=discs", "limit=0"], "limit must be at least 1, got 0"),
         (["dataset=voc2007", "dataset.root=discs", "predictions=gone"], "predictions: no such file or folder gone"),
@@ -259,7 +259,7 @@ def test_ctrl_c_keeps_the_predictions(run: Run, discs: Path, tmp_path: Path, mon
     monkeypatch.setattr("eigenseg.cli.evaluate.score_dataset", interrupt)
     code, _, err = run(*saliency(discs), *SMALL)
     assert code == 130
-    assert "stopped; what was finished is kept" in err
+    assert "stopped; finished items are kept" in err
     assert len(list((tmp_path / "out" / "predictions" / "labels").iterdir())) == 4
     assert not (tmp_path / "out" / "metrics.json").exists()
 

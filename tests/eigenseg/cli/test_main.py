@@ -122,7 +122,10 @@ def test_other_settings_in_the_same_folder_are_rejected_and_resume_false_replace
     extract(run, photos)
     code, _, err = extract(run, photos, "method.tau=0.3")
     assert code == 2
-    assert "error: out holds results of another run; different: method.tau (0.2 before, 0.3 now)" in err
+    assert "error: out holds results of another run; choose another output.dir, or resume=false to replace them. " in err
+    assert "Different: method.tau (0.2 before, 0.3 now)\n" in err
+    _, _, err = extract(run, photos, "method=maskcut")
+    assert "Different: method._target_ (eigenseg.discovery.TokenCut before, eigenseg.segment.maskcut.MaskCut now)\n" in err
     assert extract(run, photos, "method.tau=0.3", "resume=false")[0] == 0
 
 
@@ -234,7 +237,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     monkeypatch.setattr("eigenseg.pipeline.ResultFolder.finish", interrupt)
     code, _, err = extract(run, photos)
     assert code == 130
-    assert "stopped; what was finished is kept, and the same command goes on from there" in err
+    assert "stopped; finished items are kept, the same command with the same output.dir resumes" in err
     assert len(records(tmp_path / "out")) == 5
 
 
