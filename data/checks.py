@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
+
+# "reference" repeats the published code where it differs from the paper; None is the default, corrected behavior.
+Compat = Literal["reference"] | None
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
@@ -26,6 +29,15 @@ def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
         return
     shown = ["null" if choice is None else repr(choice) for choice in choices]
     raise ValueError(f"{name} must be {', '.join(shown[:-1])} or {shown[-1]}, got {value!r}")
+
+
+def check_compat(compat: Any) -> None:
+    """Raise if this is not a value of ``Compat``.
+
+    Raises:
+        ValueError: naming the accepted values.
+    """
+    check_choice("compat", compat, (None, "reference"))
 
 
 def check_integer(name: str, value: Any, at_least: int) -> None:

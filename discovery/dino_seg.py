@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from eigenseg.data.checks import check_choice, check_integer
+from eigenseg.data.checks import Compat, check_choice, check_compat, check_integer
 from eigenseg.data.features import FeatureGrid
 from eigenseg.data.geometry import Geometry, Size
 from eigenseg.data.images import ImageArray
@@ -24,8 +24,6 @@ from eigenseg.discovery.grid import component_sizes, label_components, mask_boxe
 from eigenseg.discovery.method import PADDING, Padding, seed_points, token_instances, valid_tokens
 from eigenseg.discovery.spectral.checks import valid_or_all
 from eigenseg.discovery.spectral.result import peak_index
-
-Compat = Literal["reference"] | None
 
 
 class AttentionSegment(NamedTuple):
@@ -170,7 +168,7 @@ def check_segment_parameters(attention_head: Any, keep: Any, compat: Any) -> Non
     check_integer("attention_head", attention_head, at_least=0)
     if not (isinstance(keep, Real) and 0 < float(keep) < 1):
         raise ValueError(f"keep must be a number in (0, 1), got {keep!r}")
-    check_choice("compat", compat, (None, "reference"))
+    check_compat(compat)
 
 
 def _instances(segment: AttentionSegment, geometry: Geometry, i: int) -> Instances:

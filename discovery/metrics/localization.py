@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eigenseg.data.checks import Compat
 from eigenseg.data.datasets.base import Kind, ObjectAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.data.metric import Accumulator, ItemScores
 from eigenseg.discovery.metrics.corloc import Boxes, pairwise_iou
-
-Compat = Literal["reference"] | None
 
 
 class Localization(Accumulator[dict[str, Any] | None]):

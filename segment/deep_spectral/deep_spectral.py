@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eigenseg.data.checks import check_choice
+from eigenseg.data.checks import Compat, check_choice, check_compat
 from eigenseg.data.features import FeatureGrid
 from eigenseg.data.geometry import Geometry, Size
 from eigenseg.data.images import ImageArray
@@ -40,7 +40,7 @@ class Located(NamedTuple):
     foreground: Tensor  # (B, gh, gw) bool, the whole side that it was taken from
 
 
-def localize(eigenvector: Tensor, grid: Size, compat: Literal["reference"] | None = None) -> Located:
+def localize(eigenvector: Tensor, grid: Size, compat: Compat = None) -> Located:
     """Object of an eigenvector: x > 0, or its complement if that is more than half, then the largest 8-connected component.
 
     The threshold is 0, not the mean as in TokenCut. Of equally large components the one with the lowest index is taken.
@@ -57,6 +57,7 @@ def localize(eigenvector: Tensor, grid: Size, compat: Literal["reference"] | Non
         >>> localize(torch.tensor([[0.8, -0.1, -0.2, 0.9, -0.3, -0.1]]), (2, 3)).box.tolist()  # xyxy in cells
         [[0, 0, 1, 2]]
     """
+    check_compat(compat)
     side = positive_side(eigenvector, grid)
     covered = side.flatten(1).sum(dim=1)
     side = torch.where((2 * covered > eigenvector.shape[1])[:, None, None], ~side, side)

@@ -8,7 +8,7 @@ needs no weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from eigenseg.data.checks import Compat, check_compat
 from eigenseg.data.geometry import Geometry
 from eigenseg.data.images import ImageArray
 from eigenseg.data.rle import BoolArray
@@ -159,7 +160,7 @@ def semantic_maps(
     segments: Sequence[Segments],
     regions: Sequence[Regions],
     clusters: NDArray[np.integer],
-    compat: Literal["reference"] | None = None,
+    compat: Compat = None,
 ) -> list[NDArray[np.int32]]:
     """Label maps in which every region has its cluster's label, the background 0.
 
@@ -176,8 +177,7 @@ def semantic_maps(
     Raises:
         ValueError: if there are not as many clusters as regions.
     """
-    if compat not in (None, "reference"):
-        raise ValueError(f"compat must be null or 'reference', got {compat!r}")
+    check_compat(compat)
     count = sum(len(of_image.labels) for of_image in regions)
     if len(clusters) != count:
         raise ValueError(f"{count} regions need as many clusters, got {len(clusters)}")
@@ -198,7 +198,7 @@ def semantic_segmentation(
     encode: Encode,
     erode: int = 2,
     dilate: int = 5,
-    compat: Literal["reference"] | None = None,
+    compat: Compat = None,
     **clustering: Any,
 ) -> list[NDArray[np.int32]]:
     """Label maps of a dataset from its segments, all steps in one call; images are read one after the other.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from eigenseg.data.checks import check_choice
+from eigenseg.data.checks import Compat, check_choice, check_compat
 from eigenseg.data.features import FeatureGrid
 from eigenseg.data.geometry import Geometry, Size
 from eigenseg.data.images import ImageArray
@@ -150,14 +150,14 @@ class MaskCut:
         max_eigenvalue: float = 0.7,
         score: Literal["cut", "round"] = "cut",
         padding: Padding = "keep",
-        compat: Literal["reference"] | None = None,
+        compat: Compat = None,
         solver: NcutSolver = solve_ncut,
     ) -> None:
         check_graph_parameters(tau, eps)
         StopRule(max_masks, min_area, max_overlap, max_eigenvalue)  # raises if a number is out of range
         check_choice("score", score, ("cut", "round"))
         check_choice("padding", padding, PADDING)
-        check_choice("compat", compat, (None, "reference"))
+        check_compat(compat)
         check_solver(solver)
         self.tau, self.eps, self.padding, self.compat, self.solver = tau, eps, padding, compat, solver
         self.max_masks, self.min_area, self.score = max_masks, min_area, score

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from eigenseg.data.checks import check_choice
+from eigenseg.data.checks import Compat, check_choice, check_compat
 from eigenseg.discovery.grid import largest_component
 from eigenseg.segment.refine.base import (
     Refined,
@@ -94,7 +94,7 @@ def bilateral_solve(
     images: Sequence[Tensor],
     targets: Sequence[Tensor],
     parameters: BilateralParameters = TOKENCUT,
-    compat: Literal["reference"] | None = None,
+    compat: Compat = None,
 ) -> list[Smoothed]:
     """Smooth maps within images but not across their edges, in float64, as one system for the whole batch.
 
@@ -124,7 +124,7 @@ def bilateral_solve(
     """
     check_images(images)
     check_maps(images, targets, "targets")
-    check_choice("compat", compat, (None, "reference"))
+    check_compat(compat)
     results: list[Smoothed] = []
     for part in chunks(images):
         grid = BilateralGrid(images[part], parameters.sigma_spatial, parameters.sigma_luma, parameters.sigma_chroma)
@@ -221,11 +221,11 @@ class BilateralSolver:
         parameters: BilateralParameters = TOKENCUT,
         keep: Literal["largest", "all"] = "largest",
         min_iou: float = 0.0,
-        compat: Literal["reference"] | None = None,
+        compat: Compat = None,
     ) -> None:
         check_parameters(parameters, BilateralParameters)
         check_choice("keep", keep, ("largest", "all"))
-        check_choice("compat", compat, (None, "reference"))
+        check_compat(compat)
         if compat and keep == "all":
             raise ValueError("compat='reference' keeps one component; use keep='largest' with it")
         check_min_iou(min_iou)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eigenseg.data.checks import check_choice
+from eigenseg.data.checks import Compat, check_choice, check_compat
 from eigenseg.segment.refine.base import (
     Refined,
     as_columns,
@@ -35,7 +35,6 @@ from eigenseg.segment.refine.lattice import PermutohedralLattice
 from eigenseg.segment.refine.meanfield import Kernel, Term, mean_field, normalized
 
 Unary = Literal["softmax", "probability"]
-Compat = Literal["reference"] | None
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def dense_crf(
     """
     check_images(images)
     check_maps(images, unary, "unary", "n, L")
-    check_choice("compat", compat, (None, "reference"))
+    check_compat(compat)
     labels = {energies.shape[1] for energies in unary}
     if len(labels) > 1 or min(labels, default=2) < 2:
         raise ValueError(f"unary must have the same number of labels for all images, at least 2, got {sorted(labels)}")
@@ -230,7 +229,7 @@ class DenseCRF:
         compat: Compat = None,
     ) -> None:
         check_parameters(parameters, CRFParameters)
-        check_choice("compat", compat, (None, "reference"))
+        check_compat(compat)
         check_min_iou(min_iou)
         self.parameters = parameters
         self.holes, self.min_iou, self.compat = holes, min_iou, compat
