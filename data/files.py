@@ -94,6 +94,8 @@ def read_json(path: Path) -> Any:
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as stream:
             return json.load(stream, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not json: {error}") from None
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
 

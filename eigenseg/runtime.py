@@ -38,8 +38,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # the meta device, for one, holds no values
     except (RuntimeError, AssertionError, NotImplementedError):
-        cuda = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
-        raise ValueError(f"runtime.device={name} is not available here ({cuda}); use auto, cpu or cuda") from None
+        available = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ValueError(f"device {name} is not available; available are {', '.join(available)}") from None
     return device
 
 

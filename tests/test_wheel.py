@@ -91,7 +91,7 @@ def test_the_console_script_runs_shipped_and_own_methods_from_another_folder(ins
     Image.fromarray(load_sample_image("flower.jpg")).save(tmp_path / "flower.png")
     arguments = ("extract", "input=flower.png", "backbone=color_texture")
     out = run(installed / "eigenseg", *arguments, "output.dir=shipped", folder=tmp_path)
-    assert "1 images, 1 instances" in out
+    assert "1 image, 1 instance," in out
 
     (tmp_path / "conf" / "method").mkdir(parents=True)
     (tmp_path / "conf" / "method" / "brightest.yaml").write_text("_target_: my_methods.Brightest\nchannel: 0\n")

@@ -34,6 +34,16 @@ def print_table(table: Table, *lines: str) -> None:
         console.print(line)
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> plural(1, "image"), plural(3, "image")
+        ('1 image', '3 images')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def format_number(value: float | None) -> str:
     """Counts as they are, other numbers with four decimals, a dash where there is none.
 

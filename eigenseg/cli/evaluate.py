@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from eigenseg.cli.console import format_number, print_table, progress_bar
+from eigenseg.cli.console import format_number, plural, print_table, progress_bar
 from eigenseg.cli.predict import dataset_images, predict_into, report_failures
 from eigenseg.config.build import build_dataset, build_metric
 from eigenseg.config.compose import choices, given_settings, job_folder, plain
@@ -99,7 +99,7 @@ def _result(settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count
     source = f"predictions {settings['predictions']}" if settings["predictions"] else "computed: " + ", ".join(chosen)
     return {
         "dataset": dataset.title,
-        "scored": f"{count} {'video' if dataset.kind == 'video' else 'image'}{'s' * (count != 1)}",
+        "scored": plural(count, "video" if dataset.kind == "video" else "image"),
         "protocol": metric.protocol,
         "tag": metric.tag,
         "source": source,
@@ -136,9 +136,9 @@ def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
     if scored < items:
         notes.append(f"only the first {scored} of {items} items")
     if failures:
-        notes.append(f"{failures} images could not be processed and count as empty")
+        notes.append(f"{plural(failures, 'image')} could not be processed, counted as empty")
     elif lacking:
-        notes.append(f"{lacking} of {scored} items have no prediction and count as empty")
+        notes.append(f"{lacking} of {plural(scored, 'item')} without a prediction, counted as empty")
     return notes
 
 
@@ -146,11 +146,11 @@ def _warnings(predictions: Predictions, dataset: Dataset, indices: Sequence[int]
     """What a user might not expect: predictions without an item, frames that count as empty."""
     notes, unmatched = [], predictions.unmatched(dataset.items)
     if unmatched:
-        notes.append(f"{len(unmatched)} predictions belong to no item and were left out, such as {unmatched[0]}")
+        notes.append(f"{plural(len(unmatched), 'prediction')} without an item, left out, such as {unmatched[0]}")
     if missing == "empty" and isinstance(predictions, VideoPredictions):
         absent = sum(len(predictions.absent_frames(dataset.annotation(i))) for i in indices)
         if absent:
-            notes.append(f"{absent} frames have no prediction and count as empty")
+            notes.append(f"{plural(absent, 'frame')} without a prediction, counted as empty")
     return notes
 
 

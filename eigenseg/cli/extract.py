@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from eigenseg.cli.console import plural
 from eigenseg.cli.predict import dataset_images, predict_into, report_failures
 from eigenseg.config.build import build_dataset
 from eigenseg.config.compose import job_folder, plain
@@ -46,6 +47,7 @@ def _find_sources(config: Any, settings: dict[str, Any], root: Path) -> tuple[li
 def _print(summary: Summary, root: Path, overlays: bool) -> None:
     speed = f"{summary.images_per_second:.1f} images/s, " if summary.images else ""
     done = f", {summary.skipped} already done" if summary.skipped else ""
-    print(f"{summary.images} images, {summary.instances} instances, {speed}{summary.failures} failed{done} -> {root}")
+    counts = f"{plural(summary.images, 'image')}, {plural(summary.instances, 'instance')}"
+    print(f"{counts}, {speed}{summary.failures} failed{done} -> {root}")
     if overlays and summary.images + summary.skipped:
         print(f"look at {root / 'overlays'}")

@@ -22,7 +22,7 @@ def threads() -> Iterator[int]:
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta"])
 def test_a_device_that_is_not_there_is_rejected_by_name(device: str) -> None:
-    with pytest.raises(ValueError, match=f"runtime.device={device} is not available here .*use auto, cpu or cuda"):
+    with pytest.raises(ValueError, match=f"device {device} is not available; available are auto, cpu"):
         choose_device(device)
 
 

@@ -134,8 +134,8 @@ def test_a_json_that_contradicts_itself_is_rejected(tmp_path: Path, changes: dic
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cannot be read: Expecting value"),
-        ("{", "cannot be read: Expecting property name"),
+        ("", "is not json: Expecting value"),
+        ("{", "is not json: Expecting property name"),
         ("[]", "is not in COCO format"),
         ("{}", "is not in COCO format"),
         ('{"images": [], "annotations": []}', "is not in COCO format"),

@@ -125,8 +125,8 @@ def test_the_folder_of_an_earlier_evaluation_can_be_scored_again(run: Run, discs
 def test_predictions_of_nobody_are_counted_and_named(run: Run, discs: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps({"0.jpg": [20, 25, 60, 65], "zzz.jpg": [0, 0, 1, 1]}))
     _, out, _ = run("dataset=voc2007", f"dataset.root={discs}", "predictions=boxes.json", "output.dir=out")
-    assert "note: 1 predictions belong to no item and were left out, such as zzz.jpg" in out
-    assert "note: 3 of 4 items have no prediction and count as empty" in out
+    assert "note: 1 prediction without an item, left out, such as zzz.jpg" in out
+    assert "note: 3 of 4 items without a prediction, counted as empty" in out
 
 
 def test_frames_that_count_as_empty_are_counted(run: Run, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_frames_that_count_as_empty_are_counted(run: Run, tmp_path: Path) -> Non
     code, out, _ = run(*arguments, "missing=empty")
     assert code == 0
     assert "DAVIS 2016 val, 1 video\n" in out
-    assert "note: 1 frames have no prediction and count as empty" in out
+    assert "note: 1 frame without a prediction, counted as empty" in out
     assert result(tmp_path / "out")["metrics"]["J_mean"] == 0.75
 
 
@@ -171,7 +171,7 @@ def test_an_image_that_fails_is_named_counts_as_empty_and_the_exit_code_says_so(
     code, out, err = run("dataset=voc2007", f"dataset.root={discs}", *SMALL, "evaluation.threshold=0.25")
     assert code == 1
     assert "failed: 1.jpg: " in err
-    assert "note: 1 images could not be processed and count as empty" in out
+    assert "note: 1 image could not be processed, counted as empty" in out
     written = result(tmp_path / "out")
     assert written["metrics"]["images"] == 4
     assert written["metrics"]["hits"] == 3
@@ -186,7 +186,7 @@ def test_a_papers_number_stands_beside_ours(run: Run, discs: Path, tmp_path: Pat
     assert code == 0
     assert re.search(r"corloc\s+│ all objects │ 75\.0000 │\s+68\.8", out)
     assert "paper: tokencut with dino_vits16, the authors' repository, YangtaoWANG95/TokenCut" in out
-    assert "note: 1 of 4 items have no prediction and count as empty" in out
+    assert "note: 1 of 4 items without a prediction, counted as empty" in out
     page = (tmp_path / "out" / "report.html").read_text()
     assert "68.8" in page
 
