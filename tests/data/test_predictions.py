@@ -97,7 +97,7 @@ def test_a_gzipped_file_is_read_like_a_plain_one(tmp_path: Path) -> None:
     [
         ('{"a": [0, 0, 1, 1], "a": [0, 0, 2, 2]}', "'a' occurs twice"),
         ({"a.jpg": [0, 0, 1, 1], "a.png": [0, 0, 1, 1]}, "two names differ in their suffix only"),
-        ("{", "cannot be read"),
+        ("{", "is not json"),
         ("7", "is neither a result list nor a dict"),
         ([1, 2], "names images by id, and toy has no ids"),
         ([{"image_id": 1, "bbox": [0, 0, 1, 1]}], "names images by id, and toy has no ids"),

@@ -95,7 +95,7 @@ def test_correct_and_swapped_files_are_read_equally(results: Path, tmp_path: Pat
     ("arguments", "message"),
     [
         (["gone", "x.json"], "export: no such results gone"),
-        (["bad.json", "x.json"], "bad.json cannot be read"),
+        (["bad.json", "x.json"], "bad.json is not json"),
         (["other.json", "x.json"], "this is not an instances.json of eigenseg"),
     ],
 )
