@@ -1,4 +1,4 @@
-"""The machine a command runs on: its device, its threads, the versions of what is installed, and its log."""
+"""The machine a command runs on: its device, its threads, and the versions of what is installed."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from eigenseg.data.files import make_folder, output_error, write_bytes, write_image, write_json
+from eigenseg.data.files import make_folder, output_error, read_json, write_bytes, write_image, write_json
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.results.coco import coco_dataset
@@ -183,7 +183,7 @@ def _stamp(source: ImageSource) -> list[int] | None:
 
 def _read_identity(run_file: Path) -> Any:
     try:
-        return json.loads(run_file.read_text())["identity"]
+        return read_json(run_file)["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"{run_file} does not contain the settings of the results in {run_file.parent}; choose another output.dir, "

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from eigenseg.cli.console import format_number, print_table
+from eigenseg.cli.console import format_number, plural, print_table
 from eigenseg.config.schema import LOCATIONS
-from eigenseg.data.files import write_bytes
+from eigenseg.data.files import read_json, write_bytes
 from eigenseg.report.charts import COLORS
 
 # Settings that say where things lie or how fast they go, not what is computed.
@@ -70,7 +70,7 @@ def find_runs(folder: Path) -> list[Run]:
     runs = []
     for path in sorted(folder.rglob("metrics.json")):
         try:
-            result = json.loads(path.read_text())
+            result = read_json(path)
             settings = {**flatten(result["config"]), **_choice_names(result)}
             runs.append(Run(path.parent.relative_to(folder).as_posix(), settings, result))
             result["metrics"], result["main"], result["protocol"]
@@ -139,7 +139,7 @@ def _print(table: list[dict[str, Any]], varied: Sequence[str], metric: str, prot
     alike = len({tuple(str(row[name]) for name in varied) for row in table}) < len(table)
     varied = [*(["run"] if alike else []), *varied]
     printed = Table(
-        *varied, title=f"{len(table)} runs, best {metric} first\n{protocol}", title_justify="left", title_style=""
+        *varied, title=f"{plural(len(table), 'run')}, best {metric} first\n{protocol}", title_justify="left", title_style=""
     )
     for name in shown:
         printed.add_column(name, justify="right")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eigenseg.cli.console import plural
 from eigenseg.data.files import read_json, write_bytes
 from eigenseg.data.results.pseudo_labels import pseudo_labels
 
@@ -28,7 +29,7 @@ def run_export(arguments: Sequence[str]) -> dict[str, Any]:
     labels = pseudo_labels(read_json(source), options.min_score, options.prefix)
     target = Path(options.output)
     write_bytes(target, json.dumps(labels, allow_nan=False).encode() + b"\n")
-    print(f"{len(labels['annotations'])} annotations of {len(labels['images'])} images -> {target}")
+    print(f"{plural(len(labels['annotations']), 'annotation')} of {plural(len(labels['images']), 'image')} -> {target}")
     return labels
 
 

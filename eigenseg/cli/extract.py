@@ -12,6 +12,7 @@ from eigenseg.config.build import build_dataset
 from eigenseg.config.compose import job_folder, plain
 from eigenseg.data.sources import ImageSource, find_images
 from eigenseg.pipeline import Summary
+from eigenseg.runtime import limit_threads
 
 
 def run_extract(config: Any) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def run_extract(config: Any) -> dict[str, Any]:
     output = settings["output"]
     root = Path(job_folder(output["dir"]) or os.path.join("outputs", "extract"))
     sources, origin = _find_sources(config, settings, root)
+    limit_threads(settings["runtime"]["threads"])
     written = {name: value for name, value in output.items() if name != "dir"}
     summary, folder = predict_into(root, config, sources, origin, written)
     report_failures(folder, sources)

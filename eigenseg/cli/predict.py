@@ -17,7 +17,7 @@ from eigenseg.data.results.store import ResultFolder
 from eigenseg.data.sources import ImageSource
 from eigenseg.pipeline import Summary, check_batching, extract
 from eigenseg.predictor import Predictor
-from eigenseg.runtime import limit_threads, versions
+from eigenseg.runtime import versions
 
 _FAILURES_SHOWN = 20  # a screenful; the manifest has them all
 
@@ -36,7 +36,6 @@ def predict_into(
     """
     settings = plain(config)
     runtime = settings["runtime"]
-    limit_threads(runtime["threads"])
     check_batching(runtime["batch_size"], runtime["workers"])
     predictor = Predictor(**build_parts(config))
     with exclusive(root):
