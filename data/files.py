@@ -107,15 +107,27 @@ def write_bytes(path: Path, content: bytes) -> None:
         OutputError: if it cannot be written; no temporary file is left and an older file stays as it was.
         ValueError: if the name is too long.
     """
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write, which takes the place of ``path`` when the block ends, unless by an exception.
+
+    Raises:
+        OutputError: for every OSError; no temporary file is left and an older file stays as it was.
+        ValueError: if the name is too long.
+    """
     make_folder(path.parent)
     temporary = None
     try:
         # In the same folder, because a rename between file systems is not atomic.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".eigenseg-", suffix=".tmp")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            # Without a sync, a power failure could leave an empty file under the new name.
-            stream.flush()
+        os.close(handle)
+        yield Path(temporary)
+        # Without a sync, a power failure could leave an empty file under the new name.
+        with open(temporary, "r+b") as stream:
             os.fsync(stream.fileno())
         # mkstemp creates files that only their owner can read; results get the permissions of a file that open() creates.
         os.chmod(temporary, 0o666 & ~_umask())

@@ -1,17 +1,23 @@
-"""Input images: a file, a folder with its subfolders, a glob pattern, or a text file that lists paths."""
+"""What an input names: images, and clips as video files or folders of frames, in a file, a folder, a glob or a list."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _CAMERA = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".avif", ".jp2")
 _OTHER = (".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
 IMAGE_SUFFIXES = frozenset(_CAMERA + _OTHER)
-VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"))
+# Without .ts, which is TypeScript more often than a transport stream.
+_RECORDED = (".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".3gp")
+VIDEO_SUFFIXES = frozenset((*_RECORDED, ".mkv", ".webm", ".flv", ".ogv"))
+
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 @dataclass(frozen=True)
@@ -26,45 +32,126 @@ class ImageSource:
     path: Path
     name: str
 
+    def stamp(self) -> list[int] | None:
+        """``[size in bytes, time of the last change in ns]``; None if there is no such file."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return [status.st_size, status.st_mtime_ns]
 
-def find_images(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[ImageSource]:
-    """List the images of an input, sorted by name.
 
-    A folder is searched recursively (except hidden folders) for files with an image suffix; the matches of a pattern are
-    filtered by suffix too. A single file, the paths in a ``.txt`` list (one path per line, relative to the list; blank
-    lines and ``#`` comments are skipped) and the paths of a sequence may have any suffix. Folders with results of eigenseg
-    (``run.json`` and ``manifest.jsonl``) are skipped, so that results inside the input are not read again.
+@dataclass(frozen=True)
+class ClipSource:
+    """One clip to process.
+
+    Args:
+        path: a video file, or the folder of the frames.
+        name: its path below the input's root with forward slashes, of a video with suffix; unique in one input. The name
+            of the folder or file itself if that is the root.
+        frames: the images in order; none if ``path`` is a video file.
+    """
+
+    path: Path
+    name: str
+    frames: tuple[ImageSource, ...] = ()
+
+    def stamp(self) -> list[int] | None:
+        """Of a video ``[size in bytes, time of the last change in ns]``, of frames ``[count, sum of sizes, latest time]``.
+
+        Frames that do not exist are not counted. None if nothing exists.
+        """
+        if not self.frames:
+            return ImageSource(self.path, self.name).stamp()
+        stamps = [stamp for frame in self.frames if (stamp := frame.stamp())]
+        return [len(stamps), sum(size for size, _ in stamps), max(time for _, time in stamps)] if stamps else None
+
+
+@dataclass(frozen=True)
+class InputListing:
+    """What an input holds, each kind sorted by name.
+
+    Args:
+        images: all images, those of the folders of frames too.
+        videos: the video files.
+        sequences: those of ``folders`` with numbered frames, at least two images whose names are equal but for digits.
+        folders: every folder that holds an image directly, as a clip of its images in order of the numbers in their names.
+    """
+
+    images: list[ImageSource]
+    videos: list[ClipSource]
+    sequences: list[ClipSource]
+    folders: list[ClipSource]
+
+
+def list_input(source: Source) -> InputListing:
+    """List the images and clips of an input.
+
+    A folder is searched recursively (except hidden folders) for files with the suffix of an image or a video; the matches
+    of a pattern are filtered by suffix too. A single file, the paths in a ``.txt`` list (one path per line, relative to
+    the list; blank lines and ``#`` comments are skipped) and the paths of a sequence are images whatever their suffix,
+    unless it is that of a video. A folder that a pattern matches or a list names is a clip of the images directly in it;
+    those are not in ``images``. Folders with results of eigenseg (``run.json`` and ``manifest.jsonl``) are skipped.
+
+    Returns:
+        The listing; all its lists may be empty.
+
+    Raises:
+        FileNotFoundError: if the path does not exist and is no pattern.
+        ValueError: if the input is an empty string or sequence, a folder cannot be read, or a list is not a text file.
+    """
+    paths, root, named = _entries(source)
+    folders = {path for path in paths if root is None and path.is_dir()}
+    files = [path for path in paths if path not in folders]
+    videos = [path for path in files if _suffix(path) in VIDEO_SUFFIXES]
+    images = [path for path in files if _suffix(path) in IMAGE_SUFFIXES or (named and _suffix(path) not in VIDEO_SUFFIXES)]
+    base = root or _common([*images, *videos, *folders])
+    # Names of images that match a pattern start below their own common folder, whatever else matches.
+    listed = _named(images, base if named or root else _common(images))
+    clips = _folder_clips(listed, folders, base)
+    sequences = [clip for clip in clips if _numbered([frame.path.name for frame in clip.frames])]
+    files_as_clips = [ClipSource(video.path, video.name) for video in _named(videos, base)]
+    return InputListing(listed, files_as_clips, sequences, clips)
+
+
+def find_images(source: Source) -> list[ImageSource]:
+    """List the images of an input, sorted by name, as ``list_input``; every path of a list or sequence is an image.
 
     Raises:
         FileNotFoundError: if the path does not exist or nothing matches.
         ValueError: if there is no image, or a video is given.
     """
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        if not source:
-            raise ValueError("input is an empty list; give at least one path")
-        return _named([Path(path) for path in source])
+    paths = _listed(source)
+    if paths:
+        return _named(paths, _common(paths))
+    if paths is not None:
+        raise ValueError(f"{source} lists no image; write one path per line")
+    images = list_input(source).images
+    if images:
+        return images
+    assert isinstance(source, (str, os.PathLike))
     text, path = os.fspath(source), Path(source)
-    if not text:
-        raise ValueError("input is empty; it must be an image, a folder, a glob pattern or a .txt list of paths")
     if path.is_dir():
-        images = [entry for entry in _walk(path) if entry.suffix.lower() in IMAGE_SUFFIXES]
-        if not images:
-            raise ValueError(f"folder {text} holds no image (looked in all subfolders for {_suffixes()})")
-        return _named(images, root=path)
+        raise ValueError(f"folder {text} holds no image (looked in all subfolders for {_suffixes()})")
     if path.is_file():
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            raise ValueError(f"{text} is a video; this version reads images, extract the frames into a folder first")
-        return _from_list(path) if path.suffix.lower() == ".txt" else [ImageSource(path, path.name)]
-    if glob.has_magic(text):
-        matches = sorted((Path(match) for match in glob.glob(text, recursive=True)), key=lambda match: len(match.parts))
-        images = [match for match in matches if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES]
-        images = [match for match in images if not any(holds_results(parent) for parent in match.parents)]
-        # ** may reach a file in several ways, also through a loop of links; the shortest path is kept.
-        images = list({(os.path.realpath(path.parent), path.name): path for path in reversed(images)}.values())
-        if not images:
-            raise FileNotFoundError(f"pattern {text} matches no image ({len(matches)} other matches)")
-        return _named(images)
-    raise FileNotFoundError(f"no such file or folder: {text}")
+        raise ValueError(
+            f"{text} is a video, not an image; a predictor of clips (method=per_frame) or eigenseg.data.open_clip reads it"
+        )
+    raise FileNotFoundError(f"pattern {text} matches no image ({len(glob.glob(text, recursive=True))} other matches)")
+
+
+def list_images(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The images directly in a folder, sorted by the numbers in their names; none if there is no folder."""
+    if not folder.is_dir():
+        return []
+    images = [path for path in folder.iterdir() if _suffix(path) in suffixes and not path.name.startswith(".")]
+    return sorted(images, key=lambda path: in_order(path.name))
+
+
+def in_order(name: str) -> tuple[Any, ...]:
+    """A sort key by which ``frame_9`` comes before ``frame_10``, with or without leading zeros."""
+    parts = re.split(r"([0-9]+)", name)
+    return (*((text, int(number)) for text, number in zip(parts[::2], [*parts[1::2], "-1"], strict=True)), name)
 
 
 def holds_results(folder: Path) -> bool:
@@ -72,20 +159,72 @@ def holds_results(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "manifest.jsonl").is_file()
 
 
-def _from_list(path: Path) -> list[ImageSource]:
+def _entries(source: Source) -> tuple[list[Path], Path | None, bool]:
+    """The paths of an input, the folder that was searched for them if any, and whether each path was given by name."""
+    paths = _listed(source)
+    if paths is not None:
+        return paths, None, True
+    assert isinstance(source, (str, os.PathLike))
+    text, path = os.fspath(source), Path(source)
+    if path.is_dir():
+        return list(_walk(path)), path, False
+    if path.is_file():
+        return [path], None, True
+    if not glob.has_magic(text):
+        raise FileNotFoundError(f"no such file or folder: {text}")
+    matches = sorted((Path(match) for match in glob.glob(text, recursive=True)), key=lambda match: len(match.parts))
+    matches = [path for path in matches if path.exists() and not any(map(holds_results, (path, *path.parents)))]
+    # ** may reach a file in several ways, also through a loop of links; the shortest path is kept.
+    unique = {(os.path.realpath(match.parent), match.name): match for match in reversed(matches)}
+    return list(unique.values()), None, False
+
+
+def _listed(source: Source) -> list[Path] | None:
+    """The paths of a sequence or a text file; None if the input is neither."""
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        if not source:
+            raise ValueError("input is an empty list; give at least one path")
+        return [Path(path) for path in source]
+    if not os.fspath(source):
+        raise ValueError("input is empty; it must be an image, a folder, a glob pattern or a .txt list of paths")
+    path = Path(source)
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return None
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a UTF-8 text file with one path per line") from None
-    images = [path.parent / line for line in lines if line and not line.startswith("#")]
-    if not images:
-        raise ValueError(f"{path} lists no image; write one path per line")
-    return _named(images)
+    return [path.parent / line for line in lines if line and not line.startswith("#")]
 
 
-def _named(paths: list[Path], root: Path | None = None) -> list[ImageSource]:
-    if root is None:
-        root = Path(os.path.commonpath([Path(os.path.abspath(path)).parent for path in paths]))
+def _folder_clips(images: Iterable[ImageSource], folders: Iterable[Path], root: Path) -> list[ClipSource]:
+    """A clip for each folder that holds some of the images, and for each of the folders that holds any."""
+    groups: dict[Path, list[ImageSource]] = {}
+    for image in images:
+        groups.setdefault(Path(os.path.abspath(image.path.parent)), []).append(image)
+    for folder in folders:
+        groups[Path(os.path.abspath(folder))] = _named(list_images(folder), root)
+    clips: dict[str, ClipSource] = {}
+    for folder, frames in sorted(groups.items(), reverse=True):  # the root comes last
+        name = Path(os.path.relpath(folder, root)).as_posix()
+        name = folder.name if name == "." else name
+        while name in clips:  # a subfolder may have the name of the root
+            name += "_"
+        frames.sort(key=lambda frame: in_order(frame.path.name))
+        if frames:
+            clips[name] = ClipSource(frames[0].path.parent, name, tuple(frames))
+    return [clip for _, clip in sorted(clips.items())]
+
+
+def _numbered(names: Sequence[str]) -> bool:
+    return len(names) >= 2 and len({re.sub("[0-9]+", "0", name) for name in names}) == 1
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([Path(os.path.abspath(path)).parent for path in paths])) if paths else Path()
+
+
+def _named(paths: Iterable[Path], root: Path) -> list[ImageSource]:
     names = {Path(os.path.relpath(path, root)).as_posix(): path for path in paths}
     return [ImageSource(path, name) for name, path in sorted(names.items())]
 
@@ -106,6 +245,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if not holds_results(Path(current, name))]
         yield from (Path(current, name) for name in files if not name.startswith("."))
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
 
 
 def _suffixes() -> str:

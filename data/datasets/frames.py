@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenseg.data.label_maps import read_label_map
-from eigenseg.data.sources import IMAGE_SUFFIXES, ImageSource
-
-
-def list_images(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """The images directly in a folder, sorted by the numbers in their names; none if there is no folder."""
-    if not folder.is_dir():
-        return []
-    images = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
-    return sorted(images, key=lambda path: in_order(path.name))
+from eigenseg.data.sources import ImageSource, in_order, list_images as list_images
 
 
 def list_folders(folder: Path) -> list[str]:
     """Names of the folders directly in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def in_order(name: str) -> tuple[Any, ...]:
-    """A sort key by which ``frame_9`` comes before ``frame_10``, with or without leading zeros."""
-    parts = re.split(r"([0-9]+)", name)
-    return (*((text, int(number)) for text, number in zip(parts[::2], [*parts[1::2], "-1"], strict=True)), name)
 
 
 def frame_sources(folder: Path, sequence: str, annotated: Iterable[str], suffix: str = ".jpg") -> list[ImageSource]:

@@ -21,9 +21,9 @@ from typing import ClassVar
 import numpy as np
 
 from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require
-from eigenseg.data.datasets.frames import frame_sources, in_order, list_folders, list_images, same_size
+from eigenseg.data.datasets.frames import frame_sources, list_folders, list_images, same_size
 from eigenseg.data.label_maps import read_gray_map
-from eigenseg.data.sources import ImageSource
+from eigenseg.data.sources import ImageSource, in_order
 
 ORIGIN = "https://web.engr.oregonstate.edu/~lif/SegTrack2/dataset.html"
 _SUFFIX = ".png"

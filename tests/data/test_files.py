@@ -77,7 +77,7 @@ def test_when_a_step_fails_only_the_old_file_remains(
 
 def test_when_the_disk_is_full_half_way_only_the_old_file_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "result.json").write_bytes(b"old")
-    monkeypatch.setattr(os, "fdopen", HalfFull)
+    monkeypatch.setattr(module, "open", HalfFull, raising=False)
     with pytest.raises(OutputError, match=r"result\.json: the disk is full"):
         write_bytes(tmp_path / "result.json", b"a new result")
     monkeypatch.undo()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from eigenseg.data import find_images
+from eigenseg.data import ClipSource, InputListing, find_images, list_input
 
 
 def touch(root: Path, *names: str) -> None:
@@ -161,3 +162,106 @@ def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.jpg\n")
     assert names_of(tmp_path / "list.txt") == ["a.jpg"]
+
+
+def clips_of(clips: list[ClipSource]) -> dict[str, list[str]]:
+    """File names of the frames by the clips' names."""
+    assert [clip.name for clip in clips] == sorted({clip.name for clip in clips})
+    for clip in clips:
+        assert all(frame.path.parent.resolve() == clip.path.resolve() for frame in clip.frames)
+    return {clip.name: [frame.path.name for frame in clip.frames] for clip in clips}
+
+
+def test_a_folder_holds_images_videos_and_numbered_frames(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "v.mp4", "z/V.MOV", "z/notes.md", "dog/f1.jpg", "dog/f10.jpg", "dog/f9.jpg", "x/y/0.png")
+    touch(tmp_path, "x/y/01.png", "mixed/a1.jpg", "mixed/b2.jpg", "types/1.jpg", "types/2.png", "one/1.jpg", ".h/1.jpg")
+    touch(tmp_path, ".v.mp4", "dog/.f2.jpg", "out/run.json", "out/manifest.jsonl", "out/1.jpg", "out/2.jpg", "out/v.mp4")
+    listing = list_input(tmp_path)
+    assert listing.images == find_images(tmp_path)
+    assert [(clip.name, clip.path, clip.frames) for clip in listing.videos] == [
+        ("v.mp4", tmp_path / "v.mp4", ()),
+        ("z/V.MOV", tmp_path / "z" / "V.MOV", ()),
+    ]
+    assert clips_of(listing.sequences) == {"dog": ["f1.jpg", "f9.jpg", "f10.jpg"], "x/y": ["0.png", "01.png"]}
+    others = {tmp_path.name: ["a.jpg"], "mixed": ["a1.jpg", "b2.jpg"], "types": ["1.jpg", "2.png"], "one": ["1.jpg"]}
+    assert clips_of(listing.folders) == dict(sorted({**clips_of(listing.sequences), **others}.items()))
+    assert {frame for clip in listing.folders for frame in clip.frames} == set(listing.images)
+
+
+def test_the_input_itself_may_be_a_clip_and_gives_it_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "dog/1.jpg", "dog/2.jpg", "v.webm")
+    monkeypatch.chdir(tmp_path / "dog")
+    for source in (tmp_path / "dog", ".", "../dog/", f"{tmp_path}/dog/*.jpg", ["1.jpg", "2.jpg"], [tmp_path / "dog"]):
+        assert clips_of(list_input(source).sequences) == {"dog": ["1.jpg", "2.jpg"]}
+    listing = list_input(tmp_path / "v.webm")
+    assert [(clip.name, clip.path) for clip in listing.videos] == [("v.webm", tmp_path / "v.webm")]
+    assert (listing.images, listing.sequences, listing.folders) == ([], [], [])
+
+
+def test_a_subfolder_of_the_same_name_as_the_input_has_another_name(tmp_path: Path) -> None:
+    touch(tmp_path, "dog/1.jpg", "dog/dog/2.jpg")
+    assert clips_of(list_input(tmp_path / "dog").folders) == {"dog": ["2.jpg"], "dog_": ["1.jpg"]}
+
+
+def test_a_pattern_may_match_videos_images_and_folders_of_frames(tmp_path: Path) -> None:
+    touch(tmp_path, "a/v1.mp4", "a/v2.mp4", "a/dog/1.jpg", "a/dog/2.jpg", "a/cat/x.jpg", "a/empty/x.txt", "a/p.jpg")
+    listing = list_input(f"{tmp_path}/a/*")
+    assert [clip.name for clip in listing.videos] == ["v1.mp4", "v2.mp4"]
+    assert listing.images == find_images(f"{tmp_path}/a/*")
+    assert [image.name for image in listing.images] == ["p.jpg"]
+    assert clips_of(listing.sequences) == {"dog": ["1.jpg", "2.jpg"]}
+    assert clips_of(listing.folders) == {"a": ["p.jpg"], "cat": ["x.jpg"], "dog": ["1.jpg", "2.jpg"]}
+    assert clips_of(list_input(f"{tmp_path}/a/*/*.jpg").folders) == {"cat": ["x.jpg"], "dog": ["1.jpg", "2.jpg"]}
+    assert clips_of(list_input(f"{tmp_path}/**/2.jpg").folders) == {"dog": ["2.jpg"]}
+    touch(tmp_path, "b/deep/1.jpg", "b/v.mp4")
+    listing = list_input(f"{tmp_path}/b/**/*.*")
+    assert listing.images == find_images(f"{tmp_path}/b/**/*.jpg")
+    assert [clip.name for clip in (*listing.videos, *listing.folders)] == ["v.mp4", "deep"]
+    assert list_input(f"{tmp_path}/none*") == InputListing([], [], [], [])
+
+
+def test_a_list_may_name_videos_images_and_folders_of_frames(tmp_path: Path) -> None:
+    touch(tmp_path, "v.mkv", "p.jpg", "q.any", "dog/1.jpg", "dog/2.jpg")
+    (tmp_path / "list.txt").write_text("v.mkv\np.jpg\nq.any\ndog\n")
+    for source in (tmp_path / "list.txt", [tmp_path / name for name in ("v.mkv", "p.jpg", "q.any", "dog")]):
+        listing = list_input(source)
+        assert [clip.name for clip in listing.videos] == ["v.mkv"]
+        assert [image.name for image in listing.images] == ["p.jpg", "q.any"]
+        assert clips_of(listing.sequences) == {"dog": ["1.jpg", "2.jpg"]}
+
+
+def test_an_input_without_images_is_listed_empty(tmp_path: Path) -> None:
+    touch(tmp_path, "empty/readme.md")
+    (tmp_path / "none.txt").write_text("\n# nothing\n\n")
+    for source in (tmp_path / "empty", tmp_path / "none.txt", f"{tmp_path}/empty/*"):
+        assert list_input(source) == InputListing([], [], [], [])
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        list_input(tmp_path / "nowhere")
+    for nothing in ("", ()):
+        with pytest.raises(ValueError, match="input is empty|input is an empty list"):
+            list_input(nothing)
+
+
+def test_a_video_among_images_is_pointed_to_what_reads_it(tmp_path: Path) -> None:
+    touch(tmp_path, "v.avi")
+    with pytest.raises(ValueError, match=r"v\.avi is a video, not an image; .*method=per_frame.* or .*open_clip reads it"):
+        find_images(tmp_path / "v.avi")
+
+
+def test_a_stamp_changes_with_the_files_and_is_none_if_they_are_gone(tmp_path: Path) -> None:
+    touch(tmp_path, "v.mp4", "dog/1.jpg", "dog/2.jpg")
+    for i, name in enumerate(("v.mp4", "dog/1.jpg", "dog/2.jpg")):
+        (tmp_path / name).write_bytes(b"x" * (5 + i))
+        os.utime(tmp_path / name, ns=(0, 1000 * (i + 1)))
+    listing = list_input(tmp_path)
+    (video,), (dog,) = listing.videos, listing.folders
+    assert listing.images[0].stamp() == [6, 2000]
+    assert video.stamp() == [5, 1000]
+    assert dog.stamp() == [2, 13, 3000]
+    os.utime(tmp_path / "dog" / "1.jpg", ns=(0, 9000))
+    assert dog.stamp() == [2, 13, 9000]
+    (tmp_path / "dog" / "1.jpg").unlink()
+    assert (listing.images[0].stamp(), dog.stamp()) == (None, [1, 7, 3000])
+    (tmp_path / "dog" / "2.jpg").unlink()
+    (tmp_path / "v.mp4").unlink()
+    assert (dog.stamp(), video.stamp()) == (None, None)
