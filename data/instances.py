@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenseg.data import supervision
-from eigenseg.data.rle import BoolArray, RleMasks, encode_masks, mask_areas
+from eigenseg.data.comparison import equal_extras, equal_values
+from eigenseg.data.rle import BoolArray, RleMasks, encode_masks, mask_areas, mask_boxes
 
 # Larger bool masks are stored as RLE: 64 MB are five objects in a 12-megapixel photograph, and there may be a hundred.
 DENSE_BYTES = 64 * 2**20
@@ -96,6 +97,33 @@ class Instances:
         )
 
     @classmethod
+    def from_masks(cls, masks: BoolArray, scores: Any, reason: str = "no object", **metadata: Any) -> Instances:
+        """Instances with the tight boxes of their masks; masks without a pixel are left out.
+
+        Args:
+            masks: (n, H, W) bool.
+            scores: n numbers in [0, 1].
+            reason: why there is no object, used if no mask is left.
+            metadata: values of the image as a whole.
+
+        Raises:
+            TypeError, ValueError: as the constructor.
+
+        Example:
+            >>> mask = np.zeros((4, 6), dtype=bool)
+            >>> mask[1:3, 2:5] = True
+            >>> Instances.from_masks(mask[None], [0.9]).boxes.tolist()
+            [[2.0, 1.0, 5.0, 3.0]]
+        """
+        rles = encode_masks(masks)
+        kept = np.flatnonzero(mask_areas(rles))
+        size = (masks.shape[1], masks.shape[2])
+        if not len(kept):
+            return cls.empty(size, reason, **metadata)
+        boxes = mask_boxes([rles[i] for i in kept]).astype(np.float32)
+        return cls(masks[kept], np.asarray(scores, dtype=np.float32)[kept], boxes, size, metadata=metadata)
+
+    @classmethod
     def from_supervision(cls, detections: Any, image_size: tuple[int, int]) -> Instances:
         """Convert ``supervision.Detections`` of an image of size (H, W), see ``eigenseg.data.supervision``."""
         return cls(**supervision.from_supervision(detections, image_size))
@@ -130,6 +158,24 @@ class Instances:
     def sorted(self) -> Instances:
         """By descending score; equal scores keep their order."""
         return self[np.argsort(-self.scores, kind="stable")]
+
+    def equals(self, other: object) -> bool:
+        """Whether all fields are equal, exactly, however the masks are stored (as an array or as RLE).
+
+        Extras are compared entry by entry, values as in ``eigenseg.data.comparison.equal_values``; NaN equals NaN.
+
+        Example:
+            >>> Instances.empty((3, 4), "one color").equals(Instances.empty((3, 4), "no object"))
+            False
+        """
+        if not isinstance(other, Instances) or self.masks.shape != other.masks.shape:
+            return False
+        arrays = all(equal_values(getattr(self, name), getattr(other, name)) for name in ("scores", "boxes", "labels"))
+        rest = equal_values(tuple(self.names), tuple(other.names)) and equal_values(self.metadata, other.metadata)
+        if not (arrays and rest and equal_extras(self.extras, other.extras)):
+            return False
+        # Mask by mask, because all masks of a large image do not fit into memory.
+        return all(np.array_equal(one, two) for one, two in zip(self.masks, other.masks, strict=True))
 
     def areas(self) -> NDArray[np.int64]:
         """Mask areas: (n,) int64 pixels."""
@@ -182,15 +228,23 @@ class Instances:
                 "score": float(self.scores[i]),
             }
             for name, values in self.extras.items():
-                value = np.asarray(values[i])
+                value = _as_array(values[i])
                 if name not in annotation and value.size <= 2 and value.dtype.kind in "biuf":
-                    numbers = [_json_number(number) for number in value.ravel().tolist()]
+                    numbers = [json_number(number) for number in value.ravel().tolist()]
                     annotation[name] = numbers if value.ndim else numbers[0]
             annotations.append(annotation)
         return annotations
 
 
-def _json_number(number: Any) -> Any:
+def _as_array(value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:  # lists of unequal lengths are no numbers
+        return np.empty(0, dtype=object)
+
+
+def json_number(number: Any) -> Any:
+    """A number as files hold it: floats with seven significant digits, None for NaN and infinity, integers as they are."""
     # json has no infinity, which is the gap of a graph with two tokens. Digits after the seventh depend on the number of
     # threads, and equal results must give equal files.
     if not np.isfinite(number):

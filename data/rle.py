@@ -87,6 +87,22 @@ def mask_boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
     return boxes
 
 
+def mask_ious(rles: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]:
+    """IoU of all pairs of masks of one size: (n, m) float64; 0 where both masks are empty.
+
+    The runs are intersected without decoding, and the counts are exact.
+    """
+    ious = coco_mask.iou(list(rles), list(others), [0] * len(others))
+    return np.asarray(ious, dtype=np.float64).reshape(len(rles), len(others))
+
+
+def equal_masks(one: Rle, other: Rle) -> bool:
+    """Whether two encodings are the same mask; one mask may be encoded in several ways."""
+    if list(one["size"]) != list(other["size"]):
+        return False
+    return one["counts"] == other["counts"] or np.array_equal(decode_mask(one), decode_mask(other))
+
+
 class RleMasks(Sequence[BoolArray]):
     """Masks stored as RLE that look like an (n, H, W) bool array; each is decoded on access.
 

@@ -12,7 +12,8 @@ from pycocotools import mask as reference
 from pycocotools.coco import COCO
 
 from eigenseg.data import Instances, RleMasks, instances as module
-from eigenseg.data.rle import BoolArray
+from eigenseg.data.comparison import equal_values
+from eigenseg.data.rle import BoolArray, encode_masks
 
 # pycocotools' own result type does not know NumPy 2's copy keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
@@ -251,3 +252,100 @@ def test_a_soft_value_is_above_one_half_in_eight_bits_if_it_is(value: float) -> 
 
 def test_a_saliency_map_without_instances_is_black() -> None:
     assert not Instances.empty((3, 4), "nothing").saliency_map().any()
+
+
+def two(**changes: Any) -> Instances:
+    fields: dict[str, Any] = {
+        "masks": np.random.default_rng(3).random((2, *SIZE)) < 0.5,
+        "scores": np.array([0.25, 0.5]),
+        "boxes": np.array([[0, 0, 9, 7], [1, 2, 3, 4]]),
+        "image_size": SIZE,
+        "labels": [0, 1],
+        "names": ("a", "b"),
+        "extras": {"seed": [3, 4], "map": np.arange(8.0).reshape(2, 2, 2), "at": [(1, 2), None]},
+        "metadata": {"reason": "r", "gap": float("nan"), "saliency": np.array([np.nan, 1], dtype=np.float32)},
+    }
+    return Instances(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("stored", [lambda masks: masks, lambda masks: RleMasks(encode_masks(masks), SIZE)])
+def test_instances_are_equal_whatever_the_storage_of_their_masks(stored: Any) -> None:
+    masks = np.asarray(two().masks)
+    other = two(masks=stored(masks))
+    assert other.equals(two())
+    assert two().equals(other)
+    changed = masks.copy()
+    changed[1, 6, 8] ^= True
+    assert not other.equals(two(masks=changed))
+    assert not other.equals(two(masks=RleMasks(encode_masks(changed), SIZE)))
+    assert two()[[1, 0]][[1, 0]].equals(two())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scores": np.array([0.25, np.nextafter(np.float32(0.5), np.float32(1))])},
+        {"boxes": np.array([[0, 0, 9, 7], [1, 2, 3, np.nextafter(np.float32(4), np.float32(5))]])},
+        {"labels": [1, 1]},
+        {"names": ("a", "c")},
+        {"names": ("a", "b", "c")},
+        {"extras": {}},
+        {"extras": {**two().extras, "seed": [3, 5]}},
+        {"extras": {**two().extras, "map": np.arange(8).reshape(2, 2, 2)}},
+        {"extras": {**two().extras, "at": [(1, 2), (1, 2)]}},
+        {"metadata": {**two().metadata, "more": 1}},
+        {"metadata": {**two().metadata, "gap": 0.0}},
+        {"metadata": {**two().metadata, "saliency": np.array([np.nan, 1])}},
+    ],
+)
+def test_any_other_value_of_a_field_makes_instances_unequal(changes: dict[str, Any]) -> None:
+    assert not two().equals(two(**changes))
+    assert not two(**changes).equals(two())
+
+
+def test_instances_of_other_sizes_counts_and_types_are_unequal() -> None:
+    nothing = Instances.empty((3, 4), "r")
+    assert nothing.equals(Instances.empty((3, 4), "r"))
+    assert not nothing.equals(Instances.empty((4, 3), "r"))
+    assert not two().equals(two()[:1])
+    assert not two().equals(None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (np.float32(1), 1.0, True),
+        (1, 1.0, True),
+        (np.float32(0.1), 0.1, False),
+        (float(np.float32(0.1)), np.float32(0.1), True),
+        (True, 1, False),
+        (np.True_, True, True),
+        (np.nan, np.float32("nan"), True),
+        (np.nan, 0.0, False),
+        (2**53, 2.0**53, True),
+        (2**53 + 1, 2.0**53, False),
+        ("a", "a", True),
+        ("1", 1, False),
+        (None, None, True),
+        (None, 0, False),
+        ((1, [2, np.nan]), [1, (2, np.nan)], True),
+        ([1, 2], [1, 2, 3], False),
+        ([1, 2], "12", False),
+        ({"a": 1, "b": [2]}, {"b": [2], "a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": 1}, {"b": 1}, False),
+        (np.zeros(2), [0.0, 0.0], False),
+        (np.zeros(()), 0.0, False),
+        (np.zeros((2, 1)), np.zeros((1, 2)), False),
+        (np.zeros(2), np.zeros(2, np.float32), False),
+        (np.array(["a", "b"]), np.array(["a", "b"]), True),
+        (np.array([1 + 1j, np.nan]), np.array([1 + 1j, np.nan]), True),
+        (np.array([[1, 2], None], object), np.array([[1, 2], None], object), True),
+        (np.array([[1, 2], None], object), np.array([[1, 3], None], object), False),
+        (np.zeros(3), np.zeros(6)[::2], True),
+    ],
+    ids=repr,
+)
+def test_values_are_compared_as_the_table_says(one: Any, other: Any, equal: bool) -> None:
+    assert equal_values(one, other) is equal
+    assert equal_values(other, one) is equal
