@@ -7,3 +7,5 @@ from .maps import (
     VideoPredictions as VideoPredictions,
 )
 from .open import check_missing as check_missing, open_predictions as open_predictions
+from .records import RecordPredictions as RecordPredictions
+from .tracks import TrackPredictions as TrackPredictions

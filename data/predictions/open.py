@@ -16,6 +16,8 @@ from eigenseg.data.predictions.base import Missing, Predictions
 from eigenseg.data.predictions.boxes import BoxPredictions
 from eigenseg.data.predictions.coco import CocoPredictions
 from eigenseg.data.predictions.maps import LabelPredictions, MapPredictions, VideoPredictions
+from eigenseg.data.predictions.records import RecordPredictions, holds_records
+from eigenseg.data.predictions.tracks import TrackPredictions
 
 
 class _ForegroundOf:
@@ -39,7 +41,8 @@ def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Mi
     objects     a COCO json (result list, or with images), boxes by name (json), or a folder that eigenseg wrote
     saliency    a folder of gray maps, or one that eigenseg wrote
     semantic    a folder of label maps, or one that eigenseg wrote
-    video       a folder of label maps ``<video>/<frame>.png``, or one that eigenseg wrote
+    video       a folder of label maps ``<video>/<frame>.png``, a YouTube-VIS json of tracks, or a folder that eigenseg
+                wrote: its ``labels/``, and without them its ``tracks.json``
     ==========  ===========================================================================================
 
     Args:
@@ -55,13 +58,17 @@ def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Mi
     source = Path(path)
     if not source.exists():
         raise FileNotFoundError(f"predictions: no such file or folder {path}")
-    if (source / "predictions" / "instances.json").is_file():
+    if any((source / "predictions" / name).is_file() for name in ("instances.json", "tracks.json", "manifest.jsonl")):
         source = source / "predictions"  # where an evaluation keeps its predictions
+    if holds_records(source):
+        return RecordPredictions(source, dataset.kind, missing, dataset.classes)
     own = source / "instances.json"
     if dataset.kind == "objects":
         if source.is_dir() and not own.is_file():
             raise ValueError(f"predictions: {path} is a folder without instances.json; objects are read from a json file")
         return _open_objects(own if source.is_dir() else source, dataset)
+    if dataset.kind == "video":
+        return _open_videos(source, dataset, missing)
     if source.is_file():
         raise ValueError(f"predictions: {path} is a file; {dataset.title} needs a folder of images")
     if dataset.kind == "saliency" and own.is_file() and (source / "saliency").is_dir():
@@ -70,7 +77,7 @@ def open_predictions(path: str | os.PathLike[str], dataset: Dataset, missing: Mi
     root = labels if own.is_file() and labels.is_dir() else source
     if dataset.kind == "saliency":
         return _ForegroundOf(LabelPredictions(root, missing)) if root is labels else MapPredictions(root, missing)
-    return (LabelPredictions if dataset.kind == "semantic" else VideoPredictions)(root, missing)
+    return LabelPredictions(root, missing)
 
 
 def check_missing(missing: str) -> None:
@@ -80,6 +87,22 @@ def check_missing(missing: str) -> None:
         ValueError: naming the choices.
     """
     check_choice("missing", missing, get_args(Missing))
+
+
+def _open_videos(source: Path, dataset: Dataset, missing: Missing) -> Predictions:
+    tracks, labels = source / "tracks.json", source / "labels"
+    if source.is_dir() and labels.is_dir() and (tracks.is_file() or (source / "instances.json").is_file()):
+        return VideoPredictions(labels, missing)
+    if source.is_dir() and not tracks.is_file():
+        return VideoPredictions(source, missing)
+    path = tracks if source.is_dir() else source
+    content: Any = read_json(path) if path.suffix in (".json", ".gz") else None
+    if not isinstance(content, dict) or "videos" not in content:
+        raise ValueError(
+            f"predictions: {path} is a file; {dataset.title} needs a folder of label maps, or a json in YouTube-VIS form "
+            "(videos, annotations, categories)"
+        )
+    return TrackPredictions(content, str(path), missing)
 
 
 def _open_objects(path: Path, dataset: Dataset) -> Predictions:

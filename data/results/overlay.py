@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from eigenseg.data.geometry import Geometry
-from eigenseg.data.images import ImageArray
+from eigenseg.data.images import ImageArray, rgb_array
 from eigenseg.data.instances import Instances
 from eigenseg.data.rle import BoolArray
 
@@ -48,6 +48,7 @@ def draw_regions(
     order: Sequence[int] | None = None,
     captions: Sequence[str] | None = None,
     nothing: str | None = None,
+    colors: Sequence[int] | None = None,
 ) -> ImageArray:
     """Draw masks and boxes over an image, each in its own color.
 
@@ -58,6 +59,7 @@ def draw_regions(
         order: indices in painting order, the last one on top; the given order by default.
         captions: a text for each box.
         nothing: text where there is neither a mask nor a box.
+        colors: for each mask or box, the index of its color in ``PALETTE``, which repeats; 0, 1, 2... by default.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -65,26 +67,39 @@ def draw_regions(
     canvas = image.copy()
     count = len(boxes) if masks is None else len(masks)
     order = range(count) if order is None else order
+    tints = PALETTE[np.asarray(range(count) if colors is None else colors, dtype=np.int64) % len(PALETTE)]
     line = max(1, round(min(image.shape[:2]) / 220))
     halo = line + 2 if line > 1 else 0  # on a small image a white outline would hide too much
     for i in order if masks is not None else ():
-        tint = PALETTE[i % len(PALETTE)]
+        tint = tints[i]
         assert masks is not None
         mask = np.asarray(masks[i])
-        canvas[mask] = (canvas[mask] * (1 - _TINT) + tint * _TINT).astype(np.uint8)
+        _blend(canvas, mask, tint)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         if halo:
             cv2.drawContours(canvas, contours, -1, (255, 255, 255), halo, cv2.LINE_AA)
         cv2.drawContours(canvas, contours, -1, tint.tolist(), line, cv2.LINE_AA)
     drawing = Image.fromarray(canvas)
     pen = ImageDraw.Draw(drawing)
-    font = ImageFont.load_default(size=max(11, round(min(image.shape[:2]) / 24)))
+    font = caption_font(image.shape[0], image.shape[1])
     for i in order if len(boxes) else ():
-        color = tuple(PALETTE[i % len(PALETTE)].tolist())
-        _draw_box(pen, boxes[i].tolist(), captions[i] if captions else "", color, font, line)
+        color = tuple(tints[i].tolist())
+        x0, y0, x1, y1 = (round(side) for side in boxes[i].tolist())
+        pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=color, width=line)
+        if captions and captions[i]:
+            draw_caption(pen, captions[i], (x0, y0), color, font)
     if not count and nothing:
-        _draw_note(pen, nothing, font)
-    return np.array(drawing)
+        draw_caption(pen, nothing, (0, 0), (32, 32, 32), font)
+    return rgb_array(drawing)
+
+
+def _blend(canvas: ImageArray, mask: BoolArray, tint: NDArray[np.uint8]) -> None:
+    """Tint the pixels of a mask, in place: a table of 256 levels for each channel, with no array of floats."""
+    levels = np.arange(256)[:, None] * (1 - _TINT) + tint * _TINT
+    table = levels.astype(np.uint8)
+    for channel in range(3):
+        plane = canvas[..., channel]
+        plane[mask] = table[plane[mask], channel]
 
 
 def draw_heatmap(image: ImageArray, instances: Instances) -> ImageArray:
@@ -110,30 +125,34 @@ def draw_heatmap(image: ImageArray, instances: Instances) -> ImageArray:
     return blended
 
 
-def _draw_box(
+def caption_font(height: int, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font for captions in an image of this size in pixels."""
+    return ImageFont.load_default(size=max(11, round(min(height, width) / 24)))
+
+
+def draw_caption(
     pen: ImageDraw.ImageDraw,
-    box: list[float],
     text: str,
+    corner: tuple[int, int],
     color: tuple[int, ...],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    line: int,
 ) -> None:
-    x0, y0, x1, y1 = (round(side) for side in box)
-    pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=color, width=line)
-    if not text:
-        return
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    width, height = right - left + 8, bottom - top + 6
-    # Above the box if there is room, else inside its corner.
-    y = y0 - height if y0 >= height else y0
-    pen.rectangle((x0, y, x0 + width, y + height), fill=color)
-    pen.text((x0 + 4 - left, y + 3 - top), text, fill=_readable_on(color), font=font)
+    """Write a text on a colored background.
 
-
-def _draw_note(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> None:
+    Args:
+        pen: of the image.
+        text: one line.
+        corner: (x, y) in pixels, the upper left corner of what the text belongs to; the text is above it if there is room,
+            and never beyond the right border.
+        color: RGB of the background.
+        font: from ``caption_font``.
+    """
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    pen.rectangle((0, 0, right - left + 12, bottom - top + 10), fill=(32, 32, 32))
-    pen.text((6 - left, 5 - top), text, fill=(255, 255, 255), font=font)
+    width, height = round(right - left) + 8, round(bottom - top) + 6
+    x = max(0, min(corner[0], pen.im.size[0] - width - 1))
+    y = corner[1] - height if corner[1] >= height else corner[1]
+    pen.rectangle((x, y, x + width, y + height), fill=color)
+    pen.text((x + 4 - left, y + 3 - top), text, fill=_readable_on(color), font=font)
 
 
 def _readable_on(color: tuple[int, ...]) -> tuple[int, int, int]:

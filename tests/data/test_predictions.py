@@ -17,7 +17,9 @@ from eigenseg.data.datasets import CocoInstances, ObjectAnnotation, VideoAnnotat
 from eigenseg.data.detections import Detections
 from eigenseg.data.predictions import VideoPredictions, open_predictions
 from eigenseg.data.predictions.base import check_overlap, stem
-from eigenseg.data.results.store import ResultFolder
+from eigenseg.data.results.records import Record
+from eigenseg.data.results.store import ResultStore
+from eigenseg.data.results.writers import LabelWriter, SaliencyWriter
 from eigenseg.data.rle import encode_masks
 from eigenseg.data.sources import ImageSource
 
@@ -205,13 +207,13 @@ def test_masks_without_boxes_get_tight_ones(write: Callable[..., Path], tmp_path
 def test_results_of_eigenseg_are_read_back_for_every_kind(tmp_path: Path) -> None:
     boxes = np.array([[3, 2, 7, 5], [0, 0, 10, 8]], dtype=np.float32)
     instances = Instances(np.stack([SQUARE, ~SQUARE]), np.array([0.9, 0.5]), boxes, (8, 10))
-    folder = ResultFolder(tmp_path / "out", {"identity": {}}, overlays=False)
+    folder = ResultStore(tmp_path / "out", {}, [LabelWriter()])
     sources = []
     for name in ("a/1.jpg", "2.jpg"):
         save(tmp_path / "images" / name, np.zeros((8, 10, 3), dtype=np.uint8))
         sources.append(ImageSource(tmp_path / "images" / name, name))
-    folder.add(sources[0], np.zeros((8, 10, 3), dtype=np.uint8), instances, 1.0)
-    folder.add(sources[1], np.zeros((8, 10, 3), dtype=np.uint8), instances[:1], 1.0)
+    folder.add(Record.of(sources[0].name, None, instances))
+    folder.add(Record.of(sources[1].name, None, instances[:1]))
     folder.finish(sources)
 
     objects = open_predictions(tmp_path / "out", Toy("objects")).read("a/1.jpg", NOWHERE)
@@ -236,8 +238,8 @@ def test_soft_maps_of_a_result_folder_have_priority_over_its_label_maps(tmp_path
     instances = Instances(
         SQUARE[None], np.ones(1), np.array([[3, 2, 7, 5]], dtype=np.float32), (8, 10), metadata={"saliency": soft}
     )
-    folder = ResultFolder(tmp_path / "out", {"identity": {}}, overlays=False, saliency=True)
-    folder.add(source, np.zeros((8, 10, 3), dtype=np.uint8), instances, 1.0)
+    folder = ResultStore(tmp_path / "out", {}, [SaliencyWriter()])
+    folder.add(Record.of(source.name, None, instances))
     folder.finish([source])
     read = open_predictions(tmp_path / "out", Toy("saliency")).read("2.jpg", np.zeros((8, 10), dtype=np.uint8))
     np.testing.assert_array_equal(read, np.where(SQUARE, 191, 64))

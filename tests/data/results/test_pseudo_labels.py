@@ -16,7 +16,8 @@ from eigenseg.cli.main import main
 from eigenseg.data import Instances
 from eigenseg.data.datasets import CocoInstances
 from eigenseg.data.results.pseudo_labels import pseudo_labels
-from eigenseg.data.results.store import ResultFolder
+from eigenseg.data.results.records import Record
+from eigenseg.data.results.store import ResultStore
 from eigenseg.data.sources import ImageSource
 
 
@@ -36,10 +37,10 @@ def results(tmp_path: Path) -> Path:
     for name in ("dogs/a.jpg", "b.jpg"):
         Image.fromarray(pixels).save(tmp_path / name)
         sources.append(ImageSource(tmp_path / name, name))
-    folder = ResultFolder(tmp_path / "out", {"identity": {}}, overlays=False, labels=False)
+    folder = ResultStore(tmp_path / "out", {})
     boxes = np.array([[0, 0, 50, 30], [0, 0, 50, 30]], dtype=np.float32)
-    folder.add(sources[0], pixels, Instances(masks(), np.array([0.9, 0.3]), boxes, (30, 50)), 1.0)
-    folder.add(sources[1], pixels, Instances.empty((30, 50), "nothing"), 1.0)
+    folder.add(Record.of("dogs/a.jpg", None, Instances(masks(), np.array([0.9, 0.3]), boxes, (30, 50))))
+    folder.add(Record.of("b.jpg", None, Instances.empty((30, 50), "nothing")))
     folder.finish(sources)
     return tmp_path / "out"
 

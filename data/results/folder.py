@@ -1,0 +1,192 @@
+"""The files of a result folder apart from its records: what runs of any version left, and how it is removed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import filecmp
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from eigenseg.data.files import output_error, read_json, replacing
+from eigenseg.data.results.clip_writers import clip_writers
+from eigenseg.data.results.identity import differences
+from eigenseg.data.results.records import DONE, SCHEMA, Kind, Record
+from eigenseg.data.results.writers import Writer, image_writers
+
+MANIFEST, RUN = "manifest.jsonl", "run.json"
+ASSEMBLED = ("instances.json", "tracks.json")
+# Whatever any run may have written.
+_ALL_WRITERS: dict[Kind, list[Writer]] = {
+    "image": image_writers(masks=True, saliency=True, arrays=True),
+    "clip": clip_writers(masks=True, saliency=True, arrays=True),
+}
+# Nothing else below the root is ever searched.
+FOLDERS = tuple(writer.name for writer in _ALL_WRITERS["image"])
+_OLDER_LINE = b'{"image": '  # how version 0.1 began its lines
+
+
+def older_records(root: Path) -> list[Record] | None:
+    """What version 0.1 finished in a folder, without results; None if that version did not write it.
+
+    Its label maps, overlays, masks and saliency maps had the names that they have today.
+
+    Raises:
+        ValueError: if its manifest is damaged.
+    """
+    manifest = root / MANIFEST
+    if not _is_older(manifest):
+        return None
+    lines, done = manifest.read_bytes().split(b"\n")[:-1], {}  # a line that was cut off by a crash has no end
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            done[record["image"]] = int(record["instances"]) if record["status"] == DONE else None
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{manifest} line {number} is not a record of eigenseg; choose another output.dir") from None
+    return [Record(name, "image", DONE, count=count) for name, count in done.items() if count is not None]
+
+
+def check_schema(root: Path) -> None:
+    """Raise if a newer version wrote a folder: nobody knows which files are its own.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    schema = read_run(root).get("schema", SCHEMA)
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise ValueError(
+            f"{root} holds results of a newer version of eigenseg (schema {schema}, this version writes {SCHEMA}), so they "
+            "can neither be continued nor replaced; choose another output.dir, or update eigenseg"
+        )
+
+
+def read_run(root: Path) -> dict[str, Any]:
+    """Content of ``run.json``, empty if there is none or it is damaged."""
+    try:
+        content = read_json(root / RUN)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def check_identity(root: Path, run: Mapping[str, Any], identity: Any) -> None:
+    """Raise if the results of a folder are those of other settings.
+
+    Args:
+        root: the folder.
+        run: content of its ``run.json``.
+        identity: of the run that wants to continue.
+
+    Raises:
+        ValueError: naming every difference.
+    """
+    if "identity" not in run:
+        raise ValueError(
+            f"{root / RUN} does not contain the settings of the results in {root}; choose another output.dir, "
+            "or resume=false to replace its results"
+        )
+    if run["identity"] != identity:
+        raise ValueError(
+            f"{root} holds results of another run; choose another output.dir, or resume=false to replace them. "
+            f"Different: {', '.join(differences(run['identity'], identity))}"
+        )
+
+
+def sweep(root: Path) -> None:
+    """Remove what killed runs left: temporary files, and folders without a file.
+
+    Only for the holder of the lock of ``exclusive(root)``: files that another run writes at the moment would be lost.
+    """
+    leftovers = list(root.glob(".eigenseg-*.tmp"))
+    for folder in FOLDERS:
+        for current, _, names in os.walk(root / folder, topdown=False):
+            mine = [name for name in names if name.startswith(".eigenseg-") and name.endswith(".tmp")]
+            leftovers += [Path(current, name) for name in mine]
+    remove(leftovers)
+    for folder in FOLDERS:
+        for current, _, names in os.walk(root / folder, topdown=False):
+            if not names:
+                with contextlib.suppress(OSError):  # it holds folders with files
+                    os.rmdir(current)
+
+
+class _UnchangedError(Exception):
+    """Leaves a block of ``replacing`` without replacing anything."""
+
+
+def write_if_changed(path: Path, chunks: Iterable[str]) -> None:
+    """Write text piece by piece, atomically; a file that holds the same already is left untouched.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    with contextlib.suppress(_UnchangedError), replacing(path) as temporary:
+        with open(temporary, "w", encoding="utf-8", newline="") as stream:
+            stream.writelines(chunks)
+        if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
+            raise _UnchangedError
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files; those that do not exist are skipped.
+
+    Raises:
+        OutputError: if one cannot be removed.
+    """
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # of such a name there is no file
+                raise output_error(path, error) from error
+
+
+def remove_files(root: Path, records: Iterable[Record], folders: Iterable[str] | None = None) -> set[Path]:
+    """Remove all files of records, whatever the settings of the run were.
+
+    Args:
+        root: folder of the results.
+        records: of images name and count suffice, of clips the whole record is needed.
+        folders: only files in these folders of writers; in all if not given.
+
+    Returns:
+        Folders that may be empty now.
+
+    Raises:
+        OutputError: if one cannot be removed.
+    """
+    emptied: set[Path] = set()
+    for record in records:
+        for writer in _ALL_WRITERS[record.kind]:
+            if folders is None or writer.name in folders:
+                paths = [root / path for path in writer.paths(record)]
+                remove(paths)
+                emptied |= {path.parent for path in paths}
+    return emptied
+
+
+def remove_emptied(root: Path, folders: Iterable[Path]) -> None:
+    """Remove those of these folders below the root that are empty, and their parents that become empty."""
+    for folder in sorted(set(folders), reverse=True):
+        while folder != root and root in folder.parents:
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                break
+            folder = folder.parent
+
+
+def _is_older(manifest: Path) -> bool:
+    if not manifest.is_file():
+        return False
+    with open(manifest, "rb") as stream:
+        found = stream.read(len(_OLDER_LINE))
+    return len(found) > 2 and _OLDER_LINE.startswith(found)  # today's lines differ in the third byte
