@@ -24,10 +24,10 @@ from torch import Tensor
 from benchmarks.harness import environment, save
 from eigenseg.data import read_image
 from eigenseg.data.datasets import Davis
-from eigenseg.segment.refine import DEEP_SPECTRAL, BilateralParameters, BilateralSolver, DenseCRF, Refiner
+from eigenseg.segment.refine import DEEP_SPECTRAL, BilateralParameters, BilateralSolver, DenseCRF, MaskRefiner
 from eigenseg.segment.refine.cleanup import mask_iou
 
-REFINERS: dict[str, Refiner] = {
+REFINERS: dict[str, MaskRefiner] = {
     "bilateral": BilateralSolver(),
     "bilateral, all components": BilateralSolver(keep="all"),
     "bilateral 8/8/4, all components": BilateralSolver(BilateralParameters(8.0, 8.0, 4.0), keep="all"),
@@ -80,11 +80,11 @@ def cost(name: str, masks: int, rounds: int) -> dict[str, Any]:
         boxes = torch.zeros(masks, height, width, dtype=torch.bool)
         for k in range(masks):
             boxes[k, height // 4 : 3 * height // 4, width // 5 + 16 * k : 3 * width // 5 + 16 * k] = True
-        refiner([image], [boxes])  # warm-up
+        refiner.refine_masks([image], [boxes])  # warm-up
         seconds = []
         for _ in range(rounds):
             start = time.process_time()
-            refiner([image], [boxes])
+            refiner.refine_masks([image], [boxes])
             seconds.append(time.process_time() - start)
         costs[file] = statistics.median(seconds) / (height * width / 1e6)
     return {"refiner": name, "masks": masks, "seconds": costs}
@@ -103,7 +103,7 @@ def score(dataset: Davis, every: int) -> dict[str, Any]:
             coarse = on_grid(annotation)
             rows["coarse"].append(scores(coarse, annotation))
             for name, refiner in REFINERS.items():
-                (refined,) = refiner([image], [coarse])
+                (refined,) = refiner.refine_masks([image], [coarse])
                 rows[name].append({**scores(refined.masks, annotation), "accepted": float(refined.kept)})
     means = {
         name: {key: statistics.fmean(row[key] for row in scored) for key in scored[0]} for name, scored in rows.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -73,3 +74,27 @@ class FeatureGrid:
         """Which tokens hold padding: (B, N) bool on the tokens' device."""
         padded = torch.stack([geometry.padded_patches().flatten() for geometry in self.geometries])
         return padded.to(self.tokens.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tensors."""
+        tensors = (self.tokens, self.cls, self.registers, self.attention)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
+
+
+def join_features(grids: Sequence[FeatureGrid]) -> FeatureGrid:
+    """The images of several batches as one batch; their grids, kinds and devices must be equal.
+
+    Raises:
+        ValueError: if there is no batch, or they differ.
+    """
+    if len({(grid.grid, grid.kind) for grid in grids}) != 1:
+        raise ValueError(f"features of one grid and kind can be joined, got {[(grid.grid, grid.kind) for grid in grids]}")
+
+    def join(name: str) -> Tensor | None:
+        parts = [getattr(grid, name) for grid in grids]
+        return None if parts[0] is None else torch.cat(parts)
+
+    tokens, geometries = torch.cat([grid.tokens for grid in grids]), [one for grid in grids for one in grid.geometries]
+    optional = {name: join(name) for name in ("cls", "registers", "attention")}
+    return FeatureGrid(tokens, grids[0].grid, grids[0].kind, tuple(geometries), **optional)

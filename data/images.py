@@ -14,6 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 ImageArray = NDArray[np.uint8]
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
+_ORIENTATION = 0x0112  # EXIF tag
+# Bytes per pixel while an image is decoded: Pillow's four, a converted copy's four, and the array's three.
+_DECODING_BYTES = 11
+_ROWS_BYTES = 2**25  # 32 MiB, an image of 11 megapixels at once
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -33,10 +37,12 @@ def read_image(path: str | os.PathLike[str]) -> ImageArray:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such image: {path}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes)")
     if path.is_dir():
         raise ValueError(f"{path} is a folder, expected an image")
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise ValueError(f"{path} is no regular file, expected an image")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes)")
     try:
         with warnings.catch_warnings():
             # Pillow warns above 89 megapixels and raises above 179; photographs in between are accepted.
@@ -55,6 +61,19 @@ def read_image(path: str | os.PathLike[str]) -> ImageArray:
             return _from_pil(image)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def decoding_bytes(path: str | os.PathLike[str]) -> int:
+    """Memory that ``read_image`` takes at most, from the file's header; 0 if it cannot be read."""
+    try:
+        if not os.path.isfile(path):
+            return 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.width * image.height * _DECODING_BYTES
+    except Exception:  # reading the image says what is wrong with it
+        return 0
 
 
 def as_rgb(image: ImageLike) -> ImageArray:
@@ -93,7 +112,7 @@ def as_rgb(image: ImageLike) -> ImageArray:
 def _from_pil(image: Image.Image) -> ImageArray:
     if min(image.size) < 1:
         raise ValueError(f"image has no pixels: size {image.size}")
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode in _SIXTEEN_BIT:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
@@ -106,4 +125,23 @@ def _from_pil(image: Image.Image) -> ImageArray:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    # Converting copies, even from RGB to RGB.
+    return rgb_array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def rgb_array(image: Image.Image) -> ImageArray:
+    """The pixels of an RGB image: (H, W, 3) uint8, a new array.
+
+    Pillow's own conversion makes three copies on the way; here they are of some rows only.
+    """
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    rows = max(1, _ROWS_BYTES // (3 * image.width))
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says; itself, not a copy, where there is nothing to turn."""
+    return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image

@@ -16,6 +16,7 @@ Padding is added after normalization, so its value is the dataset's mean color.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
@@ -117,28 +118,53 @@ def plan_geometry(image_size: Size, patch_size: int, preprocess: Preprocess) -> 
     return geometry
 
 
-def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Resize (Lanczos, as in the published code), normalize, then pad with zeros or crop.
+def fit_image(image: ImageArray, geometry: Geometry) -> Tensor:
+    """Resize (Lanczos, as in the published code), then pad with zeros or crop; works on any thread.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         geometry: from ``plan_geometry``.
-        mean, std: per channel, for values in [0, 1].
 
     Returns:
-        (3, h, w) float32 on the CPU.
+        (3, h, w) uint8 on the CPU.
     """
     height, width = geometry.scaled_size
     if image.shape[:2] != geometry.image_size:
         raise ValueError(f"the image has {image.shape[:2]} pixels, its geometry {geometry.image_size}")
     if (height, width) != geometry.image_size:
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
-    pixels = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    canvas = torch.zeros(3, *geometry.input_size)
+    canvas = torch.zeros(3, *geometry.input_size, dtype=torch.uint8)
     rows, columns = min(height, geometry.input_size[0]), min(width, geometry.input_size[1])
-    canvas[:, :rows, :columns] = pixels[:, :rows, :columns]
+    canvas[:, :rows, :columns] = torch.from_numpy(np.array(image[:rows, :columns])).permute(2, 0, 1)
     return canvas
+
+
+def normalize_images(
+    pixels: Tensor, geometries: Sequence[Geometry], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Tensor:
+    """Normalize fitted images on their device; padding becomes 0, the mean color.
+
+    Args:
+        pixels: (B, 3, h, w) uint8 from ``fit_image``.
+        geometries: one per image.
+        mean, std: per channel, for values in [0, 1].
+
+    Returns:
+        (B, 3, h, w) float32 on the device of ``pixels``.
+    """
+    values = pixels.float().div_(255)
+    center, scale = (torch.tensor(statistic, device=pixels.device)[:, None, None] for statistic in (mean, std))
+    values.sub_(center).div_(scale)
+    for image, geometry in zip(values, geometries, strict=True):
+        height, width = geometry.scaled_size
+        image[:, height:] = 0
+        image[:, :, width:] = 0
+    return values
+
+
+def prepare_image(image: ImageArray, geometry: Geometry, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Fit and normalize one image: (3, h, w) float32 on the CPU; see ``fit_image`` and ``normalize_images``."""
+    return normalize_images(fit_image(image, geometry)[None], [geometry], mean, std)[0]
 
 
 def grid_colors(image: ImageArray, geometry: Geometry) -> Tensor:

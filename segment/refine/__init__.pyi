@@ -1,3 +1,4 @@
+from .apply import MaskRefiner as MaskRefiner, refine_instances as refine_instances
 from .base import Refined as Refined, Refiner as Refiner
 from .bilateral import (
     BilateralParameters as BilateralParameters,

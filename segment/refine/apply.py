@@ -1,9 +1,10 @@
-"""Refine the masks of ``Instances`` and drop those that do not survive."""
+"""From masks to instances: refine the masks of ``Instances`` and drop those that do not survive."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,11 +13,40 @@ from numpy.typing import NDArray
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.rle import encode_masks, mask_boxes
-from eigenseg.segment.refine.base import Refined, Refiner
+from eigenseg.segment.refine.base import Refined
+
+RefineMasks = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], list[Refined]]
+
+
+class MaskRefiner:
+    """Base of refiners that work on masks: a subclass provides ``refine_masks``, the rest follows."""
+
+    device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> Self:
+        """Compute on a device; returns itself."""
+        self.device = device
+        return self
+
+    def refine_masks(self, images: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> list[Refined]:
+        """Refine the masks of several images.
+
+        Args:
+            images: a list of (H, W, 3) uint8 RGB of any sizes, or one (B, H, W, 3) tensor.
+            masks: for every image (n, H, W), bool or floating in [0, 1], on the image's device; n may be 0 and may differ.
+
+        Returns:
+            One ``Refined`` per image, on the images' device.
+        """
+        raise NotImplementedError
+
+    def __call__(self, images: Sequence[ImageArray], instances: Sequence[Instances]) -> list[Instances]:
+        """Refine instances, see ``Refiner`` and ``refine_instances``."""
+        return refine_instances(self.refine_masks, images, instances, self.device)
 
 
 def refine_instances(
-    refiner: Refiner, images: Sequence[ImageArray], instances: Sequence[Instances], device: torch.device
+    refine_masks: RefineMasks, images: Sequence[ImageArray], instances: Sequence[Instances], device: torch.device
 ) -> list[Instances]:
     """Refine the instances of several images.
 
@@ -25,7 +55,7 @@ def refine_instances(
     ``metadata["rejected"]`` counts the dropped ones.
 
     Args:
-        refiner: refines the masks.
+        refine_masks: as in ``MaskRefiner``.
         images: (H, W, 3) uint8 RGB each.
         instances: of these images.
         device: where to compute.
@@ -36,7 +66,7 @@ def refine_instances(
     pixels = [torch.from_numpy(np.array(images[i])).to(device) for i in nonempty]
     masks = [torch.from_numpy(np.array(instances[i].masks)).to(device) for i in nonempty]
     results = list(instances)
-    for i, refined in zip(nonempty, refiner(pixels, masks), strict=True):
+    for i, refined in zip(nonempty, refine_masks(pixels, masks), strict=True):
         results[i] = _apply(instances[i], refined)
     return results
 

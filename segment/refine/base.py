@@ -1,4 +1,4 @@
-"""The refiner interface: images and their masks in, soft and hard masks that follow image edges out."""
+"""The refiner interface: images and their instances in, instances whose masks follow the edges of the image out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from eigenseg.data.images import ImageArray
+from eigenseg.data.instances import Instances
 from eigenseg.segment.refine.cleanup import mask_iou
 
 _PIXELS_AT_ONCE = 2**20  # the CRF's lattice takes about 1.1 GB for them, the bilateral grid 0.15 GB
@@ -34,17 +36,22 @@ class Refined:
 
 
 class Refiner(Protocol):
-    """Interface of refiners, which make masks follow the edges of the image."""
+    """Interface of refiners. One that works on masks alone derives from ``eigenseg.segment.refine.MaskRefiner``."""
 
-    def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
-        """Refine the masks of several images.
+    def to(self, device: torch.device) -> Refiner:
+        """Compute on a device; returns itself."""
+        ...
+
+    def __call__(self, images: Sequence[ImageArray], instances: Sequence[Instances]) -> list[Instances]:
+        """Refine the instances of several images, or of several frames of a clip.
 
         Args:
-            images: a list of (H, W, 3) uint8 RGB of any sizes, or one (B, H, W, 3) tensor.
-            masks: for every image (n, H, W), bool or floating in [0, 1], on the image's device; n may be 0 and may differ.
+            images: (H, W, 3) uint8 RGB each, of any sizes.
+            instances: of these images.
 
         Returns:
-            One ``Refined`` per image, on the images' device.
+            One ``Instances`` per image, its instances in the given order; those that do not survive are left out, and
+            extras (track ids among them) travel with the others.
         """
         ...
 

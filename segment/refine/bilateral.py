@@ -23,6 +23,7 @@ from torch import Tensor
 
 from eigenseg.data.checks import Compat, check_choice, check_compat
 from eigenseg.discovery.grid import largest_component
+from eigenseg.segment.refine.apply import MaskRefiner
 from eigenseg.segment.refine.base import (
     Refined,
     as_columns,
@@ -200,7 +201,7 @@ def solve_on_grid(grid: BilateralGrid, targets: Tensor, parameters: BilateralPar
     return Solution(y, iterations, torch.where(size > 0, norm(right - apply(y)) / size, 0.0))
 
 
-class BilateralSolver:
+class BilateralSolver(MaskRefiner):
     """The bilateral solver as a refiner. Hard masks are the soft map above 0.5, with holes filled and one component kept.
 
     Details of a result: ``iterations`` (n,) and ``residual`` (n,) of conjugate gradients. Published metrics use ``soft``.
@@ -232,8 +233,8 @@ class BilateralSolver:
         self.parameters = parameters
         self.keep, self.min_iou, self.compat = keep, min_iou, compat
 
-    def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
-        """Refine masks, see ``Refiner``."""
+    def refine_masks(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
+        """Refine masks, see ``MaskRefiner``."""
         check_images(images)
         check_masks(images, masks)
         smoothed = bilateral_solve(images, masks, self.parameters, self.compat)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from eigenseg.data.checks import Compat, check_choice, check_compat
+from eigenseg.segment.refine.apply import MaskRefiner
 from eigenseg.segment.refine.base import (
     Refined,
     as_columns,
@@ -210,7 +211,7 @@ def refine_crf(
     return results
 
 
-class DenseCRF:
+class DenseCRF(MaskRefiner):
     """The dense CRF as a refiner. ``MASKCUT`` and ``DEEP_SPECTRAL`` are the published parameters.
 
     Args:
@@ -234,6 +235,6 @@ class DenseCRF:
         self.parameters = parameters
         self.holes, self.min_iou, self.compat = holes, min_iou, compat
 
-    def __call__(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
-        """Refine masks, see ``Refiner``."""
+    def refine_masks(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
+        """Refine masks, see ``MaskRefiner``."""
         return refine_crf(images, masks, self.parameters, self.holes, self.min_iou, self.compat)

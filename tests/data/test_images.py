@@ -237,3 +237,10 @@ def test_whatever_a_decoder_raises_the_file_is_named(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Image, "open", fail)
     assert str(path) in unnamed(path)
+
+
+@pytest.mark.parametrize("rows_bytes", [1, 3 * 13 * 2, 2**25])
+def test_pixels_do_not_depend_on_the_rows_that_are_copied_at_once(rows_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eigenseg.data.images._ROWS_BYTES", rows_bytes)
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 13, 3), dtype=np.uint8)
+    assert_rgb(as_rgb(Image.fromarray(pixels)), pixels)

@@ -77,7 +77,7 @@ def test_published_outputs_are_reproduced_to_rounding(case: int, test_data: Path
     np.testing.assert_allclose(n[:, 0], golden[f"bistochastic_n_{case}"], rtol=0, atol=1e-13)
     np.testing.assert_allclose(float(m.sum()), golden[f"bistochastic_m_sum_{case}"], rtol=1e-13)
     for compat in (None, "reference"):
-        (refined,) = BilateralSolver(BilateralParameters(*sigmas), compat=compat)([image], [target])  # type: ignore[arg-type]
+        (refined,) = BilateralSolver(BilateralParameters(*sigmas), compat=compat).refine_masks([image], [target])  # type: ignore[arg-type]
         np.testing.assert_array_equal(refined.masks[0], golden[f"binary_{case}"])
 
 
@@ -228,7 +228,9 @@ def test_hard_masks_are_the_soft_map_above_half_filled_and_one_component() -> No
     }
     assert len({tuple(mask.flatten().tolist()) for mask in expected.values()}) == 3
     for (keep, compat), masks in expected.items():
-        (result,) = BilateralSolver(BilateralParameters(lam=1.0), keep=keep, compat=compat, min_iou=0.3)([image], [target])  # type: ignore[arg-type]
+        (result,) = BilateralSolver(BilateralParameters(lam=1.0), keep=keep, compat=compat, min_iou=0.3).refine_masks(
+            [image], [target]
+        )  # type: ignore[arg-type]
         assert torch.equal(result.masks, masks)
         assert torch.equal(result.soft, soft.soft)
         assert torch.equal(result.details["residual"], soft.residual)

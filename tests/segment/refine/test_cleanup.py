@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from eigenseg.discovery.grid import largest_component
-from eigenseg.segment.refine import DEEP_SPECTRAL, MASKCUT, BilateralSolver, DenseCRF, Refiner
+from eigenseg.segment.refine import DEEP_SPECTRAL, MASKCUT, BilateralSolver, DenseCRF, MaskRefiner
 from eigenseg.segment.refine.base import as_columns, chunks, compare, from_columns, hard
 from eigenseg.segment.refine.cleanup import fill_holes, mask_iou, published_component
 
@@ -71,7 +71,7 @@ def test_chunks_cover_all_images_in_order_and_stay_below_the_limit(monkeypatch: 
     assert list(chunks([])) == []
 
 
-REFINERS: Sequence[Refiner] = (BilateralSolver(), DenseCRF())
+REFINERS: Sequence[MaskRefiner] = (BilateralSolver(), DenseCRF())
 IMAGE, FLAT = torch.zeros(4, 5, 3, dtype=torch.uint8), torch.zeros(1, 4, 5)
 
 
@@ -95,21 +95,21 @@ IMAGE, FLAT = torch.zeros(4, 5, 3, dtype=torch.uint8), torch.zeros(1, 4, 5)
 )
 def test_bad_input_raises(refiner, image, given, error, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=message):
-        refiner([image], [given])
+        refiner.refine_masks([image], [given])
 
 
 @pytest.mark.parametrize("refiner", REFINERS)
-def test_images_and_masks_must_be_equally_many_and_on_one_device(refiner: Refiner) -> None:
+def test_images_and_masks_must_be_equally_many_and_on_one_device(refiner: MaskRefiner) -> None:
     with pytest.raises(ValueError, match="masks must hold one entry per image, got 2 for 1 images"):
-        refiner([IMAGE], [FLAT, FLAT])
+        refiner.refine_masks([IMAGE], [FLAT, FLAT])
     with pytest.raises(ValueError, match=r"images\[1\] is on meta, images\[0\] on cpu"):
-        refiner([IMAGE, IMAGE.to("meta")], [FLAT, FLAT])
-    assert refiner([], []) == []
+        refiner.refine_masks([IMAGE, IMAGE.to("meta")], [FLAT, FLAT])
+    assert refiner.refine_masks([], []) == []
 
 
 @pytest.mark.parametrize("refiner", REFINERS)
-def test_an_image_may_have_no_mask_and_an_image_one_pixel(refiner: Refiner) -> None:
-    none, one = refiner([IMAGE, IMAGE[:1, :1]], [FLAT[:0], torch.ones(1, 1, 1)])
+def test_an_image_may_have_no_mask_and_an_image_one_pixel(refiner: MaskRefiner) -> None:
+    none, one = refiner.refine_masks([IMAGE, IMAGE[:1, :1]], [FLAT[:0], torch.ones(1, 1, 1)])
     assert none.soft.shape == none.masks.shape == (0, 4, 5)
     assert none.kept.shape == (0,)
     assert one.soft.item() > 0.7

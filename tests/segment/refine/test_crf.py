@@ -255,7 +255,7 @@ def test_object_is_where_its_marginal_is_larger_and_maskcuts_rule_follows() -> N
         assert result.iou.tolist() == pytest.approx(ious)
         assert result.kept.tolist() == [value >= 0.5 for value in ious]
         assert result.kept.tolist() == [True, False, True]  # empty before and after: nothing to reject
-    (refined,) = DenseCRF(holes=False, min_iou=0.1)([image], [masks])
+    (refined,) = DenseCRF(holes=False, min_iou=0.1).refine_masks([image], [masks])
     assert torch.equal(refined.masks, labels)
     assert refined.kept.tolist() == [value >= 0.1 for value in ious]
 

@@ -30,8 +30,8 @@ def test_the_bilateral_solver_equals_that_of_the_cpu() -> None:
         torch.testing.assert_close(second.soft.cpu(), first.soft, rtol=0, atol=1e-10)
         assert torch.equal(second.iterations.cpu(), first.iterations)
     for first, second in zip(
-        BilateralSolver()(images, masks),
-        BilateralSolver()([image.cuda() for image in images], [mask.cuda() for mask in masks]),
+        BilateralSolver().refine_masks(images, masks),
+        BilateralSolver().refine_masks([image.cuda() for image in images], [mask.cuda() for mask in masks]),
         strict=True,
     ):
         assert torch.equal(second.masks.cpu(), first.masks)

@@ -1,0 +1,161 @@
+"""Predictors of images: what runs on any thread, and what runs on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from eigenseg.data.images import ImageArray, ImageLike, as_rgb
+from eigenseg.data.instances import Instances
+from eigenseg.discovery.extractor import FeatureExtractor, FittedImage
+from eigenseg.discovery.method import Method
+
+
+class PreparedImage(Protocol):
+    """An image that is ready for the device."""
+
+    @property
+    def image(self) -> ImageArray:
+        """(H, W, 3) uint8 RGB in original pixels, for refiners and overlays."""
+        ...
+
+    @property
+    def bucket(self) -> Hashable:
+        """Images with equal buckets may share a batch."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what was prepared."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlainImage:
+    """An image as it is, (H, W, 3) uint8 RGB, for models that take any sizes in one batch."""
+
+    image: ImageArray
+
+    @property
+    def bucket(self) -> None:
+        """All share one bucket."""
+        return
+
+    @property
+    def nbytes(self) -> int:
+        """Of the array."""
+        return self.image.nbytes
+
+    @classmethod
+    def of(cls, image: ImageLike) -> PlainImage:
+        """Read an image: path, PIL image, or (H, W, 3) uint8 RGB array."""
+        return cls(as_rgb(image))
+
+
+@runtime_checkable
+class ImagePredictor(Protocol):
+    """Images to instances in two stages. ``FeaturePredictor`` and every ``ImageModel`` are one."""
+
+    def prepare(self, image: ImageLike) -> Any:
+        """Read and prepare an image, a ``PreparedImage``; called on any thread.
+
+        Args:
+            image: path, PIL image, or (H, W, 3) uint8 RGB array.
+        """
+        ...
+
+    def infer(self, batch: Sequence[Any]) -> list[Instances]:
+        """Objects of prepared images of one bucket, in order; called on one thread, the device's."""
+        ...
+
+
+@runtime_checkable
+class ImageModel(ImagePredictor, Protocol):
+    """A model with its own features: a detector, SAM, a language model. A new one is one file and one yaml."""
+
+    def to(self, device: torch.device) -> ImageModel:
+        """Move to a device; returns itself."""
+        ...
+
+    def provenance(self) -> Mapping[str, Any]:
+        """Name, origin and sha256 of the weights as json values, for ``run.json``."""
+        ...
+
+
+@dataclass(frozen=True)
+class FeatureImage:
+    """A fitted image, and whether it has a single color."""
+
+    fitted: FittedImage
+    uniform: bool
+
+    @property
+    def image(self) -> ImageArray:
+        """(H, W, 3) uint8 RGB."""
+        return self.fitted.image
+
+    @property
+    def bucket(self) -> Hashable:
+        """The input size."""
+        return self.fitted.bucket
+
+    @property
+    def nbytes(self) -> int:
+        """Of the fitted image."""
+        return self.fitted.nbytes
+
+
+class FeaturePredictor:
+    """Features and a method on them.
+
+    Args:
+        extractor: from images to features.
+        method: finds objects on features.
+
+    Raises:
+        ValueError: if the method needs attention that the backbone does not have.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, method: Method) -> None:
+        check_attention(method, extractor)
+        self.extractor, self.method = extractor, method
+
+    def prepare(self, image: ImageLike) -> FeatureImage:
+        """Read and fit an image; any thread."""
+        fitted = self.extractor.prepare(image)
+        return FeatureImage(fitted, _has_one_color(fitted.image))
+
+    def infer(self, batch: Sequence[FeatureImage]) -> list[Instances]:
+        """Objects of images with equal input sizes; an image of a single color is not shown to the backbone."""
+        several = [one.fitted for one in batch if not one.uniform]
+        found: Iterator[Instances] = iter([])
+        if several:
+            features = self.extractor.extract(several, self.method.needs_attention)
+            found = iter(self.method(features, [fitted.image for fitted in several]))
+        return [_uniform(one) if one.uniform else next(found) for one in batch]
+
+
+def check_attention(method: Any, extractor: FeatureExtractor) -> None:
+    """Raise if a method needs attention that the backbone does not have.
+
+    Raises:
+        ValueError: naming both, and what to choose.
+    """
+    if method.needs_attention and not extractor.backbone.has_attention:
+        raise ValueError(
+            f"method {type(method).__name__} needs CLS attention, which backbone {type(extractor.backbone).__name__} "
+            "does not have; choose a ViT, such as dino_vits16"
+        )
+
+
+def _has_one_color(image: ImageArray) -> bool:
+    # Row by row, because nearly every image answers within its first rows, and a comparison of all needs a copy.
+    return all((row == image[0, 0]).all() for row in image)
+
+
+def _uniform(one: FeatureImage) -> Instances:
+    geometry = one.fitted.geometry
+    return Instances.empty(geometry.image_size, "no object: the image has a single color", geometry=geometry)
