@@ -1,179 +1,182 @@
-"""Masks for many images: read ahead, predict in batches, isolate what fails, write as you go.
+"""Results of many images or clips on disk: what is there stays, what is missing is computed or filled in.
 
-Data flow: sources -> reader threads -> batches -> ``predict`` -> one ``Outcome`` per image, in order -> ``ResultFolder``.
+Data flow: sources -> the stages of a predictor -> records and files of a ``ResultStore``, item by item.
 """
 
 from __future__ import annotations
 
-import itertools
-import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
-from eigenseg.data.images import ImageArray, read_image
+from eigenseg.clip_predictor import CLIPS, ClipPredictor, OpenedClip
+from eigenseg.data.clips import open_clip
+from eigenseg.data.files import OutputError
+from eigenseg.data.images import decoding_bytes, read_image
 from eigenseg.data.instances import Instances
-from eigenseg.data.results.store import ResultFolder
-from eigenseg.data.sources import ImageSource
-
-logger = logging.getLogger(__name__)
-
-Predict = Callable[[Sequence[ImageArray]], list[Instances]]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one image: instances, or the error that prevented them."""
-
-    source: ImageSource
-    image: ImageArray | None
-    instances: Instances | None
-    error: Exception | None
-    milliseconds: float = 0.0
+from eigenseg.data.results.records import Kind, Record, Stamp
+from eigenseg.data.results.store import ResultStore
+from eigenseg.data.sources import ClipSource, ImageSource
+from eigenseg.data.stages import Batching, Stages, StageTimes, run
+from eigenseg.data.tracks import Tracks
+from eigenseg.predictor import Predictor
 
 
 @dataclass
 class Summary:
     """Counts of one run."""
 
-    images: int = 0
-    instances: int = 0
-    failures: int = 0
-    skipped: int = 0
+    items: int = 0  # images or clips that were processed
+    frames: int = 0  # of clips
+    objects: int = 0  # instances or tracks
+    failures: int = 0  # images or clips without a result
+    incomplete: int = 0  # clips with frames that cannot be read
+    skipped: int = 0  # already done
+    filled: int = 0  # already done, files that were missing are written now
     seconds: float = 0.0
-
-    @property
-    def images_per_second(self) -> float:
-        """Images processed (failed ones included) per second of wall clock."""
-        return (self.images + self.failures) / self.seconds if self.seconds else 0.0
-
-
-def predict_sources(
-    predict: Predict, sources: Iterable[ImageSource], batch_size: int = 8, workers: int = 2
-) -> Iterator[Outcome]:
-    """Predict images in batches; yields one outcome per image in input order, failures included.
-
-    Args:
-        predict: images of any sizes in, as many results out.
-        sources: what to read.
-        batch_size: images per call of ``predict``.
-        workers: threads that decode; one batch is decoded while another is computed.
-
-    Raises:
-        ValueError: if a number is not positive.
-    """
-    check_batching(batch_size, workers)
-    return _predict_batches(predict, sources, batch_size, workers)
-
-
-def check_batching(batch_size: Any, workers: Any) -> None:
-    """Raise if a number cannot be used.
-
-    Raises:
-        ValueError: naming both.
-    """
-    if not all(isinstance(number, int) and number >= 1 for number in (batch_size, workers)):
-        raise ValueError(f"batch_size and workers must be integers of at least 1, got {batch_size} and {workers}")
-
-
-def _predict_batches(predict: Predict, sources: Iterable[ImageSource], batch_size: int, workers: int) -> Iterator[Outcome]:
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    try:
-        remaining = iter(sources)
-        ahead: deque[tuple[ImageSource, Future[ImageArray]]] = deque()
-        while True:
-            # Two batches in flight: enough to hide decoding, little enough to keep large photographs in memory.
-            for source in itertools.islice(remaining, 2 * batch_size - len(ahead)):
-                ahead.append((source, pool.submit(read_image, source.path)))
-            if not ahead:
-                return
-            batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
-            yield from _predict_batch(predict, batch)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    bottleneck: str | None = None  # the stage that the others wait for
+    times: dict[str, Any] = field(default_factory=dict)  # seconds by stage, for run.json
 
 
 def extract(
-    predict: Predict,
-    sources: Sequence[ImageSource],
-    folder: ResultFolder,
-    batch_size: int = 8,
-    workers: int = 2,
-    on_outcome: Callable[[ImageSource], None] = lambda source: None,
+    predictor: Predictor | ClipPredictor,
+    sources: Sequence[ImageSource] | Sequence[ClipSource],
+    store: ResultStore,
+    batching: Batching | None = None,
+    on_progress: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Write masks of all images that the folder does not hold yet.
+    """Compute and write what a store does not hold yet.
 
     Args:
-        predict, batch_size, workers: as in ``predict_sources``.
+        predictor: of images or of clips, as the sources are.
         sources: what to process.
-        folder: where results go.
-        on_outcome: called after each image is recorded, for a progress bar.
+        store: where results go.
+        batching: images at a time; a ``ClipPredictor`` has its own for frames.
+        on_progress: called with the number of newly finished images or frames.
 
     Raises:
         OutputError: if results cannot be written; everything recorded so far is kept.
     """
     start, summary = time.perf_counter(), Summary()
-    fresh = [source for source in sources if not folder.holds(source)]
-    summary.skipped = len(sources) - len(fresh)
-    for outcome in predict_sources(predict, fresh, batch_size, workers):
-        error = outcome.error
-        if outcome.image is not None and outcome.instances is not None:
-            try:
-                folder.add(outcome.source, outcome.image, outcome.instances, outcome.milliseconds)
-                summary.images += 1
-                summary.instances += len(outcome.instances)
-            except ValueError as unwritable:  # this result has no file form; a disk that fails is an OutputError
-                error = unwritable
-        if error is not None:
-            folder.add_failure(outcome.source, error_line(error))
-            summary.failures += 1
-        on_outcome(outcome.source)
-    folder.finish(sources)
+    fresh: list[Any] = []
+    lacking: list[Any] = []
+    for source in sources:
+        if store.holds(source):
+            summary.skipped += 1
+        elif store.unwritten(source):
+            lacking.append(source)
+        else:
+            fresh.append(source)
+    _fill(store, lacking, batching or Batching(), summary)
+    times, frame_times = StageTimes(), StageTimes()
+    if isinstance(predictor, ClipPredictor):
+        outcomes = run(fresh, _clip_stages(predictor, store, summary, frame_times, on_progress), CLIPS, times)
+    else:
+        outcomes = run(fresh, _image_stages(predictor, store), batching, times)
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.error is not None:
+                _fail(store, outcome.item, outcome.error)
+                summary.failures += 1
+            else:
+                summary.items += 1
+                summary.objects += outcome.output or 0
+            if isinstance(outcome.item, ImageSource):
+                on_progress(1)
+    store.finish(sources)
+    summary.incomplete = len(store.incomplete(sources))
     summary.seconds = time.perf_counter() - start
+    # Clips are computed one by one, so what their frames wait for says more than that clips wait for them.
+    inner = frame_times.bottleneck() if times.bottleneck() == "infer" else None
+    summary.bottleneck = inner or times.bottleneck()
+    summary.times = {**times.summary(), **({"frames": frame_times.summary()} if inner else {})}
+    if summary.items:
+        store.update_run(times={**summary.times, "bottleneck": summary.bottleneck})
     return summary
 
 
 def error_line(error: Exception) -> str:
-    """One line for the manifest; the type is named where the message alone was not written for users."""
+    """One line for the record; the type is named where the message alone was not written for users."""
     text = " ".join(str(error).split())
     return text if isinstance(error, (ValueError, FileNotFoundError)) else f"{type(error).__name__}: {text}"
 
 
-def _predict_batch(predict: Predict, batch: Sequence[tuple[ImageSource, Future[ImageArray]]]) -> Iterator[Outcome]:
-    images: list[ImageArray | Exception] = []
-    for _, future in batch:
-        try:
-            images.append(future.result())
-        except Exception as error:
-            images.append(error)
-    readable = [image for image in images if not isinstance(image, Exception)]
-    start = time.perf_counter()
-    results = iter(_predict_or_isolate(predict, readable))
-    milliseconds = (time.perf_counter() - start) * 1000 / max(1, len(readable))
-    for (source, _), image in zip(batch, images, strict=True):
-        if isinstance(image, Exception):
-            yield Outcome(source, None, None, image)
-            continue
-        result = next(results)
-        if isinstance(result, Exception):
-            yield Outcome(source, image, None, result, milliseconds)
-        else:
-            yield Outcome(source, image, result, None, milliseconds)
+class _Stamped:
+    """A prepared image and the stamp of its file before it was read."""
+
+    def __init__(self, stamp: Stamp, prepared: Any) -> None:
+        self.stamp, self.prepared = stamp, prepared
+        self.image, self.bucket, self.nbytes = prepared.image, prepared.bucket, prepared.nbytes
 
 
-def _predict_or_isolate(predict: Predict, images: Sequence[ImageArray]) -> list[Instances | Exception]:
-    """The whole batch at once; if it fails, one by one, so that a failure stays with its image."""
-    if not images:
-        return []
-    try:
-        return list(predict(images))
-    except Exception as error:
-        # A method may be user code: whatever it raises is recorded with the image, and a bug leaves its traceback.
-        if not isinstance(error, ValueError):
-            logger.exception("a batch of %d failed", len(images))
-        if len(images) == 1:
-            return [error]
-    return [result for image in images for result in _predict_or_isolate(predict, [image])]
+def _image_stages(predictor: Predictor, store: ResultStore) -> Stages[ImageSource, _Stamped, Instances, int]:
+    inner = predictor.stages(lambda source: source.path, lambda *_: None)
+
+    def prepare(source: ImageSource) -> _Stamped:
+        stamp = source.stamp()  # before reading: a file that changes meanwhile is not taken for the new one
+        return _Stamped(stamp, inner.prepare(source))
+
+    def finish(source: ImageSource, stamped: _Stamped, instances: Instances, milliseconds: float) -> int:
+        store.add(Record.of(source.name, stamped.stamp, instances, milliseconds), stamped.image)
+        return len(instances)
+
+    return Stages(prepare, lambda batch: inner.infer([one.prepared for one in batch]), finish, inner.refine, inner.measure)
+
+
+def _clip_stages(
+    predictor: ClipPredictor,
+    store: ResultStore,
+    summary: Summary,
+    times: StageTimes,
+    on_frames: Callable[[int], None],
+) -> Stages[ClipSource, OpenedClip, Tracks, int]:
+    def count(frames: int) -> None:
+        summary.frames += frames
+        on_frames(frames)
+
+    def finish(source: ClipSource, opened: OpenedClip, tracks: Tracks, milliseconds: float) -> int:
+        store.add(Record.of(source.name, opened.stamp, tracks, milliseconds), opened.clip)
+        return len(tracks)
+
+    return predictor.stages(finish, times, count)
+
+
+def _fill(store: ResultStore, sources: Sequence[Any], batching: Batching, summary: Summary) -> None:
+    """Write the missing files of finished items; a source that cannot be read any more keeps its record."""
+
+    def read(source: Any) -> _Pixels:
+        if not store.needs_pixels(source):
+            return _Pixels(None)
+        return _Pixels(read_image(source.path) if isinstance(source, ImageSource) else open_clip(source))
+
+    stages = Stages[Any, _Pixels, None, None](
+        prepare=read,
+        infer=lambda batch: [None] * len(batch),
+        finish=lambda source, pixels, _, milliseconds: store.fill(source, pixels.value),
+        measure=lambda source: decoding_bytes(source.path) if store.needs_pixels(source) else 0,
+    )
+    with closing(run(sources, stages, batching)) as outcomes:
+        for outcome in outcomes:
+            if outcome.error is None:
+                summary.filled += 1
+            else:
+                _fail(store, outcome.item, outcome.error)
+                summary.failures += 1
+
+
+class _Pixels:
+    """An image, a clip, or None where none is needed."""
+
+    bucket = None
+
+    def __init__(self, value: Any) -> None:
+        self.value, self.nbytes = value, getattr(value, "nbytes", 0)
+
+
+def _fail(store: ResultStore, source: Any, error: Exception) -> None:
+    if isinstance(error, OutputError):  # a full disk fails everything that follows, too
+        raise error
+    kind: Kind = "image" if isinstance(source, ImageSource) else "clip"
+    store.fail(Record.failure(source.name, kind, None, error_line(error)))

@@ -1,44 +1,49 @@
-"""Images to objects: a backbone, a method, and the steps between them."""
+"""Images to objects: a backbone and a method, or a model of its own, and the steps between them."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-import torch
-
+from eigenseg.clip_predictor import ClipPredictor
 from eigenseg.data.checks import check_choice
+from eigenseg.data.clips import Clip
 from eigenseg.data.features import FeatureGrid
-from eigenseg.data.geometry import Geometry
-from eigenseg.data.images import ImageArray, ImageLike, as_rgb
+from eigenseg.data.images import ImageLike, decoding_bytes
 from eigenseg.data.instances import Instances
-from eigenseg.data.preprocess import NATIVE, Preprocess, plan_geometry, prepare_image
-from eigenseg.data.sources import find_images
+from eigenseg.data.preprocess import Preprocess
+from eigenseg.data.sources import VIDEO_SUFFIXES, find_images
+from eigenseg.data.stages import Batching, Outcome, Stages, StageTimes, run
 from eigenseg.discovery.backbones.base import Backbone
 from eigenseg.discovery.method import Method
-from eigenseg.pipeline import predict_sources
+from eigenseg.discovery.predicting import ImageModel
+from eigenseg.parts import join_image_parts, provenances, stream_results
 from eigenseg.runtime import choose_device
-from eigenseg.segment.refine.apply import refine_instances
 from eigenseg.segment.refine.base import Refiner
+from eigenseg.video.frames import refining
+from eigenseg.video.method import VideoMethod
+from eigenseg.video.per_frame import PerFrame
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Predictor:
     """Finds objects in images.
 
     Args:
-        backbone: encodes images as tokens.
-        method: finds objects on tokens.
+        backbone: encodes images as tokens; None for a model that brings its own features.
+        method: finds objects on tokens, or an ``ImageModel``.
         preprocess: the user's settings; fields left ``None`` come from the backbone, then the method, then the defaults.
         device: ``"auto"`` (CUDA if there is one, else CPU; logged), or anything ``torch.device`` knows.
         refiner: refines the masks; None leaves them on the patches.
 
     Raises:
-        ValueError: if the device is not available, or the method needs attention that the backbone does not have.
+        ValueError: if the device is not available, the method needs attention that the backbone does not have, a backbone
+            is missing or not used, or the method is one of videos.
 
     Example:
         >>> import numpy as np
@@ -52,21 +57,16 @@ class Predictor:
 
     def __init__(
         self,
-        backbone: Backbone,
-        method: Method,
+        backbone: Backbone | None,
+        method: Method | ImageModel,
         preprocess: Preprocess | None = None,
         device: str = "auto",
         refiner: Refiner | None = None,
     ) -> None:
-        if method.needs_attention and not backbone.has_attention:
-            raise ValueError(
-                f"method {type(method).__name__} needs CLS attention, which backbone {type(backbone).__name__} "
-                "does not have; choose a ViT, such as dino_vits16"
-            )
         self.device = choose_device(device)
-        self.backbone = backbone.to(self.device)
-        self.method, self.refiner = method, refiner
-        self.preprocess = (preprocess or Preprocess()).over(backbone.preprocess.over(method.preprocess.over(NATIVE)))
+        self.backbone, self.method = backbone, method
+        self.image_predictor, self.extractor = join_image_parts(backbone, method, preprocess, self.device)
+        self.refiner = None if refiner is None else refiner.to(self.device)
 
     @classmethod
     def from_config(
@@ -77,26 +77,14 @@ class Predictor:
         device: str = "auto",
         overrides: Sequence[str] = (),
         config_dir: str | os.PathLike[str] | None = None,
-    ) -> Predictor:
-        """Build a predictor from the configurations that the command line uses.
+    ) -> Any:
+        """Build a predictor of images or of clips, as the method is one: ``build_predictor``, see there."""
+        return build_predictor(method, backbone=backbone, device=device, overrides=overrides, config_dir=config_dir)
 
-        Args:
-            method, backbone: a name (``"maskcut"``) or the path of a yaml; None: what an experiment among the overrides
-                says, else tokencut and dino_vits16.
-            device: as above.
-            overrides: as on the command line, such as ``["method.tau=0.3", "backbone.weights=dino.pth"]``.
-            config_dir: folder with your own ``method/`` and ``backbone/`` yamls, searched besides the shipped ones.
-
-        Raises:
-            ValueError: if a name or an override is unknown; the message lists the known names.
-            FileNotFoundError: if a yaml or the weights are missing.
-        """
-        from eigenseg.config.build import build_parts
-        from eigenseg.config.compose import compose
-
-        # Quoted: a device such as cuda:1 is not a plain word in Hydra's grammar.
-        config = compose(method, backbone, [*overrides, f"runtime.device='{device}'"], config_dir)
-        return cls(**build_parts(config))
+    @property
+    def preprocess(self) -> Preprocess:
+        """The preprocessing in force; empty where a model brings its own."""
+        return Preprocess() if self.extractor is None else self.extractor.preprocess
 
     def __call__(self, image: ImageLike) -> Instances:
         """Find the objects of one image.
@@ -117,22 +105,8 @@ class Predictor:
         """
         if isinstance(images, (str, os.PathLike)):
             raise TypeError("predict takes several images; for one call the predictor itself, for a folder use stream")
-        arrays = [as_rgb(image) for image in images]
-        geometries = [self._plan(array) for array in arrays]
-        results: dict[int, Instances] = {}
-        batches: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, (array, geometry) in enumerate(zip(arrays, geometries, strict=True)):
-            if (array == array[0, 0]).all():
-                reason = "no object: the image has a single color"
-                results[i] = Instances.empty(geometry.image_size, reason, geometry=geometry)
-            else:
-                batches[geometry.input_size].append(i)
-        for members in batches.values():
-            batch = [arrays[i] for i in members]
-            features = self._extract(batch, [geometries[i] for i in members], self.method.needs_attention)
-            results.update(zip(members, self.method(features, batch), strict=True))
-        instances = [results[i] for i in range(len(arrays))]
-        return instances if self.refiner is None else refine_instances(self.refiner, arrays, instances, self.device)
+        stages = self.stages(lambda image: image, lambda image, prepared, instances, milliseconds: instances)
+        return [_output(outcome) for outcome in run(images, stages, Batching(max(1, len(images))))]
 
     def stream(
         self,
@@ -140,14 +114,16 @@ class Predictor:
         batch_size: int = 8,
         workers: int = 2,
         errors: Literal["raise", "skip"] = "raise",
+        times: StageTimes | None = None,
     ) -> Iterator[tuple[str, Instances]]:
         """Find objects in many images without holding them all.
 
         Args:
             source: a file, a folder with its subfolders, a glob pattern, a .txt list, or a sequence of paths.
             batch_size: images computed together.
-            workers: threads that decode images ahead.
+            workers: threads that read images ahead.
             errors: for an image that cannot be processed: ``"raise"`` its error, or ``"skip"`` it and log why.
+            times: collects how long every stage was busy.
 
         Yields:
             (path, instances), in the order of the sorted paths.
@@ -156,18 +132,9 @@ class Predictor:
             FileNotFoundError, ValueError: at once if there is nothing to read, later for a broken image.
         """
         check_choice("errors", errors, ("raise", "skip"))
-        outcomes = predict_sources(self.predict, find_images(source), batch_size, workers)
-
-        def results() -> Iterator[tuple[str, Instances]]:
-            for outcome in outcomes:
-                if outcome.instances is not None:
-                    yield str(outcome.source.path), outcome.instances
-                elif errors == "raise" and outcome.error is not None:
-                    raise outcome.error
-                else:
-                    logger.warning("%s skipped: %s", outcome.source.path, outcome.error)
-
-        return results()
+        stages = self.stages(lambda one: one.path, lambda one, prepared, instances, milliseconds: instances)
+        outcomes = run(find_images(source), stages, Batching(batch_size, workers), times)
+        return stream_results(outcomes, errors)
 
     def features(self, image: ImageLike, attention: bool = False) -> FeatureGrid:
         """Extract the features of one image.
@@ -178,16 +145,118 @@ class Predictor:
 
         Returns:
             A batch of one, on the predictor's device.
+
+        Raises:
+            ValueError: if the method is a model that brings its own features.
         """
-        array = as_rgb(image)
-        return self._extract([array], [self._plan(array)], attention)
+        if self.extractor is None:
+            raise ValueError(f"{type(self.method).__name__} has no backbone whose features could be extracted")
+        return self.extractor.extract([self.extractor.prepare(image)], attention)
 
-    def _plan(self, image: ImageArray) -> Geometry:
-        return plan_geometry((image.shape[0], image.shape[1]), self.backbone.patch_size, self.preprocess)
+    def stages(
+        self, read: Callable[[Any], ImageLike], finish: Callable[[Any, Any, Instances, float], T]
+    ) -> Stages[Any, Any, Instances, T]:
+        """The way of an image through the predictor.
 
-    def _extract(self, images: Sequence[ImageArray], geometries: Sequence[Geometry], attention: bool) -> FeatureGrid:
-        pixels = [
-            prepare_image(image, geometry, self.backbone.mean, self.backbone.std)
-            for image, geometry in zip(images, geometries, strict=True)
-        ]
-        return self.backbone(torch.stack(pixels).to(self.device), geometries, attention)
+        Args:
+            read: the image of an item; a path is read off the main thread.
+            finish: see ``Stages``.
+        """
+
+        def prepare(item: Any) -> Any:
+            image = read(item)
+            self._check_image(image)
+            return self.image_predictor.prepare(image)
+
+        def measure(item: Any) -> int:
+            image = read(item)
+            return decoding_bytes(image) if isinstance(image, (str, os.PathLike)) else 0
+
+        refine = None if self.refiner is None else refining(self.refiner)
+        return Stages(prepare, self.image_predictor.infer, finish, refine, measure)
+
+    def provenance(self) -> Mapping[str, Any]:
+        """What was built: name, and weights with their sha256, of backbone, method and refiner."""
+        return provenances(backbone=self.backbone, method=self.method, refiner=self.refiner)
+
+    def _check_image(self, image: Any) -> None:
+        name = type(self.method).__name__
+        if isinstance(image, Clip):
+            raise TypeError(f"{name} works on images, got clip {image.name!r}; {_CLIPS}")
+        if getattr(image, "ndim", 0) == 4:
+            shape = tuple(image.shape)
+            raise TypeError(
+                f"{name} works on images, got an array {shape}; predict takes several, and {_CLIPS} (Clip.from_array)"
+            )
+        if isinstance(image, (str, os.PathLike)) and Path(image).suffix.lower() in VIDEO_SUFFIXES:
+            raise ValueError(f"{name} works on images, {os.fspath(image)} is a video; {_CLIPS}")
+
+
+_CLIPS = "method=per_frame method.base=NAME follows the objects of an image method through a clip"
+
+
+def _output(outcome: Outcome[Any, Instances]) -> Instances:
+    if outcome.output is None:
+        assert outcome.error is not None
+        raise outcome.error
+    return outcome.output
+
+
+def build_predictor(
+    method: str | os.PathLike[str] | None = None,
+    *,
+    backbone: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    config_dir: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Build a predictor from the configurations that the command line uses.
+
+    Args:
+        method, backbone: a name (``"maskcut"``) or the path of a yaml; None: what an experiment among the overrides
+            says, else tokencut and dino_vits16.
+        device: ``"auto"`` (CUDA if there is one, else CPU; logged), or anything ``torch.device`` knows.
+        overrides: as on the command line, such as ``["method.tau=0.3", "backbone.weights=dino.pth"]``.
+        config_dir: folder with your own ``method/`` and ``backbone/`` yamls, searched besides the shipped ones.
+
+    Returns:
+        A ``Predictor`` for a method or model of images, a ``ClipPredictor`` for a video method.
+
+    Raises:
+        ValueError: if a name or an override is unknown (the message lists the known names), or parts do not fit together.
+        FileNotFoundError: if a yaml or the weights are missing.
+
+    Example:
+        >>> predictor = build_predictor("per_frame", backbone="color_texture", overrides=["method.base=lost"])
+        >>> type(predictor).__name__, type(predictor.method.base).__name__
+        ('ClipPredictor', 'LOST')
+    """
+    from eigenseg.config.build import build_parts
+    from eigenseg.config.compose import compose
+
+    # Quoted: a device such as cuda:1 is not a plain word in Hydra's grammar.
+    config = compose(method, backbone, [*overrides, f"runtime.device='{device}'"], config_dir)
+    return make_predictor(**build_parts(config))
+
+
+def make_predictor(
+    backbone: Backbone | None,
+    method: Any,
+    preprocess: Preprocess | None = None,
+    device: str = "auto",
+    refiner: Refiner | None = None,
+    batching: Batching | None = None,
+    clips: bool = False,
+) -> Predictor | ClipPredictor:
+    """Join the parts of a predictor as the method asks.
+
+    Args:
+        backbone, method, preprocess, device, refiner: as in ``Predictor`` and ``ClipPredictor``.
+        batching: of a clip's frames.
+        clips: an image method is wanted for clips: its objects are linked over time, as ``per_frame`` does.
+    """
+    if isinstance(method, VideoMethod):
+        return ClipPredictor(backbone, method, preprocess, device, refiner, batching)
+    if clips:
+        return ClipPredictor(backbone, PerFrame(method), preprocess, device, refiner, batching)
+    return Predictor(backbone, method, preprocess, device, refiner)

@@ -16,10 +16,10 @@ def is_watched() -> bool:
 
 
 @contextlib.contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error if that is a terminal; yields a function that advances it by a number."""
+def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error if that is a terminal; yields a function that advances it by a number; None: no end known."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not (total and is_watched())
+    hidden = total == 0 or not is_watched()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
         task = progress.add_task(description, total=total)
         yield lambda count: progress.advance(task, count)

@@ -15,8 +15,8 @@ from typing import Any
 from rich.table import Table
 
 from eigenseg.cli.console import format_number, plural, print_table, progress_bar
-from eigenseg.cli.predict import dataset_images, predict_into, report_failures
-from eigenseg.config.build import build_dataset, build_metric
+from eigenseg.cli.predict import Job, check_dataset, dataset_sources, linking_note, predict_into
+from eigenseg.config.build import build_dataset, build_method, build_metric, build_parts
 from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.files import make_folder, write_json
@@ -24,12 +24,12 @@ from eigenseg.data.metric import Metric
 from eigenseg.data.predictions.base import Predictions, check_overlap
 from eigenseg.data.predictions.maps import VideoPredictions
 from eigenseg.data.predictions.open import check_missing, open_predictions
+from eigenseg.data.results.writers import SaliencyWriter
 from eigenseg.data.scoring import check_kind, check_processes, score_dataset
+from eigenseg.pipeline import Summary
 from eigenseg.report.page import write_report
 from eigenseg.runtime import limit_threads, versions
-
-# Label maps are what videos and saliency maps are read back from; the report draws overlays of its own.
-_WRITTEN = {"labels": True, "overlays": False, "heatmap": False, "masks": False}
+from eigenseg.video.method import VideoMethod
 
 
 def run_evaluate(config: Any) -> dict[str, Any]:
@@ -51,20 +51,20 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     limit_threads(settings["runtime"]["threads"])
     indices = _choose_items(dataset, settings["limit"])
     root = Path(job_folder(settings["output"]["dir"]) or os.path.join("outputs", "evaluate"))
-    path, failures, missing = settings["predictions"], 0, settings["missing"]
+    path, summary, missing = settings["predictions"], Summary(), settings["missing"]
+    computed: list[str] = []
     if path is None:
         make_folder(root)
-        sources, origin = dataset_images(dataset, indices), settings["dataset"]
-        summary, folder = predict_into(root / "predictions", config, sources, origin, _written_for(dataset))
-        report_failures(folder, sources)
+        summary, computed = _predict(root / "predictions", config, dataset, indices)
         # An image that failed is recorded and named; in the numbers it has no predictions.
-        path, failures, missing = folder.root, summary.failures, "empty"
+        path, missing = root / "predictions", "empty"
     predictions = open_predictions(path, dataset, missing)
     lacking = check_overlap(predictions, dataset, indices)
     with progress_bar("scoring", len(indices)) as advance:
         scored = score_dataset(dataset, predictions, metric, indices, settings["runtime"]["processes"], advance)
     notes = [
-        *_notes(len(indices), len(dataset.items), lacking, failures),
+        *computed,
+        *_notes(len(indices), len(dataset.items), lacking, summary.failures),
         *_warnings(predictions, dataset, indices, missing),
     ]
     result = _result(settings, dataset, scored, len(indices), notes)
@@ -76,12 +76,22 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     if settings["output"]["report"]:
         write_report(root / "report.html", result, dataset, predictions)
     _print(result, root, settings["output"]["report"])
-    return {**result, "output": str(root), "failures": failures}
+    return {**result, "output": str(root), "failures": summary.failures + summary.incomplete}
 
 
-def _written_for(dataset: Dataset) -> dict[str, bool]:
-    # Scores of soft maps are not those of their outlines.
-    return {**_WRITTEN, "saliency": dataset.kind == "saliency"}
+def _predict(root: Path, config: Any, dataset: Dataset, indices: Sequence[int]) -> tuple[Summary, list[str]]:
+    """Run the method over the items; the counts of the run, and notes."""
+    method, clips = build_method(config), dataset.kind == "video"
+    check_dataset(dataset, method)
+    sources = dataset_sources(dataset, indices)
+    job = Job(build_parts(config, method), sources, clips, plain(config)["dataset"])
+    # A record holds everything but soft maps, whose scores are not those of their outlines.
+    writers = [SaliencyWriter(soft_only=True)] if dataset.kind == "saliency" else []
+    summary, _ = predict_into(root, config, job, writers)
+    notes = [linking_note(method)] if clips and not isinstance(method, VideoMethod) else []
+    if summary.incomplete:
+        notes.append(f"{plural(summary.incomplete, 'clip')} with unreadable frames, which have no predictions")
+    return summary, notes
 
 
 def _choose_items(dataset: Dataset, limit: int | None) -> Sequence[int]:
@@ -136,7 +146,7 @@ def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
     if scored < items:
         notes.append(f"only the first {scored} of {items} items")
     if failures:
-        notes.append(f"{plural(failures, 'image')} could not be processed, counted as empty")
+        notes.append(f"{plural(failures, 'item')} could not be processed, counted as empty")
     elif lacking:
         notes.append(f"{lacking} of {plural(scored, 'item')} without a prediction, counted as empty")
     return notes

@@ -1,4 +1,4 @@
-"""``eigenseg export``: a result folder as training labels for a detector."""
+"""``eigenseg export``: a result folder as training labels for a detector, of images or of videos."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from eigenseg.cli.console import plural
 from eigenseg.data.files import read_json, write_bytes
 from eigenseg.data.results.pseudo_labels import pseudo_labels
+from eigenseg.data.results.track_labels import track_labels
 
 
 def run_export(arguments: Sequence[str]) -> dict[str, Any]:
@@ -18,28 +19,39 @@ def run_export(arguments: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no result folder.
-        ValueError: if its ``instances.json`` cannot be read.
+        ValueError: if its ``instances.json`` or ``tracks.json`` cannot be read, or it holds both.
         OutputError: if the file cannot be written.
     """
     options = _parse(arguments)
-    source = Path(options.results)
-    source = source / "instances.json" if source.is_dir() else source
-    if not source.is_file():
-        raise FileNotFoundError(f"export: no such results {source}; eigenseg extract writes them")
-    labels = pseudo_labels(read_json(source), options.min_score, options.prefix)
+    content = read_json(_find_results(Path(options.results)))
+    of_clips = isinstance(content, dict) and "videos" in content
+    labels = (track_labels if of_clips else pseudo_labels)(content, options.min_score, options.prefix)
     target = Path(options.output)
     write_bytes(target, json.dumps(labels, allow_nan=False).encode() + b"\n")
-    print(f"{plural(len(labels['annotations']), 'annotation')} of {plural(len(labels['images']), 'image')} -> {target}")
+    inputs = plural(len(labels["videos"]), "video") if of_clips else plural(len(labels["images"]), "image")
+    print(f"{plural(len(labels['annotations']), 'annotation')} of {inputs} -> {target}")
     return labels
+
+
+def _find_results(source: Path) -> Path:
+    """The json of a result folder, or the file itself."""
+    images, clips = source / "instances.json", source / "tracks.json"
+    if images.is_file() and clips.is_file():
+        raise ValueError(f"export: {source} holds {images.name} and {clips.name}; name the file to export")
+    file = (clips if clips.is_file() else images) if source.is_dir() else source
+    if not file.is_file():
+        raise FileNotFoundError(f"export: no such results {file}; eigenseg extract writes them")
+    return file
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="eigenseg export",
-        description="Write the objects of a result folder as COCO pseudo-labels that the CutLER detector's loader reads.",
+        description="Write the objects of a result folder as COCO pseudo-labels that the CutLER detector's loader reads, "
+        "or its tracks as YouTube-VIS pseudo-labels.",
     )
-    parser.add_argument("results", help="folder of eigenseg extract (or predictions/ of evaluate), or its instances.json")
+    parser.add_argument("results", help="folder of eigenseg extract (or predictions/ of evaluate), or its json file")
     parser.add_argument("output", help="the json to write")
-    parser.add_argument("--min-score", type=float, default=0.0, help="leave out objects below this score")
+    parser.add_argument("--min-score", type=float, default=0.0, help="leave out objects and tracks below this score")
     parser.add_argument("--prefix", default="", help="put before every file name, such as a class folder n02111889/")
     return parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""``eigenseg extract``: masks for images, as a configuration says."""
+"""``eigenseg extract``: masks for images and clips, as a configuration says."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from eigenseg.cli.console import plural
-from eigenseg.cli.predict import dataset_images, predict_into, report_failures
-from eigenseg.config.build import build_dataset
+from eigenseg.cli.predict import Job, check_dataset, dataset_sources, linking_note, output_writers, predict_into
+from eigenseg.config.build import build_dataset, build_method, build_parts, build_writers
 from eigenseg.config.compose import job_folder, plain
-from eigenseg.data.sources import ImageSource, find_images
+from eigenseg.data.inputs import Inputs, choose_inputs
 from eigenseg.pipeline import Summary
 from eigenseg.runtime import limit_threads
+from eigenseg.video.method import VideoMethod
 
 
 def run_extract(config: Any) -> dict[str, Any]:
@@ -25,31 +26,52 @@ def run_extract(config: Any) -> dict[str, Any]:
     settings = plain(config)
     output = settings["output"]
     root = Path(job_folder(output["dir"]) or os.path.join("outputs", "extract"))
-    sources, origin = _find_sources(config, settings, root)
     limit_threads(settings["runtime"]["threads"])
-    written = {name: value for name, value in output.items() if name != "dir"}
-    summary, folder = predict_into(root, config, sources, origin, written)
-    report_failures(folder, sources)
-    _print(summary, root, overlays=output["overlays"])
-    return {"output": str(root), **vars(summary)}
+    _check_input(config, settings, root)
+    # The input before the backbone, whose weights may take a minute.
+    method, writers = build_method(config), build_writers(config)
+    inputs, origin = _find_inputs(config, settings, method)
+    job = Job(build_parts(config, method), inputs.sources, inputs.clips, origin)
+    linking = (linking_note(method),) if job.clips and not isinstance(method, VideoMethod) else ()
+    for note in (*inputs.notes, *linking):
+        print(f"note: {note}")
+    summary, _ = predict_into(root, config, job, [*output_writers(output, job.clips), *writers])
+    _print(summary, root, job.clips, overlays=output["overlays"])
+    failures = summary.failures + summary.incomplete
+    return {"output": str(root), **vars(summary), "failures": failures, "clips": job.clips}
 
 
-def _find_sources(config: Any, settings: dict[str, Any], root: Path) -> tuple[list[ImageSource], Any]:
-    """The images to process, and where they come from."""
+def _check_input(config: Any, settings: dict[str, Any], root: Path) -> None:
     given = settings["input"]
-    if given is None:
-        if config.dataset is None:
-            raise ValueError("input is missing; say what to read: input=photos/ (image, folder, glob pattern or .txt list)")
-        return dataset_images(build_dataset(config)), settings["dataset"]
-    if root.exists() and Path(given).exists() and root.samefile(given):
+    if given is None and config.dataset is None:
+        raise ValueError(
+            "input is missing; say what to read: input=photos/ (image, video, folder, glob pattern or .txt list)"
+        )
+    if given is not None and root.exists() and Path(given).exists() and root.samefile(given):
         raise ValueError(f"output.dir is the input folder, {root}; choose another one, such as output.dir={root / 'out'}")
-    return find_images(given), os.path.abspath(given)
 
 
-def _print(summary: Summary, root: Path, overlays: bool) -> None:
-    speed = f"{summary.images_per_second:.1f} images/s, " if summary.images else ""
-    done = f", {summary.skipped} already done" if summary.skipped else ""
-    counts = f"{plural(summary.images, 'image')}, {plural(summary.instances, 'instance')}"
-    print(f"{counts}, {speed}{summary.failures} failed{done} -> {root}")
-    if overlays and summary.images + summary.skipped:
+def _find_inputs(config: Any, settings: dict[str, Any], method: Any) -> tuple[Inputs, Any]:
+    """What to process, and where it comes from."""
+    given = settings["input"]
+    if given is not None:
+        return choose_inputs(given, settings["input_kind"], isinstance(method, VideoMethod)), os.path.abspath(given)
+    dataset = build_dataset(config)
+    check_dataset(dataset, method)
+    return Inputs(dataset_sources(dataset), dataset.kind == "video"), settings["dataset"]
+
+
+def _print(summary: Summary, root: Path, clips: bool, overlays: bool) -> None:
+    done = f", {summary.skipped + summary.filled} already done" if summary.skipped + summary.filled else ""
+    incomplete = f", {summary.incomplete} with unreadable frames" if summary.incomplete else ""
+    if clips:
+        counts = f"{plural(summary.items, 'clip')}, {plural(summary.frames, 'frame')}, {plural(summary.objects, 'track')}"
+        number, unit = summary.frames, "frames/s"
+    else:
+        counts = f"{plural(summary.items, 'image')}, {plural(summary.objects, 'instance')}"
+        number, unit = summary.items + summary.failures, "images/s"
+    slowest = f" (slowest stage: {summary.bottleneck})" if summary.bottleneck else ""
+    speed = f"{number / summary.seconds:.1f} {unit}{slowest}, " if summary.items else ""
+    print(f"{counts}, {speed}{summary.failures} failed{incomplete}{done} -> {root}")
+    if overlays and summary.items + summary.skipped + summary.filled:
         print(f"look at {root / 'overlays'}")

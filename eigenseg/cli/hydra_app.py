@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from eigenseg.config.schema import PATHS
+from eigenseg.config.schema import PATHS, nest
 
 # Hydra's options that take a value, and those that do not; everything else is a setting, written without dashes.
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
@@ -64,7 +64,7 @@ def arrange(arguments: Sequence[str]) -> list[str]:
             options.append(argument)
             value_follows = not value_follows and argument in _WITH_VALUE
         elif "=" in argument or argument.startswith("~"):
-            overrides.append(_literal_path(argument, sweep))
+            overrides.append(nest(_literal_path(argument, sweep)))
         else:
             raise ValueError(f"{argument!r} is not a setting; write key=value, such as input={argument}")
     return [*options, *overrides]

@@ -1,6 +1,6 @@
 """The command line: ``eigenseg extract``, ``evaluate``, ``collect``, ``export``, ``train``.
 
-Exit codes: 0 all done, 1 some images failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
+Exit codes: 0 all done, 1 some images or frames failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 from eigenseg._version import __version__
 
 USAGE = """\
-eigenseg: objects in images, found without labels
+eigenseg: objects in images and videos, found without labels
 
   eigenseg extract input=photos/ output.dir=out backbone=color_texture    masks for a file, folder, glob or .txt list
+  eigenseg extract input=clip.mp4 output.dir=clip backbone=color_texture  tracks for a video, or a folder of frames
   eigenseg evaluate dataset=voc2007 dataset.root=VOC2007                  a method, or predictions=..., against a dataset
   eigenseg collect multirun/                                              the results of a sweep as one table and a plot
   eigenseg export out/ labels.json                                        a result folder as labels for training a detector
@@ -25,7 +26,7 @@ eigenseg: objects in images, found without labels
   eigenseg train                                                          not in this version
   eigenseg --version
 
-Exit codes: 0 all done, 1 some images failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
+Exit codes: 0 all done, 1 some images or frames failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
 """
 NOT_YET = {
     "train": "eigenseg train is not in this version: there is no trainable method yet",

@@ -1,97 +1,172 @@
-"""Run the configured method over images into a result folder: what extract and evaluate share."""
+"""Run the configured method over images or clips into a result folder: what extract and evaluate share."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from eigenseg.cli.console import is_watched, progress_bar
-from eigenseg.config.build import build_parts
+from eigenseg.clip_predictor import ClipPredictor
+from eigenseg.config.build import PredictorParts
 from eigenseg.config.compose import plain
+from eigenseg.config.schema import FILES
 from eigenseg.data.datasets.base import Dataset, check_images
 from eigenseg.data.files import exclusive
-from eigenseg.data.results.store import ResultFolder
-from eigenseg.data.sources import ImageSource
-from eigenseg.pipeline import Summary, check_batching, extract
-from eigenseg.predictor import Predictor
+from eigenseg.data.results.clip_writers import clip_writers
+from eigenseg.data.results.identity import resolve_identity
+from eigenseg.data.results.records import Kind
+from eigenseg.data.results.store import ResultStore
+from eigenseg.data.results.writers import Writer, image_writers
+from eigenseg.data.sources import ClipSource, ImageSource
+from eigenseg.data.stages import Batching
+from eigenseg.pipeline import Summary, extract
+from eigenseg.predictor import Predictor, make_predictor
 from eigenseg.runtime import versions
+from eigenseg.video.method import VideoMethod
 
 _FAILURES_SHOWN = 20  # a screenful; the manifest has them all
 
 
-def predict_into(
-    root: Path, config: Any, sources: list[ImageSource], origin: Any, written: dict[str, bool]
-) -> tuple[Summary, ResultFolder]:
-    """Predict images with the configured method and write the results, continuing what an earlier run began.
+@dataclass(frozen=True)
+class Job:
+    """What to run over what.
+
+    Args:
+        parts: of the predictor.
+        sources: all images or all clips.
+        clips: whether they are clips.
+        origin: where they come from; a folder is continued only with sources of the same origin.
+    """
+
+    parts: PredictorParts
+    sources: Sequence[ImageSource] | Sequence[ClipSource]
+    clips: bool
+    origin: Any
+
+
+def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -> tuple[Summary, ResultStore]:
+    """Predict with the configured method and write the results, continuing what an earlier run began.
 
     Args:
         root: folder of the results.
-        config: with ``backbone``, ``method``, ``preprocess``, ``runtime`` and ``resume``.
-        sources: what to predict.
-        origin: where the images come from; a folder is continued only with images of the same origin.
-        written: which files ``ResultFolder`` writes, its keyword arguments.
+        config: with ``backbone``, ``method``, ``runtime`` and ``resume``.
+        job: what to run over what.
+        writers: of the files beside the records.
     """
     settings = plain(config)
-    runtime = settings["runtime"]
-    check_batching(runtime["batch_size"], runtime["workers"])
-    predictor = Predictor(**build_parts(config))
+    batching = batching_of(settings)
+    predictor = make_predictor(**job.parts, batching=batching, clips=job.clips)
     with exclusive(root):
-        run = _provenance(settings, predictor, origin, written)
-        folder = ResultFolder(root, run, resume=settings["resume"], **written)
-        return _extract_with_progress(predictor, sources, folder, runtime), folder
+        run = {
+            "config": settings,
+            "parts": predictor.provenance(),
+            "device": str(predictor.device),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+        identity = run_identity(settings, predictor, job)
+        kind: Kind = "clip" if job.clips else "image"
+        store = ResultStore(root, identity, writers, run, resume=settings["resume"], kind=kind)
+        summary = _extract_with_progress(predictor, job, store, batching)
+    report_failures(store, job.sources)
+    return summary, store
 
 
-def dataset_images(dataset: Dataset, indices: Sequence[int] | None = None) -> list[ImageSource]:
-    """Images of a dataset's items, all if no indices are given.
+def batching_of(settings: Mapping[str, Any]) -> Batching:
+    """The numbers of ``runtime`` that say how much happens at a time.
 
     Raises:
-        FileNotFoundError: if one is missing.
+        ValueError: if one is not a positive integer.
+    """
+    runtime = settings["runtime"]
+    return Batching(runtime["batch_size"], runtime["workers"], runtime["buffer_mb"])
+
+
+def run_identity(settings: Mapping[str, Any], predictor: Predictor | ClipPredictor, job: Job) -> dict[str, Any]:
+    """Everything that decides the results: settings with the content of files, weights and revisions, the input."""
+    chosen = {name: settings[name] for name in ("backbone", "method", "postprocess")}
+    parts = predictor.provenance()
+    weights = {name: part["weights"] for name, part in parts.items() if "weights" in part}
+    return {
+        **resolve_identity(chosen, FILES),
+        "preprocess": vars(predictor.preprocess),
+        "revisions": {name: part["revision"] for name, part in parts.items()},
+        # What a file holds, not where it lies.
+        "weights": {name: {"sha256": one["sha256"]} if "sha256" in one else one for name, one in weights.items()},
+        "linked": isinstance(predictor, ClipPredictor),
+        "input": job.origin,
+    }
+
+
+def output_writers(output: Mapping[str, Any], clips: bool) -> list[Writer]:
+    """The writers that ``output`` asks for."""
+    wanted = {name: output[name] for name in ("labels", "overlays", "masks", "saliency", "arrays")}
+    return clip_writers(**wanted) if clips else image_writers(**wanted, heatmap=output["heatmap"])
+
+
+def dataset_sources(dataset: Dataset, indices: Sequence[int] | None = None) -> list[ImageSource] | list[ClipSource]:
+    """Images of a dataset's items, or its clips; all if no indices are given.
+
+    Raises:
+        FileNotFoundError: if an image is missing.
     """
     check_images(dataset, indices)
     chosen = range(len(dataset.items)) if indices is None else indices
-    return [source for i in chosen for source in dataset.images(i)]
+    if dataset.kind != "video":
+        return [source for i in chosen for source in dataset.images(i)]
+    frames = {dataset.items[i]: dataset.images(i) for i in chosen}
+    return [ClipSource(images[0].path.parent, item, tuple(images)) for item, images in frames.items()]
 
 
-def report_failures(folder: ResultFolder, sources: list[ImageSource]) -> None:
-    """Name the images that could not be processed, on standard error."""
-    failed = folder.failures(sources)
-    for record in failed[:_FAILURES_SHOWN]:
-        print(f"failed: {record['image']}: {record['error']}", file=sys.stderr)
-    if len(failed) > _FAILURES_SHOWN:
-        more = len(failed) - _FAILURES_SHOWN
-        print(f"failed: and {more} more, see {folder.log.path}", file=sys.stderr)
+def check_dataset(dataset: Dataset, method: Any) -> None:
+    """Raise if a video method is to run on a dataset of images.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if isinstance(method, VideoMethod) and dataset.kind != "video":
+        name = type(method).__name__
+        raise ValueError(f"{name} works on clips, {dataset.title} holds images; choose an image method: method=tokencut")
+
+
+def linking_note(method: Any) -> str:
+    """Said where an image method runs on clips."""
+    name = type(method).__name__
+    return f"{name} finds objects image by image; they are linked over the frames by mask overlap (method=per_frame)"
+
+
+def report_failures(store: ResultStore, sources: Sequence[Any]) -> None:
+    """Name the images, clips and frames that could not be processed, on standard error."""
+    failed = [f"failed: {record.name}: {record.error}" for record in store.failures(sources)]
+    unreadable = [
+        f"unreadable frame: {record.name}: {error}"
+        for record in store.incomplete(sources)
+        for error in record.unreadable.values()
+    ]
+    lines = [*failed, *unreadable]
+    for line in lines[:_FAILURES_SHOWN]:
+        print(line, file=sys.stderr)
+    if len(lines) > _FAILURES_SHOWN:
+        print(f"failed: and {len(lines) - _FAILURES_SHOWN} more, see {store.log.path}", file=sys.stderr)
 
 
 def _extract_with_progress(
-    predictor: Predictor, sources: list[ImageSource], folder: ResultFolder, runtime: dict[str, Any]
+    predictor: Predictor | ClipPredictor, job: Job, store: ResultStore, batching: Batching
 ) -> Summary:
-    # Counting looks at every file once more, so only where the bar is seen.
-    waiting = sum(not folder.holds(source) for source in sources) if is_watched() else 0
-    with progress_bar("extracting", waiting) as advance:
-        return extract(
-            predictor.predict,
-            sources,
-            folder,
-            batch_size=runtime["batch_size"],
-            workers=runtime["workers"],
-            on_outcome=lambda _: advance(1),
-        )
+    with progress_bar("frames" if job.clips else "images", _waiting(job, store)) as advance:
+        return extract(predictor, job.sources, store, batching, advance)
 
 
-def _provenance(settings: dict[str, Any], predictor: Predictor, origin: Any, written: dict[str, bool]) -> dict[str, Any]:
-    """What ``run.json`` says; ``identity`` holds everything that decides what is in the folder."""
-    identity = {name: settings[name] for name in ("backbone", "method", "postprocess")}
-    identity["preprocess"] = vars(predictor.preprocess)
-    identity["weights"] = predictor.backbone.provenance()["weights"]
-    identity["input"] = origin
-    identity["output"] = written
-    return {
-        "identity": identity,
-        "config": settings,
-        "device": str(predictor.device),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
+def _waiting(job: Job, store: ResultStore) -> int | None:
+    """Images or frames that are not done; None if a video does not say how many frames it has."""
+    if not is_watched():  # counting looks at every file once more, so only where the bar is seen
+        return 0
+    waiting = [source for source in job.sources if not store.holds(source)]
+    if not job.clips:
+        return len(waiting)
+    frames = [len(source.frames) for source in waiting if isinstance(source, ClipSource)]
+    return sum(frames) if all(frames) else None

@@ -12,41 +12,70 @@ from eigenseg.config.trust import TRUSTED, check_targets
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.metric import Metric
 from eigenseg.data.preprocess import Preprocess
+from eigenseg.data.results.writers import Writer
 from eigenseg.discovery.backbones.base import Backbone
-from eigenseg.discovery.method import Method
+from eigenseg.kinds import check_method, check_refiner
 from eigenseg.segment.refine.base import Refiner
 
 
 class PredictorParts(TypedDict):
-    """Arguments of ``Predictor``."""
+    """Arguments of ``Predictor`` and ``ClipPredictor``."""
 
-    backbone: Backbone
-    method: Method
+    backbone: Backbone | None
+    method: Any
     preprocess: Preprocess
     device: str
     refiner: Refiner | None
 
 
-def build_parts(config: DictConfig) -> PredictorParts:
-    """Build what a ``Predictor`` is made of.
+def build_method(config: DictConfig) -> Any:
+    """Build the method alone; it tells whether images or clips are wanted, and costs nothing beside a backbone.
 
     Raises:
-        ValueError: if a ``_target_`` is not trusted, or a constructor rejects its arguments.
+        ValueError: if a ``_target_`` is not trusted, its arguments are rejected, or it is no method.
         FileNotFoundError: if weights are missing.
     """
-    allowed = (*TRUSTED, *config.allow_targets)
-    for group in ("backbone", "method", "postprocess"):
-        if config[group] is not None:
-            check_targets(OmegaConf.to_container(config[group], resolve=True), allowed, group)
+    _check_targets(config, "method")
+    method = build(config.method)
+    check_method(method)
+    return method
+
+
+def build_parts(config: DictConfig, method: Any = None) -> PredictorParts:
+    """Build what a predictor is made of.
+
+    Args:
+        config: of a command.
+        method: the configured method, if it was built before.
+
+    Raises:
+        ValueError: if a ``_target_`` is not trusted, a constructor rejects its arguments, or something else is built than
+            its group holds.
+        FileNotFoundError: if weights are missing.
+    """
+    _check_targets(config, "backbone", "postprocess")
     # The method first: its mistakes cost nothing, the backbone's weights may take a minute.
-    method, refiner = build(config.method), None if config.postprocess is None else build(config.postprocess)
+    method = build_method(config) if method is None else method
+    refiner = None if config.postprocess is None else build(config.postprocess)
+    check_refiner(refiner)
     return PredictorParts(
-        backbone=build(config.backbone),
+        backbone=None if config.backbone is None else build(config.backbone),
         method=method,
         preprocess=Preprocess(**OmegaConf.to_container(config.preprocess)),  # type: ignore[arg-type]
         device=config.runtime.device,
         refiner=refiner,
     )
+
+
+def build_writers(config: DictConfig) -> list[Writer]:
+    """Build the writers that the configuration adds to the shipped ones.
+
+    Raises:
+        ValueError: if a ``_target_`` is not trusted, or a constructor rejects its arguments.
+    """
+    nodes: Any = OmegaConf.to_container(config.output.writers, resolve=True)
+    check_targets(nodes, (*TRUSTED, *config.allow_targets), "output.writers")
+    return [build(node) for node in nodes]
 
 
 def build_dataset(config: DictConfig) -> Dataset:
@@ -81,6 +110,12 @@ def build_metric(config: DictConfig) -> Metric:
     check_targets(OmegaConf.to_container(config.evaluation), (*TRUSTED, *config.allow_targets), "evaluation")
     metric: Metric = build(config.evaluation)
     return metric
+
+
+def _check_targets(config: DictConfig, *groups: str) -> None:
+    for group in groups:
+        if config[group] is not None:
+            check_targets(OmegaConf.to_container(config[group], resolve=True), (*TRUSTED, *config.allow_targets), group)
 
 
 def build(node: Any) -> Any:

@@ -69,7 +69,7 @@ def compose(
         chosen = [f"{group}='{name}'" for group, name in names.items()]
         stack.enter_context(_own_hydra())
         with readable_errors(command):
-            return hydra_compose(command, overrides=[f"hydra.searchpath=[{search}]", *chosen, *overrides])
+            return hydra_compose(command, overrides=[f"hydra.searchpath=[{search}]", *chosen, *map(schema.nest, overrides)])
 
 
 def choices() -> dict[str, str]:
@@ -110,7 +110,7 @@ def readable_errors(command: str = "extract") -> Iterator[None]:
             raise ValueError(f"unknown {group} {name!r}; known: {', '.join(sorted(options))}") from None
         raise ValueError(" ".join(str(error).split())) from None
     except (HydraException, OmegaConfBaseException) as error:
-        unknown = re.match(r"Could not override '(.+?)'\.", str(error))
+        unknown = re.match(r"Could not override '(?:\w+@)?(.+?)'\.", str(error))
         if unknown:
             raise ValueError(f"unknown setting {unknown[1]!r}; eigenseg {command} --help lists all of them") from None
         cause = error.__cause__

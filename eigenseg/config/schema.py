@@ -12,8 +12,20 @@ from omegaconf import MISSING
 # characters, and the folder names of a sweep leave them out. Locations say where things lie: equal data there give equal
 # results. What files hold decides the results.
 LOCATIONS = ("input", "output.dir", "dataset.root", "dataset.images", "dataset.masks", "hydra.sweep.dir")
-FILES = ("predictions", "backbone.weights", "method.head", "dataset.annotations", "dataset.image_list")
+FILES = (
+    "predictions",
+    "backbone.weights",
+    "method.head",
+    "method.base.head",
+    "dataset.annotations",
+    "dataset.image_list",
+)
 PATHS = (*LOCATIONS, *FILES)
+# Settings that name a method whose yaml is composed in their place: method.base=lost is Hydra's method@method.base=lost.
+NESTED = {"method.base": "method", "method.first": "method"}
+
+# Groups of which nothing may be chosen; Hydra has no backbone=null.
+OPTIONAL = ("backbone", "postprocess", "evaluation", "dataset", "experiment")
 
 
 @dataclass
@@ -30,22 +42,25 @@ class RuntimeConfig:
     """Where and how fast."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1
-    batch_size: int = 8  # images computed together
-    workers: int = 2  # threads that decode images
+    batch_size: int = 8  # images, or frames of a clip, computed together
+    workers: int = 2  # threads that read and prepare, and as many that encode and write
+    buffer_mb: int = 1024  # MiB of decoded images between reading and writing; a larger image passes alone
     threads: int | None = None  # CPU threads of torch and BLAS; null: as many as cores
     processes: int | None = None  # that score; null: as many as there are cores and work
 
 
 @dataclass
 class OutputConfig:
-    """What extract writes where."""
+    """What extract writes where; of a clip <name> is <clip>/<frame>."""
 
     dir: str | None = None  # null: outputs/extract, in a sweep the job's own folder
     labels: bool = True  # labels/<name>.png
-    overlays: bool = True  # overlays/<name>.jpg
-    heatmap: bool = False  # the eigenvector beside the overlay
-    masks: bool = False  # masks/<name>/000.png
+    overlays: bool = True  # overlays/<name>.jpg; of a clip <clip>.mp4 and a contact sheet <clip>.jpg
+    heatmap: bool = False  # the eigenvector beside the overlay, of images alone
+    masks: bool = False  # masks/<name>/000.png; of a clip masks/<clip>/<track id>/<frame>.png
     saliency: bool = False  # saliency/<name>.png, soft where the method has a soft map
+    arrays: bool = False  # arrays/<name>.npz: eigenvectors, soft maps; of a clip arrays/<clip>.npz
+    writers: list[Any] = field(default_factory=list)  # further ones, by their _target_
 
 
 @dataclass
@@ -60,7 +75,7 @@ class EvaluateOutputConfig:
 class CommandConfig:
     """What every command that runs a method has: the method, what it is made of, and where it runs."""
 
-    backbone: Any = MISSING
+    backbone: Any = None  # null: the method brings its own features
     method: Any = MISSING
     solver: Any = MISSING
     postprocess: Any = None  # refines the masks; null leaves them on the patches
@@ -77,7 +92,8 @@ class CommandConfig:
 class ExtractConfig(CommandConfig):
     """Root of ``eigenseg extract``; ``evaluation`` is ignored."""
 
-    input: str = MISSING  # file, folder, glob pattern or .txt list; without it the dataset's images are read
+    input: str = MISSING  # image, video, folder, glob pattern, .txt list; without it the dataset's items are read
+    input_kind: str = "auto"  # images, clips (every folder of images is one); auto: as the method and the files are
     output: OutputConfig = field(default_factory=OutputConfig)
 
 
@@ -89,6 +105,22 @@ class EvaluateConfig(CommandConfig):
     missing: str = "error"  # or empty: an item without a prediction counts as empty
     limit: int | None = None  # items, from the first one
     output: EvaluateOutputConfig = field(default_factory=EvaluateOutputConfig)
+
+
+def nest(override: str) -> str:
+    """An override in the form that Hydra takes: the name of a nested method selects its yaml, and no group is a deletion.
+
+    Example:
+        >>> nest("method.base=maskcut"), nest("method.base.tau=0.3"), nest("method.base=null")
+        ('method@method.base=maskcut', 'method.base.tau=0.3', 'method.base=null')
+        >>> nest("backbone=null"), nest("backbone=dino_vits16")
+        ('~backbone', 'backbone=dino_vits16')
+    """
+    key, equals, value = override.partition("=")
+    if key in OPTIONAL and value == "null":
+        return f"~{key}"
+    named = key in NESTED and value not in ("", "null") and value[0] not in "{["
+    return f"{NESTED[key]}@{key}{equals}{value}" if named else override
 
 
 def register() -> None:

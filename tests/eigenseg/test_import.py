@@ -10,13 +10,27 @@ import pytest
 
 import eigenseg
 
-HEAVY = ("torch", "numpy", "timm", "torchvision", "cv2", "hydra", "omegaconf", "matplotlib", "faster_coco_eval", "sklearn")
+HEAVY = (
+    "torch",
+    "numpy",
+    "timm",
+    "torchvision",
+    "cv2",
+    "hydra",
+    "omegaconf",
+    "matplotlib",
+    "faster_coco_eval",
+    "sklearn",
+    "av",
+    "msgspec",
+)
 PACKAGES = (
     "eigenseg",
     "eigenseg.data",
     "eigenseg.data.datasets",
     "eigenseg.data.predictions",
     "eigenseg.data.results",
+    "eigenseg.data.stages",
     "eigenseg.discovery",
     "eigenseg.discovery.backbones",
     "eigenseg.discovery.metrics",
@@ -28,6 +42,7 @@ PACKAGES = (
     "eigenseg.segment.metrics",
     "eigenseg.segment.parts",
     "eigenseg.segment.refine",
+    "eigenseg.video",
     "eigenseg.video.metrics",
 )
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import check_one_error
 from PIL import Image
+from pycocotools.coco import COCO
 
 from eigenseg import Predictor
 from eigenseg.cli.main import main
@@ -151,9 +152,10 @@ def test_numbers_of_items_average_to_the_number_of_the_set(run: Run, discs: Path
     written = result(tmp_path / "out")
     assert np.mean([item["iou"] for item in written["items"].values()]) == pytest.approx(written["metrics"]["iou"])
     dataset, metric = SaliencyFolder(discs / "JPEGImages", discs / "masks"), TokenCutSaliency()
+    coco = COCO(str(tmp_path / "out" / "predictions" / "instances.json"))
     for i, name in enumerate(dataset.items):
-        labels = np.asarray(Image.open(tmp_path / "out" / "predictions" / "labels" / f"{name}.png"))
-        metric.update(name, (labels > 0).astype(np.uint8) * 255, dataset.annotation(i))
+        union = np.maximum.reduce([coco.annToMask(one) for one in coco.imgToAnns[i + 1]])
+        metric.update(name, union * np.uint8(255), dataset.annotation(i))
     assert written["metrics"] == metric.compute()
 
 
@@ -171,7 +173,7 @@ def test_an_image_that_fails_is_named_counts_as_empty_and_the_exit_code_says_so(
     code, out, err = run("dataset=voc2007", f"dataset.root={discs}", *SMALL, "evaluation.threshold=0.25")
     assert code == 1
     assert "failed: 1.jpg: " in err
-    assert "note: 1 image could not be processed, counted as empty" in out
+    assert "note: 1 item could not be processed, counted as empty" in out
     written = result(tmp_path / "out")
     assert written["metrics"]["images"] == 4
     assert written["metrics"]["hits"] == 3
@@ -260,7 +262,7 @@ def test_ctrl_c_keeps_the_predictions(run: Run, discs: Path, tmp_path: Path, mon
     code, _, err = run(*saliency(discs), *SMALL)
     assert code == 130
     assert "stopped; finished items are kept" in err
-    assert len(list((tmp_path / "out" / "predictions" / "labels").iterdir())) == 4
+    assert len((tmp_path / "out" / "predictions" / "manifest.jsonl").read_text().splitlines()) == 4
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 

@@ -86,7 +86,8 @@ def test_every_image_gets_masks_labels_overlay_and_record(run: Run, photos: Path
         label_map = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{image['file_name']}.png"))
         np.testing.assert_array_equal(label_map, instances.label_map())
         assert Image.open(tmp_path / "out" / "overlays" / f"{image['file_name']}.jpg").size == (120, 90)
-    assert [(r["image"], r["status"], r["instances"]) for r in records(tmp_path / "out")] == [(n, "done", 1) for n in names]
+    kept = sorted((r["name"], r["status"], r["count"]) for r in records(tmp_path / "out"))  # written by several threads
+    assert kept == [(name, "done", 1) for name in names]
 
 
 def test_run_json_says_what_was_run(run: Run, photos: Path, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_run_json_says_what_was_run(run: Run, photos: Path, tmp_path: Path) -> N
     content = json.loads((tmp_path / "out" / "run.json").read_text())
     assert content["config"]["method"]["tau"] == 0.25
     assert content["identity"]["preprocess"] == {"mode": "round", "resize": 90, "max_tokens": 16384}
-    assert content["identity"]["weights"] == {"source": "none"}
+    assert content["identity"]["weights"] == {"backbone": {"source": "none"}}
     assert content["versions"]["eigenseg"] == __version__
 
 
@@ -142,7 +143,7 @@ def test_broken_images_are_named_and_the_others_come_out(run: Run, photos: Path,
     assert code == 1
     assert "8 images, 5 instances" in out
     assert "4 failed" in out
-    by_name = {record["image"]: record for record in records(tmp_path / "out")}
+    by_name = {record["name"]: record for record in records(tmp_path / "out")}
     assert "is empty (0 bytes)" in by_name["empty.jpg"]["error"]
     assert "cannot be decoded, it is truncated or damaged" in by_name["cut.jpg"]["error"]
     assert "is not an image that Pillow can read" in by_name["text.png"]["error"]
@@ -176,7 +177,7 @@ def test_broken_images_are_named_and_the_others_come_out(run: Run, photos: Path,
         (["input=photos", "backbone=color_texture", "output.dir=photos/../photos"], "output.dir is the input folder"),
         (
             ["input=photos", "backbone=color_texture", "runtime.batch_size=0"],
-            "batch_size and workers must be integers",
+            "batch_size must be an integer of at least 1, got 0",
         ),
         (
             ["input=photos", "preprocess.resize=big"],
@@ -237,7 +238,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eigenseg.pipeline.ResultFolder.finish", interrupt)
+    monkeypatch.setattr("eigenseg.pipeline.ResultStore.finish", interrupt)
     code, _, err = extract(run, photos)
     assert code == 130
     assert "stopped; finished items are kept, the same command with the same output.dir resumes" in err

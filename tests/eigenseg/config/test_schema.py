@@ -25,7 +25,9 @@ def settings_of_constructors() -> dict[str, Any]:
             constructor: Any = get_object(OmegaConf.load(path)["_target_"])
             for name, parameter in inspect.signature(constructor).parameters.items():
                 annotations[f"{group}.{name}"] = str(parameter.annotation)
-    return annotations
+    of_methods = {key: value for key, value in annotations.items() if key.startswith("method.")}
+    # A method within a method has all settings of its own.
+    return {**annotations, **{key.replace("method.", "method.base.", 1): value for key, value in of_methods.items()}}
 
 
 def test_every_constructor_argument_that_takes_a_path_is_a_path_setting_and_no_other_is() -> None:

@@ -37,6 +37,7 @@ def test_a_class_of_the_user_is_built_when_allowed(tmp_path: Path, monkeypatch: 
     (tmp_path / "my_cuts.py").write_text(
         "from eigenseg import Preprocess\n"
         "class Mine:\n    preprocess = Preprocess(mode='crop')\n    needs_attention = False\n"
+        "    def __call__(self, features, images):\n        return []\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine.yaml").write_text("_target_: my_cuts.Mine\n")

@@ -1,0 +1,85 @@
+"""Refine the masks of tracks frame by frame; ids and scores stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+
+import numpy as np
+
+from eigenseg.data.clips import Clip
+from eigenseg.data.instances import Instances
+from eigenseg.data.rle import Rle, RleMasks, encode_masks
+from eigenseg.data.stages import Batching, Stages, run
+from eigenseg.data.tracks import Tracks
+from eigenseg.discovery.predicting import PlainImage
+from eigenseg.segment.refine.base import Refiner
+
+
+def refine_tracks(refiner: Refiner, clip: Clip, tracks: Tracks, batching: Batching | None = None) -> Tracks:
+    """Refine the masks of every frame that has any.
+
+    A mask that does not survive is absent from its track, and a track without masks is dropped.
+
+    Args:
+        refiner: of images.
+        clip: that the tracks are of.
+        tracks: to refine.
+        batching: how many frames at a time.
+
+    Raises:
+        Exception: what a frame fails with.
+    """
+    masks: list[list[Rle | None]] = [[None] * len(clip) for _ in range(len(tracks))]
+    row = {int(number): k for k, number in enumerate(tracks.track_ids)}
+
+    def refine(batch: Sequence[_Frame]) -> list[Instances]:
+        return refiner([frame.image.image for frame in batch], [frame.instances for frame in batch])
+
+    stages = Stages[int, _Frame, Instances, Instances](
+        prepare=lambda t: _Frame(PlainImage(clip[t]), tracks.frame(t)),
+        infer=refine,
+        finish=lambda t, frame, refined, milliseconds: refined,
+    )
+    shown = np.flatnonzero(tracks.present().any(axis=0)).tolist()
+    with closing(run(shown, stages, batching)) as outcomes:
+        for outcome in outcomes:
+            if outcome.output is None:
+                assert outcome.error is not None
+                raise outcome.error
+            refined = outcome.output
+            rles = refined.masks.rles if isinstance(refined.masks, RleMasks) else encode_masks(refined.masks)
+            for number, rle in zip(refined.extras["track_id"], rles, strict=True):
+                masks[row[int(number)]][outcome.item] = rle
+    kept = [k for k, track in enumerate(masks) if any(rle is not None for rle in track)]
+    if not kept and len(tracks):
+        reason = "no object: refinement rejected all masks, they follow no edge of the image"
+        metadata = {name: value for name, value in tracks.metadata.items() if name != "reason"}
+        return Tracks.empty(tracks.frame_names, tracks.image_size, reason, frame_rate=tracks.frame_rate, **metadata)
+    return _with_masks(tracks[kept], [masks[k] for k in kept])
+
+
+class _Frame:
+    """A frame and its instances."""
+
+    bucket = None
+
+    def __init__(self, image: PlainImage, instances: Instances) -> None:
+        self.image, self.instances, self.nbytes = image, instances, image.nbytes
+
+
+def _with_masks(tracks: Tracks, masks: list[list[Rle | None]]) -> Tracks:
+    present = np.array([[rle is not None for rle in track] for track in masks]).reshape(len(tracks), -1)
+    return Tracks(
+        masks=tuple(tuple(track) for track in masks),
+        scores=tracks.scores,
+        track_ids=tracks.track_ids,
+        frame_names=tracks.frame_names,
+        image_size=tracks.image_size,
+        frame_scores=np.where(present, tracks.frame_scores, np.nan),
+        labels=tracks.labels,
+        names=tracks.names,
+        frame_rate=tracks.frame_rate,
+        extras=tracks.extras,
+        metadata=tracks.metadata,
+    )
