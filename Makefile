@@ -14,8 +14,9 @@ demo: $(VENV)/.ready ## install, then cut objects out of two real photographs wi
 	@$(BIN)/eigenseg extract backbone=color_texture output.dir=outputs/demo output.heatmap=true resume=false \
 		input=$$($(BIN)/python -c "import pathlib, sklearn.datasets; print(pathlib.Path(sklearn.datasets.__file__).parent / 'images')")
 
+# A process per core, each with one thread: more would wait for each other.
 test: $(VENV)/.ready-dev ## install with the dev extras, then run the test-suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-slow: $(VENV)/.ready-dev ## the tests that build or kill something
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 
@@ -19,6 +21,15 @@ def test_data() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"EIGENSEG_TEST_DATA={folder} is not a folder"
     return path
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Graphs of a hundred tokens are not worth a second thread, whose waiting takes most of the time on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def draw_disc(height: int, width: int, radius: float, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

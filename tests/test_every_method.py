@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from result_checks import assert_kept_by_records, assert_same, assert_well_formed
 
-from eigenseg.data import FeatureGrid, Geometry, Instances
+from eigenseg.data import FeatureGrid, Geometry, ImageSource, Instances
 from eigenseg.data.images import ImageArray
+from eigenseg.data.results.records import Record
+from eigenseg.data.results.store import ResultStore
 from eigenseg.discovery import LOST, DinoSeg, Method, TokenCut
 from eigenseg.segment import FOUND, DeepSpectral, MaskCut, PartHierarchy
 
@@ -79,31 +84,6 @@ def batch(
     return features, images
 
 
-def assert_same(one: Instances, other: Instances, tolerance: float = 0.0) -> None:
-    """Masks, boxes, labels and reasons are equal, scores and soft maps up to the tolerance."""
-    np.testing.assert_array_equal(np.asarray(one.masks), np.asarray(other.masks))
-    np.testing.assert_array_equal(one.boxes, other.boxes)
-    np.testing.assert_array_equal(one.labels, other.labels)
-    np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=tolerance)
-    assert (one.image_size, one.names, one.reason) == (other.image_size, other.names, other.reason)
-    assert one.extras.keys() == other.extras.keys()
-    assert one.metadata.keys() == other.metadata.keys()
-
-
-def assert_well_formed(result: Instances, one: Geometry) -> None:
-    """In pixels of the image; objects have pixels inside of their boxes, no object has a reason."""
-    assert result.image_size == one.image_size
-    assert (result.reason is None) == bool(len(result))
-    for mask, box in zip(np.asarray(result.masks), result.boxes, strict=True):
-        assert mask.any()
-        ys, xs = np.nonzero(mask)
-        x0, y0, x1, y1 = box
-        assert x0 - 1 <= xs.min() < xs.max() + 1 <= x1 + 1  # a box follows patch borders, a mask whole pixels
-        assert y0 - 1 <= ys.min() < ys.max() + 1 <= y1 + 1
-    soft: NDArray[Any] | None = result.metadata.get("saliency")
-    assert soft is None or (soft.shape == one.image_size and 0 <= soft.min() <= soft.max() <= 1)
-
-
 @every_method
 def test_a_batch_equals_its_images_one_by_one(name: str) -> None:
     features, images = batch(range(4), (12, 15))
@@ -119,7 +99,7 @@ def test_a_batch_equals_its_images_one_by_one(name: str) -> None:
 def test_the_planted_object_is_the_first_instance(name: str) -> None:
     features, images = batch(range(3), (12, 16))
     for seed, (result, one) in enumerate(zip(METHODS[name]()(features, images), features.geometries, strict=True)):
-        assert_well_formed(result, one)
+        assert_well_formed(result, one.image_size)
         planted = one.masks_to_image(torch.from_numpy(rectangle((12, 16), seed))).numpy()
         mask = np.asarray(result.masks[0])
         assert (mask & planted).sum() / (mask | planted).sum() > 0.5
@@ -133,7 +113,7 @@ def test_the_planted_object_is_the_first_instance(name: str) -> None:
 def test_images_of_any_size_give_masks_of_their_size(name: str, grid: tuple[int, int], extra: tuple[int, int]) -> None:
     features, images = batch([0, 1], grid, extra)
     for result, one in zip(METHODS[name]()(features, images), features.geometries, strict=True):
-        assert_well_formed(result, one)
+        assert_well_formed(result, one.image_size)
 
 
 @every_method
@@ -141,7 +121,7 @@ def test_images_of_any_size_give_masks_of_their_size(name: str, grid: tuple[int,
 def test_tiny_images_are_processed(name: str, grid: tuple[int, int]) -> None:
     features, images = batch([0], grid)
     (result,) = METHODS[name]()(features, images)
-    assert_well_formed(result, features.geometries[0])
+    assert_well_formed(result, features.geometries[0].image_size)
 
 
 @every_method
@@ -159,7 +139,7 @@ def test_images_whose_tokens_are_all_alike_have_no_object_and_a_reason(name: str
     features, images = batch([0], (6, 7))
     flat = replace(features, tokens=torch.ones(1, 42, WIDTH), attention=torch.full((1, HEADS, 42), 0.02))
     (result,) = METHODS[name]()(flat, [np.full_like(images[0], 90)])
-    assert_well_formed(result, features.geometries[0])
+    assert_well_formed(result, features.geometries[0].image_size)
     assert len(result) == 0
     assert result.reason is not None
     assert re.fullmatch(r"no object: \w+ \w+ .*", result.reason)
@@ -185,3 +165,39 @@ def test_features_that_are_not_finite_cost_their_image_alone(name: str) -> None:
 def test_an_empty_batch_gives_no_results(name: str) -> None:
     features, images = batch([0], (4, 5))
     assert METHODS[name]()(features[0:0], images[0:0]) == []
+
+
+@functools.cache
+def some_results(name: str) -> list[Instances]:
+    """Of four images and one without an object."""
+    features, images = batch(range(4), (8, 10), (-3, -1))
+    flat = replace(features[:1], tokens=torch.ones(1, 80, WIDTH), attention=torch.full((1, HEADS, 80), 0.01))
+    method = METHODS[name]()
+    return [*method(features, images), *method(flat, [np.full_like(images[0], 90)])]
+
+
+@every_method
+def test_a_record_gives_the_results_back(name: str, tmp_path: Path) -> None:
+    for result in some_results(name):
+        assert_kept_by_records(result, tmp_path)
+
+
+@every_method
+def test_the_json_of_a_run_is_read_by_pycocotools(name: str, tmp_path: Path) -> None:
+    results = some_results(name)
+    sources = [ImageSource(tmp_path / f"{i}.png", f"{i}.png") for i in range(len(results))]
+    store = ResultStore(tmp_path, {})
+    for source, result in zip(sources, results, strict=True):
+        store.add(Record.of(source.name, None, result))
+    coco = COCO(str(store.finish(sources)))
+    assert [image["file_name"] for image in coco.dataset["images"]] == [source.name for source in sources]
+    for image, result in zip(coco.dataset["images"], results, strict=True):
+        assert (image["height"], image["width"]) == result.image_size
+        annotations = coco.loadAnns(coco.getAnnIds(image["id"]))
+        masks = np.asarray(result.masks)
+        for annotation, mask, box, score in zip(annotations, masks, result.boxes, result.scores, strict=True):
+            np.testing.assert_array_equal(coco.annToMask(annotation), mask)
+            assert annotation["area"] == np.count_nonzero(mask)
+            assert annotation["score"] == pytest.approx(float(score), rel=1e-6)
+            x, y, width, height = annotation["bbox"]
+            assert [x, y, x + width, y + height] == pytest.approx(box.tolist(), rel=1e-6)
