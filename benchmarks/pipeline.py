@@ -66,7 +66,7 @@ def main() -> int:
     if "now_over_before" in real:
         Console().print(f"now / before: {real['now_over_before']:.2f}")
     machine = environment(threads=torch.get_num_threads(), device="cpu")
-    save("pipeline-cpu.json", {"environment": machine, "overlap": overlap, "real": real})
+    save("pipeline-cpu", {"environment": machine, "overlap": overlap, "real": real})
     return 0
 
 
