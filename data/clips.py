@@ -137,6 +137,8 @@ def open_clip(source: ClipSource | str | os.PathLike[str]) -> Clip:
         if not frames:
             raise ValueError(f"folder {path} holds no image; a clip is a folder of frames (subfolders are not searched)")
         return _from_frames(ClipSource(path, name, frames))
+    if not path.exists():
+        raise FileNotFoundError(f"no such video or folder of frames: {path}")
     if path.suffix.lower() in IMAGE_SUFFIXES - {".gif"} and path.is_file():
         raise ValueError(f"{path} is an image; a clip is a video file or a folder of frames")
     return _from_video(ClipSource(path, name))
