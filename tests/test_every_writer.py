@@ -17,9 +17,10 @@ from toy_tracks import draw_tracks
 from eigenseg.data import Clip, Geometry, Instances, Tracks
 from eigenseg.data.clips import UnreadableFrame
 from eigenseg.data.results.arrays import ArrayWriter
+from eigenseg.data.results.base import Writer
 from eigenseg.data.results.clip_writers import ClipLabelWriter, ClipMaskWriter, ClipOverlayWriter, ClipSaliencyWriter
 from eigenseg.data.results.records import Outline, Record, decode_json
-from eigenseg.data.results.writers import LabelWriter, MaskWriter, OverlayWriter, SaliencyWriter, Writer
+from eigenseg.data.results.writers import LabelWriter, MaskWriter, OverlayWriter, SaliencyWriter
 
 WRITERS: dict[str, Callable[[], Writer]] = {
     "labels": LabelWriter,

@@ -5,21 +5,18 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eigenseg.data.files import write_bytes
+from eigenseg.data.results.base import Writer
 from eigenseg.data.results.records import Kind, Record
 
-NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
-
-class ArrayWriter:
+class ArrayWriter(Writer):
     """``arrays/<name>.npz``, compressed; equal arrays give equal bytes. ``np.load(path)`` reads it.
 
     Args:
@@ -27,8 +24,6 @@ class ArrayWriter:
     """
 
     name = "arrays"
-    needs_pixels = False
-    settings = NO_SETTINGS
 
     def __init__(self, kind: Kind = "image") -> None:
         self.kind = kind

@@ -26,9 +26,9 @@ import numpy as np
 from eigenseg.data.files import write_image
 from eigenseg.data.images import ImageArray
 from eigenseg.data.palette import write_label_map
-from eigenseg.data.results.arrays import NO_SETTINGS, ArrayWriter
+from eigenseg.data.results.arrays import ArrayWriter
+from eigenseg.data.results.base import Writer, require_pixels
 from eigenseg.data.results.records import Kind, Record
-from eigenseg.data.results.writers import Writer, require_pixels
 from eigenseg.data.rle import decode_mask
 from eigenseg.data.tracks import Tracks
 
@@ -38,21 +38,15 @@ if TYPE_CHECKING:
 _FRAME_RATE = 24.0  # frames per second of a clip without a rate: that of DAVIS and of film
 
 
-class ClipLabelWriter:
+class ClipLabelWriter(Writer):
     """``labels/<clip>/<frame>.png``."""
 
     name = "labels"
     kind: Kind = "clip"
-    needs_pixels = False
-    settings = NO_SETTINGS
 
     def paths(self, record: Record) -> list[str]:
         """One file per frame."""
         return _frame_paths("labels", record)
-
-    def needs_arrays(self, record: Record) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def write(self, root: Path, record: Record, pixels: Any) -> None:
         """Write them."""
@@ -60,21 +54,16 @@ class ClipLabelWriter:
             write_label_map(root / path, labels)
 
 
-class ClipOverlayWriter:
+class ClipOverlayWriter(Writer):
     """``overlays/<clip>.mp4`` and ``overlays/<clip>.jpg``."""
 
     name = "overlays"
     kind: Kind = "clip"
     needs_pixels = True
-    settings = NO_SETTINGS
 
     def paths(self, record: Record) -> list[str]:
         """The video and the sheet."""
         return [f"overlays/{record.name}.mp4", f"overlays/{record.name}.jpg"]
-
-    def needs_arrays(self, record: Record) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def write(self, root: Path, record: Record, pixels: Any) -> None:
         """Draw and write both."""
@@ -89,22 +78,16 @@ class ClipOverlayWriter:
         write_image(sheet, draw_contact_sheet(clip, tracks))
 
 
-class ClipMaskWriter:
+class ClipMaskWriter(Writer):
     """``masks/<clip>/<track id>/<frame>.png``."""
 
     name = "masks"
     kind: Kind = "clip"
-    needs_pixels = False
-    settings = NO_SETTINGS
 
     def paths(self, record: Record) -> list[str]:
         """One file per track and frame in which it is present."""
         tracks = record.tracks()
         return [f"masks/{record.name}/{tracks.track_ids[k]}/{tracks.frame_names[t]}.png" for k, t in _shown(tracks)]
-
-    def needs_arrays(self, record: Record) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def write(self, root: Path, record: Record, pixels: Any) -> None:
         """Write them."""
@@ -115,21 +98,15 @@ class ClipMaskWriter:
             write_image(root / path, decode_mask(rle).astype(np.uint8) * 255)
 
 
-class ClipSaliencyWriter:
+class ClipSaliencyWriter(Writer):
     """``saliency/<clip>/<frame>.png``."""
 
     name = "saliency"
     kind: Kind = "clip"
-    needs_pixels = False
-    settings = NO_SETTINGS
 
     def paths(self, record: Record) -> list[str]:
         """One file per frame."""
         return _frame_paths("saliency", record)
-
-    def needs_arrays(self, record: Record) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def write(self, root: Path, record: Record, pixels: Any) -> None:
         """Write them."""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from eigenseg.data.files import output_error, read_json, replacing
+from eigenseg.data.results.base import Writer
 from eigenseg.data.results.clip_writers import clip_writers
 from eigenseg.data.results.identity import differences
 from eigenseg.data.results.records import DONE, SCHEMA, Kind, Record
-from eigenseg.data.results.writers import Writer, image_writers
+from eigenseg.data.results.writers import image_writers
 
 MANIFEST, RUN = "manifest.jsonl", "run.json"
 ASSEMBLED = ("instances.json", "tracks.json")

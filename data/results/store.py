@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from eigenseg.data.files import make_folder, write_json
 from eigenseg.data.results.arrays import read_arrays
+from eigenseg.data.results.base import Writer
 from eigenseg.data.results.coco import coco_chunks
 from eigenseg.data.results.folder import (
     ASSEMBLED,
@@ -36,7 +37,6 @@ from eigenseg.data.results.folder import (
 )
 from eigenseg.data.results.record_log import LogEntry, RecordLog
 from eigenseg.data.results.records import SCHEMA, Kind, Record, Stamp
-from eigenseg.data.results.writers import Writer
 from eigenseg.data.results.ytvis import ytvis_dataset
 
 
@@ -91,7 +91,7 @@ class ResultStore:
             raise ValueError("writers must be of one kind, those of image_writers or those of clip_writers")
         self.kind: Kind = kinds.pop() if kinds else "image"
         self._emptied: set[Path] = set()
-        self._needs_content = any(getattr(writer, "needs_content", False) for writer in self.writers)
+        self._needs_content = any(writer.needs_content for writer in self.writers)
         # Only json values, to compare with those of a file.
         identity = json.loads(json.dumps(identity))
         settings = {writer.name: dict(writer.settings) for writer in self.writers}

@@ -13,89 +13,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
 from eigenseg.data.files import write_image
 from eigenseg.data.images import ImageArray
-from eigenseg.data.results.arrays import NO_SETTINGS, ArrayWriter
+from eigenseg.data.results.arrays import ArrayWriter
+from eigenseg.data.results.base import Writer, require_pixels
 from eigenseg.data.results.overlay import draw_heatmap, draw_overlay
-from eigenseg.data.results.records import Kind, Record
+from eigenseg.data.results.records import Record
 
 SALIENCY = "metadata.saliency"
 _EIGENVECTOR = "extras.eigenvector.0"  # the heat map shows that of the first instance
 
 
-P = TypeVar("P")
-
-
-class Writer(Protocol):
-    """Writes one kind of file for each record; any thread may call it.
-
-    A writer of images whose ``paths`` depend on more than name and count has an attribute ``needs_content``, true.
-    """
-
-    @property
-    def name(self) -> str:
-        """The folder of its files, below the root."""
-        ...
-
-    @property
-    def kind(self) -> Kind:
-        """Of the records that it writes."""
-        ...
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What changes its files but not their names, as json values: files of other settings are written again."""
-        ...
-
-    @property
-    def needs_pixels(self) -> bool:
-        """Whether it needs the image or clip beside the record."""
-        ...
-
-    def paths(self, record: Record) -> list[str]:
-        """Its files, relative to the root."""
-        ...
-
-    def needs_arrays(self, record: Record) -> tuple[str, ...]:
-        """Names of the large arrays without which it cannot write."""
-        ...
-
-    def write(self, root: Path, record: Record, pixels: Any) -> None:
-        """Write all files of a record, each atomically.
-
-        Args:
-            root: folder of the results.
-            record: with the arrays that it needs.
-            pixels: the image, (H, W, 3) uint8 RGB, or the ``Clip``; may be None unless ``needs_pixels``.
-
-        Raises:
-            ValueError: if the result has no such file form.
-            OutputError: if they cannot be written.
-        """
-        ...
-
-
-class LabelWriter:
+class LabelWriter(Writer):
     """``labels/<name>.png``."""
 
     name = "labels"
-    kind: Kind = "image"
-    needs_pixels = False
-    settings = NO_SETTINGS
 
     def paths(self, record: Record) -> list[str]:
         """The label map."""
         return [f"labels/{record.name}.png"]
-
-    def needs_arrays(self, record: Record) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def write(self, root: Path, record: Record, pixels: Any) -> None:
         """Write it."""
@@ -103,7 +44,7 @@ class LabelWriter:
         write_image(root / self.paths(record)[0], record.instances().label_map().astype(depth))
 
 
-class OverlayWriter:
+class OverlayWriter(Writer):
     """``overlays/<name>.jpg``.
 
     Args:
@@ -111,16 +52,11 @@ class OverlayWriter:
     """
 
     name = "overlays"
-    kind: Kind = "image"
     needs_pixels = True
 
     def __init__(self, heatmap: bool = False) -> None:
         self.heatmap = heatmap
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Whether the eigenvector is drawn."""
-        return {"heatmap": self.heatmap}
+        self.settings = {"heatmap": heatmap}
 
     def paths(self, record: Record) -> list[str]:
         """The visualization."""
@@ -140,21 +76,14 @@ class OverlayWriter:
         write_image(root / self.paths(record)[0], overlay)
 
 
-class MaskWriter:
+class MaskWriter(Writer):
     """``masks/<name>/000.png`` and so on."""
 
     name = "masks"
-    kind: Kind = "image"
-    needs_pixels = False
-    settings = NO_SETTINGS
 
     def paths(self, record: Record) -> list[str]:
         """One file per instance."""
         return [f"masks/{record.name}/{i:03d}.png" for i in range(record.count)]
-
-    def needs_arrays(self, record: Record) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def write(self, root: Path, record: Record, pixels: Any) -> None:
         """Write them."""
@@ -163,7 +92,7 @@ class MaskWriter:
             write_image(root / path, np.asarray(masks[i]).astype(np.uint8) * 255)
 
 
-class SaliencyWriter:
+class SaliencyWriter(Writer):
     """``saliency/<name>.png``.
 
     Args:
@@ -171,16 +100,10 @@ class SaliencyWriter:
     """
 
     name = "saliency"
-    kind: Kind = "image"
-    needs_pixels = False
 
     def __init__(self, soft_only: bool = False) -> None:
         self.soft_only = self.needs_content = soft_only
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Whether hard maps are left out."""
-        return {"soft_only": self.soft_only}
+        self.settings = {"soft_only": soft_only}
 
     def paths(self, record: Record) -> list[str]:
         """The foreground map."""
@@ -214,14 +137,3 @@ def image_writers(
         (overlays, OverlayWriter(heatmap)),
     ]
     return [writer for wanted, writer in chosen if wanted]
-
-
-def require_pixels(record: Record, pixels: P | None) -> P:
-    """The image or clip of a record.
-
-    Raises:
-        ValueError: if it was not given.
-    """
-    if pixels is None:
-        raise ValueError(f"{record.name}: this writer needs the {record.kind} itself; pass it as pixels")
-    return pixels

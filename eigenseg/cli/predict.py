@@ -16,11 +16,12 @@ from eigenseg.config.compose import plain
 from eigenseg.config.schema import FILES
 from eigenseg.data.datasets.base import Dataset, check_images
 from eigenseg.data.files import exclusive
+from eigenseg.data.results.base import Writer
 from eigenseg.data.results.clip_writers import clip_writers
 from eigenseg.data.results.identity import resolve_identity
 from eigenseg.data.results.records import Kind
 from eigenseg.data.results.store import ResultStore
-from eigenseg.data.results.writers import Writer, image_writers
+from eigenseg.data.results.writers import image_writers
 from eigenseg.data.sources import ClipSource, ImageSource
 from eigenseg.data.stages import Batching
 from eigenseg.pipeline import Summary, extract

@@ -12,7 +12,7 @@ from eigenseg.config.trust import TRUSTED, check_targets
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.metric import Metric
 from eigenseg.data.preprocess import Preprocess
-from eigenseg.data.results.writers import Writer
+from eigenseg.data.results.base import Writer
 from eigenseg.discovery.backbones.base import Backbone
 from eigenseg.kinds import check_method, check_refiner
 from eigenseg.segment.refine.base import Refiner
@@ -71,11 +71,15 @@ def build_writers(config: DictConfig) -> list[Writer]:
     """Build the writers that the configuration adds to the shipped ones.
 
     Raises:
-        ValueError: if a ``_target_`` is not trusted, or a constructor rejects its arguments.
+        ValueError: if a ``_target_`` is not trusted, a constructor rejects its arguments, or something else is built.
     """
     nodes: Any = OmegaConf.to_container(config.output.writers, resolve=True)
     check_targets(nodes, (*TRUSTED, *config.allow_targets), "output.writers")
-    return [build(node) for node in nodes]
+    writers = [build(node) for node in nodes]
+    for writer in writers:
+        if not isinstance(writer, Writer):
+            raise ValueError(f"{type(writer).__name__} is no writer; it must derive from eigenseg.data.results.Writer")
+    return writers
 
 
 def build_dataset(config: DictConfig) -> Dataset:

@@ -15,12 +15,13 @@ from toy_tracks import draw_tracks
 from eigenseg.data import Clip, ImageSource, Instances, Tracks, encode_masks, open_clip, read_image
 from eigenseg.data.clips import UnreadableFrame
 from eigenseg.data.palette import DAVIS_PALETTE
+from eigenseg.data.results.base import Writer
 from eigenseg.data.results.clip_overlay import draw_frame
 from eigenseg.data.results.clip_writers import clip_writers
 from eigenseg.data.results.overlay import draw_heatmap, draw_overlay
 from eigenseg.data.results.records import Record
 from eigenseg.data.results.store import ResultStore
-from eigenseg.data.results.writers import SaliencyWriter, Writer, image_writers
+from eigenseg.data.results.writers import SaliencyWriter, image_writers
 
 ALL = {"labels": True, "overlays": True, "masks": True, "saliency": True, "arrays": True}
 NONE = dict.fromkeys(ALL, False)
