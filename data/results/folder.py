@@ -7,7 +7,7 @@ import errno
 import filecmp
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,18 @@ from eigenseg.data.results.writers import image_writers
 
 MANIFEST, RUN = "manifest.jsonl", "run.json"
 ASSEMBLED = ("instances.json", "tracks.json")
-# Whatever any run may have written.
-_ALL_WRITERS: dict[Kind, list[Writer]] = {
+# Whatever any run may have written, apart from writers of users.
+_SHIPPED: dict[Kind, list[Writer]] = {
     "image": image_writers(masks=True, saliency=True, arrays=True),
     "clip": clip_writers(masks=True, saliency=True, arrays=True),
 }
-# Nothing else below the root is ever searched.
-FOLDERS = tuple(writer.name for writer in _ALL_WRITERS["image"])
-_OLDER_LINE = b'{"image": '  # how version 0.1 began its lines
+_OLDER_LINE = b'{"image": '  # how lines began in versions 0.1 and 0.2
 
 
 def older_records(root: Path) -> list[Record] | None:
-    """What version 0.1 finished in a folder, without results; None if that version did not write it.
+    """What version 0.1 or 0.2 finished in a folder, without results; None if neither wrote it.
 
-    Its label maps, overlays, masks and saliency maps had the names that they have today.
+    Their label maps, overlays, masks and saliency maps had the names that they have today.
 
     Raises:
         ValueError: if its manifest is damaged.
@@ -97,20 +95,21 @@ def check_identity(root: Path, run: Mapping[str, Any], identity: Any) -> None:
         )
 
 
-def sweep(root: Path) -> None:
+def sweep(root: Path, writers: Iterable[Writer] = ()) -> None:
     """Remove what killed runs left: temporary files, and folders without a file.
 
     Only for the holder of the lock of ``exclusive(root)``: files that another run writes at the moment would be lost.
+
+    Args:
+        root: folder of the results.
+        writers: of users; only their folders and those of the shipped writers are searched.
     """
-    leftovers = list(root.glob(".eigenseg-*.tmp"))
-    for folder in FOLDERS:
+    remove(root.glob(".eigenseg-*.tmp"))
+    for folder in {writer.name for writer in (*_SHIPPED["image"], *_SHIPPED["clip"], *writers)}:
         for current, _, names in os.walk(root / folder, topdown=False):
-            mine = [name for name in names if name.startswith(".eigenseg-") and name.endswith(".tmp")]
-            leftovers += [Path(current, name) for name in mine]
-    remove(leftovers)
-    for folder in FOLDERS:
-        for current, _, names in os.walk(root / folder, topdown=False):
-            if not names:
+            leftovers = [name for name in names if name.startswith(".eigenseg-") and name.endswith(".tmp")]
+            remove(Path(current, name) for name in leftovers)
+            if len(leftovers) == len(names):
                 with contextlib.suppress(OSError):  # it holds folders with files
                     os.rmdir(current)
 
@@ -148,12 +147,15 @@ def remove(paths: Iterable[Path]) -> None:
                 raise output_error(path, error) from error
 
 
-def remove_files(root: Path, records: Iterable[Record], folders: Iterable[str] | None = None) -> set[Path]:
+def remove_files(
+    root: Path, records: Iterable[Record], writers: Collection[Writer] = (), folders: Collection[str] | None = None
+) -> set[Path]:
     """Remove all files of records, whatever the settings of the run were.
 
     Args:
         root: folder of the results.
         records: of images name and count suffice, of clips the whole record is needed.
+        writers: of users, whose files are removed beside those of the shipped ones.
         folders: only files in these folders of writers; in all if not given.
 
     Returns:
@@ -164,8 +166,8 @@ def remove_files(root: Path, records: Iterable[Record], folders: Iterable[str] |
     """
     emptied: set[Path] = set()
     for record in records:
-        for writer in _ALL_WRITERS[record.kind]:
-            if folders is None or writer.name in folders:
+        for writer in (*_SHIPPED[record.kind], *writers):
+            if writer.kind == record.kind and (folders is None or writer.name in folders):
                 paths = [root / path for path in writer.paths(record)]
                 remove(paths)
                 emptied |= {path.parent for path in paths}

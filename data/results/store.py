@@ -13,7 +13,7 @@ What else lies here is up to the writers, see ``eigenseg.data.results.writers`` 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,7 +116,7 @@ class ResultStore:
             content = {"schema": SCHEMA, "identity": identity, "writers": settings, **(run or {})}
             write_json(root / RUN, json.loads(json.dumps(content)))
         self._remove_emptied()
-        sweep(root)
+        sweep(root, self.writers)
 
     def update_run(self, **values: Any) -> None:
         """Add values to ``run.json``, such as the times of the stages; older values of these names are replaced."""
@@ -267,8 +267,8 @@ class ResultStore:
         if entry is not None and entry.done:
             self._remove([self._sketch(name, entry)])
 
-    def _remove(self, records: Iterable[Record], folders: Iterable[str] | None = None) -> None:
-        self._emptied |= remove_files(self.root, records, folders)
+    def _remove(self, records: Iterable[Record], folders: Collection[str] | None = None) -> None:
+        self._emptied |= remove_files(self.root, records, self.writers, folders)
 
     def _remove_emptied(self) -> None:
         remove_emptied(self.root, self._emptied)

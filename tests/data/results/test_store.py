@@ -30,7 +30,9 @@ from toy_results import (
 )
 
 from eigenseg.data import ImageSource, Instances, read_image
+from eigenseg.data.files import write_bytes
 from eigenseg.data.results import writers as module
+from eigenseg.data.results.base import Writer
 from eigenseg.data.results.record_log import RecordLog
 from eigenseg.data.results.records import SCHEMA, Record
 from eigenseg.data.results.store import ResultStore
@@ -378,3 +380,42 @@ def test_images_and_clips_do_not_share_a_store(tmp_path: Path) -> None:
         ResultStore(tmp_path / "out", IDENTITY, [*image_writers(), *clip_writers()])
     with pytest.raises(ValueError, match="a is a record of kind image, this store holds the kind clip"):
         ResultStore(tmp_path / "out", IDENTITY, kind="clip").add(Record.of("a", None, predict("a")))
+
+
+class SizeWriter(Writer):
+    """A user's writer: ``sizes/<name>.txt``."""
+
+    name = "sizes"
+
+    def __init__(self, unit: str = "pixels") -> None:
+        self.settings = {"unit": unit}
+
+    def paths(self, record: Record) -> list[str]:
+        return [f"sizes/{record.name}.txt"]
+
+    def write(self, root: Path, record: Record, pixels: Any) -> None:
+        write_bytes(root / self.paths(record)[0], f"{record.image_size} {self.settings['unit']}".encode())
+
+
+def test_files_of_a_users_writer_are_removed_and_replaced_like_all_others(
+    tmp_path: Path, sources: list[ImageSource]
+) -> None:
+    def sizes() -> dict[str, bytes]:
+        return {name: content for name, content in contents(tmp_path / "out").items() if name.startswith("sizes/")}
+
+    first = ResultStore(tmp_path / "out", IDENTITY, [SizeWriter()])
+    for source in sources:
+        first.add(Record.of(source.name, source.stamp(), predict(source.name)))
+    assert len(sizes()) == len(sources)
+    (tmp_path / "out" / "sizes" / ".eigenseg-killed.tmp").write_bytes(b"")
+    other = ResultStore(tmp_path / "out", IDENTITY, [SizeWriter("px")])  # files of other settings are written again
+    assert sizes() == {}
+    assert all(other.unwritten(source) for source in sources)
+    for source in sources:
+        other.fill(source)
+    assert {content[-2:] for content in sizes().values()} == {b"px"}
+    other.fail(Record.failure(sources[0].name, "image", None, "broken"))
+    assert len(sizes()) == len(sources) - 1
+    ResultStore(tmp_path / "out", {"method": "other"}, [SizeWriter("px")], resume=False)
+    assert sizes() == {}
+    assert not (tmp_path / "out" / "sizes").exists()
