@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eigenseg.data import supervision
 from eigenseg.data.comparison import equal_extras, equal_values
-from eigenseg.data.rle import BoolArray, RleMasks, encode_masks, mask_areas, mask_boxes
+from eigenseg.data.rle import BoolArray, Rle, RleMasks, encode_masks, mask_areas, mask_boxes
 
 # Larger bool masks are stored as RLE: 64 MB are five objects in a 12-megapixel photograph, and there may be a hundred.
 DENSE_BYTES = 64 * 2**20
@@ -177,6 +177,10 @@ class Instances:
         # Mask by mask, because all masks of a large image do not fit into memory.
         return all(np.array_equal(one, two) for one, two in zip(self.masks, other.masks, strict=True))
 
+    def rles(self) -> list[Rle]:
+        """The masks as COCO run-length encodings, encoded now unless they are stored so."""
+        return list(self.masks.rles) if isinstance(self.masks, RleMasks) else encode_masks(self.masks)
+
     def areas(self) -> NDArray[np.int64]:
         """Mask areas: (n,) int64 pixels."""
         if isinstance(self.masks, RleMasks):
@@ -215,8 +219,7 @@ class Instances:
 
         Extras that are numbers or pairs of numbers are added under their names.
         """
-        rles = list(self.masks.rles) if isinstance(self.masks, RleMasks) else encode_masks(self.masks)
-        annotations = []
+        rles, annotations = self.rles(), []
         for i, (rle, area) in enumerate(zip(rles, mask_areas(rles), strict=True)):
             x0, y0, x1, y1 = (float(side) for side in self.boxes[i])
             annotation = {

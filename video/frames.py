@@ -9,7 +9,7 @@ from typing import Any
 
 from eigenseg.data.clips import Clip, UnreadableFrame
 from eigenseg.data.instances import Instances
-from eigenseg.data.rle import RleMasks, encode_masks
+from eigenseg.data.rle import RleMasks
 from eigenseg.data.stages import Batching, Stages, StageTimes, run
 from eigenseg.discovery.predicting import ImagePredictor
 from eigenseg.segment.refine.base import Refiner
@@ -58,7 +58,10 @@ class FramePredictor:
             prepare=lambda i: self.predictor.prepare(clip[i]),
             infer=self.predictor.infer,
             refine=None if self.refiner is None else refining(self.refiner),
-            finish=lambda i, prepared, instances, milliseconds: _encoded(instances),
+            # Encoded here, on a thread of its own; masks of all frames would not fit into memory otherwise.
+            finish=lambda i, prepared, instances, milliseconds: replace(
+                instances, masks=RleMasks(instances.rles(), instances.image_size)
+            ),
         )
         indices = range(len(clip)) if frames is None else frames
         with closing(run(indices, stages, self.batching, self.times)) as outcomes:
@@ -75,9 +78,3 @@ class FramePredictor:
 def refining(refiner: Refiner) -> Callable[[Sequence[Any], Sequence[Instances]], list[Instances]]:
     """A refiner as a stage: prepared images and their instances in, refined instances out."""
     return lambda batch, instances: refiner([prepared.image for prepared in batch], instances)
-
-
-def _encoded(instances: Instances) -> Instances:
-    if isinstance(instances.masks, RleMasks):
-        return instances
-    return replace(instances, masks=RleMasks(encode_masks(instances.masks), instances.image_size))

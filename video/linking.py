@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from eigenseg.data.checks import check_integer
 from eigenseg.data.instances import Instances
-from eigenseg.data.rle import Rle, RleMasks, encode_masks, mask_areas, mask_ious
+from eigenseg.data.rle import Rle, mask_areas, mask_ious
 from eigenseg.data.tracks import Tracks
 
 
@@ -198,8 +198,7 @@ class _Mask:
 
 def _masks_of(instances: Instances) -> list[_Mask]:
     """The masks that are not empty, in the instances' order."""
-    masks = instances.masks
-    rles = list(masks.rles) if isinstance(masks, RleMasks) else encode_masks(masks)
+    rles = instances.rles()
     return [
         _Mask(rle, score, instances.names[label])
         for rle, area, score, label in zip(

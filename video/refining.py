@@ -9,7 +9,7 @@ import numpy as np
 
 from eigenseg.data.clips import Clip
 from eigenseg.data.instances import Instances
-from eigenseg.data.rle import Rle, RleMasks, encode_masks
+from eigenseg.data.rle import Rle
 from eigenseg.data.stages import Batching, Stages, run
 from eigenseg.data.tracks import Tracks
 from eigenseg.discovery.predicting import PlainImage
@@ -48,8 +48,7 @@ def refine_tracks(refiner: Refiner, clip: Clip, tracks: Tracks, batching: Batchi
                 assert outcome.error is not None
                 raise outcome.error
             refined = outcome.output
-            rles = refined.masks.rles if isinstance(refined.masks, RleMasks) else encode_masks(refined.masks)
-            for number, rle in zip(refined.extras["track_id"], rles, strict=True):
+            for number, rle in zip(refined.extras["track_id"], refined.rles(), strict=True):
                 masks[row[int(number)]][outcome.item] = rle
     kept = [k for k, track in enumerate(masks) if any(rle is not None for rle in track)]
     if not kept and len(tracks):

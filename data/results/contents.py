@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from eigenseg.data.instances import Instances
 from eigenseg.data.results.encoding import Arrays, decode_value, encode_rows, encode_value
-from eigenseg.data.rle import Rle, RleMasks, encode_masks
+from eigenseg.data.rle import Rle, RleMasks
 from eigenseg.data.tracks import Tracks
 
 Size = tuple[int, int]
@@ -46,8 +46,7 @@ def encode_counts(result: Instances | Tracks) -> list[Any]:
     """The masks as the ``counts`` of their run lengths: n strings, or for K tracks T strings or None each."""
     if isinstance(result, Tracks):
         return [[None if rle is None else rle["counts"] for rle in track] for track in result.masks]
-    masks = result.masks
-    return [rle["counts"] for rle in (masks.rles if isinstance(masks, RleMasks) else encode_masks(masks))]
+    return [rle["counts"] for rle in result.rles()]
 
 
 def decode_instances(content: Mapping[str, Any], size: Size, arrays: Arrays) -> Instances:
