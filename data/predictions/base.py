@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.datasets.base import Dataset, VideoAnnotation
 
 # What a missing prediction means: an error, or an empty prediction.
 Missing = Literal["error", "empty"]
@@ -38,6 +38,35 @@ class Predictions(Protocol):
             ValueError: if it cannot be read.
         """
         ...
+
+
+@runtime_checkable
+class FramePredictions(Predictions, Protocol):
+    """Predictions of videos, which may lack single frames."""
+
+    def absent_frames(self, annotation: VideoAnnotation) -> list[str]:
+        """Annotated frames without a prediction."""
+        ...
+
+
+def check_absent(item: str, absent: Sequence[str], annotation: VideoAnnotation, where: Any, missing: Missing) -> None:
+    """Raise if annotated frames of a video have no prediction, unless they count as empty.
+
+    Args:
+        item: name of the video.
+        absent: names of the frames.
+        annotation: of the video.
+        where: what was searched, for the message.
+        missing: whether an absent frame is an error.
+
+    Raises:
+        FileNotFoundError: counting the frames.
+    """
+    if absent and missing == "error":
+        raise FileNotFoundError(
+            f"{item}: {len(absent)} of {len(annotation.frames)} frames have no prediction, the first is {absent[0]} "
+            f"(looked in {where}); missing=empty counts them as empty predictions"
+        )
 
 
 def stem(name: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eigenseg.data.datasets.base import VideoAnnotation
 from eigenseg.data.label_maps import read_gray_map, read_label_map
-from eigenseg.data.predictions.base import Missing, stem, without
+from eigenseg.data.predictions.base import Missing, check_absent, stem, without
 from eigenseg.data.sources import IMAGE_SUFFIXES
 
 
@@ -109,12 +109,7 @@ class VideoPredictions(_ImageFolder):
         Raises:
             FileNotFoundError: if frames are missing; the message counts them.
         """
-        absent = self.absent_frames(annotation)
-        if absent and self.missing == "error":
-            raise FileNotFoundError(
-                f"{item}: {len(absent)} of {len(annotation.frames)} frames have no prediction, the first is {absent[0]} "
-                f"(looked in {self.root}); missing=empty counts them as empty predictions"
-            )
+        check_absent(item, self.absent_frames(annotation), annotation, self.root, self.missing)
         size, frames = annotation.labels.shape[1:], []
         for frame in annotation.frames:
             path = self._find(frame)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ from eigenseg.data.datasets.base import VideoAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.data.instances import Instances
 from eigenseg.data.label_maps import read_gray_map
-from eigenseg.data.predictions.base import Missing, stem, without
+from eigenseg.data.predictions.base import Missing, check_absent, stem, without
 from eigenseg.data.results.arrays import read_arrays
 from eigenseg.data.results.folder import MANIFEST, read_run
 from eigenseg.data.results.record_log import read_entries, read_records
@@ -28,7 +29,7 @@ KINDS = ("objects", "semantic", "saliency", "video")
 
 
 def holds_records(root: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds records that ``RecordPredictions`` reads; those of version 0.1 are not."""
+    """Whether a folder holds records that ``RecordPredictions`` reads; those of versions 0.1 and 0.2 are not."""
     return Path(root, MANIFEST).is_file() and read_run(Path(root)).get("schema") == SCHEMA
 
 
@@ -94,10 +95,8 @@ class RecordPredictions:
     def absent_frames(self, annotation: VideoAnnotation) -> list[str]:
         """Annotated frames without a prediction."""
         video = annotation.frames[0].rpartition("/")[0]
-        if (tracks := self._tracks(video)) is not None:
-            rows = _frame_rows(tracks)
-            return [frame for frame in annotation.frames if _row(rows, frame, video) is None]
-        return [frame for frame in annotation.frames if self._find(frame) is None]
+        found = self._label_maps(video, annotation.frames)
+        return [frame for frame, label_map in zip(annotation.frames, found, strict=True) if label_map is None]
 
     def read(self, item: str, annotation: Any) -> Any:
         """The prediction of an item, see the class.
@@ -147,30 +146,31 @@ class RecordPredictions:
             return read_gray_map(written)
         return replace(record.instances(), metadata={}).saliency_map()
 
-    def _tracks(self, video: str) -> Tracks | None:
+    def _label_maps(self, video: str, frames: Sequence[str]) -> list[Callable[[], NDArray[np.int32]] | None]:
+        """What gives the label map of each frame, None where there is none; the record of a clip is read once."""
         record = self._record(video)
-        return None if record is None or record.kind != "clip" else record.tracks()
+        if record is not None and record.kind == "clip":
+            tracks = record.tracks()
+            rows = _frame_rows(tracks)
+            found = [_row(rows, frame, video) for frame in frames]
+            return [None if row is None else partial(tracks.label_map, row) for row in found]
+        return [None if self._find(frame) is None else partial(self._frame, frame) for frame in frames]
+
+    def _frame(self, frame: str) -> NDArray[np.int32]:
+        record = self._record(frame)
+        assert record is not None
+        return record.instances().label_map()
 
     def _video(self, item: str, annotation: VideoAnnotation) -> NDArray[np.int32]:
-        absent = self.absent_frames(annotation)
-        if absent and self.missing == "error":
-            raise FileNotFoundError(
-                f"{item}: {len(absent)} of {len(annotation.frames)} frames have no prediction, the first is {absent[0]} "
-                f"(looked in {self._manifest}); missing=empty counts them as empty predictions"
-            )
+        found = list(zip(annotation.frames, self._label_maps(item, annotation.frames), strict=True))
+        absent = [frame for frame, label_map in found if label_map is None]
+        check_absent(item, absent, annotation, self._manifest, self.missing)
         size = annotation.labels.shape[1:]
         stack = np.zeros(annotation.labels.shape, dtype=np.int32)
-        tracks = self._tracks(item)
-        rows = {} if tracks is None else _frame_rows(tracks)
-        for t, frame in enumerate(annotation.frames):
-            labels = None
-            if tracks is not None:
-                row = _row(rows, frame, item)
-                labels = None if row is None else tracks.label_map(row)
-            elif (record := self._record(frame)) is not None:
-                labels = record.instances().label_map()
-            if labels is None:
+        for t, (frame, label_map) in enumerate(found):
+            if label_map is None:
                 continue
+            labels = label_map()
             if labels.shape != size:
                 raise ValueError(
                     f"{frame} was predicted with {labels.shape[1]}x{labels.shape[0]} pixels, the annotation has "

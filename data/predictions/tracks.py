@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenseg.data.datasets.base import VideoAnnotation
-from eigenseg.data.predictions.base import Missing, stem
+from eigenseg.data.predictions.base import Missing, check_absent, stem
 from eigenseg.data.sources import IMAGE_SUFFIXES
 from eigenseg.data.tracks import Tracks
 from eigenseg.data.ytvis import split_ytvis
@@ -65,12 +65,8 @@ class TrackPredictions:
             FileNotFoundError: if frames are missing; the message counts them.
             ValueError: if the clip is damaged or has another size.
         """
-        absent, size = self.absent_frames(annotation), annotation.labels.shape[1:]
-        if absent and self.missing == "error":
-            raise FileNotFoundError(
-                f"{item}: {len(absent)} of {len(annotation.frames)} frames have no prediction, the first is {absent[0]} "
-                f"(looked in {self._source}); missing=empty counts them as empty predictions"
-            )
+        check_absent(item, self.absent_frames(annotation), annotation, self._source, self.missing)
+        size = annotation.labels.shape[1:]
         places = [self._locate(frame) for frame in annotation.frames]
         tracks = {name: self._tracks(name, size) for name in dict.fromkeys(place[0] for place in places if place)}
         maps = (np.zeros(size, np.int32) if place is None else tracks[place[0]].label_map(place[1]) for place in places)

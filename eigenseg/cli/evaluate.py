@@ -21,8 +21,7 @@ from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.files import make_folder, write_json
 from eigenseg.data.metric import Metric
-from eigenseg.data.predictions.base import Predictions, check_overlap
-from eigenseg.data.predictions.maps import VideoPredictions
+from eigenseg.data.predictions.base import FramePredictions, Predictions, check_overlap
 from eigenseg.data.predictions.open import check_missing, open_predictions
 from eigenseg.data.results.writers import SaliencyWriter
 from eigenseg.data.scoring import check_kind, check_processes, score_dataset
@@ -157,7 +156,7 @@ def _warnings(predictions: Predictions, dataset: Dataset, indices: Sequence[int]
     notes, unmatched = [], predictions.unmatched(dataset.items)
     if unmatched:
         notes.append(f"{plural(len(unmatched), 'prediction')} without an item, left out, such as {unmatched[0]}")
-    if missing == "empty" and isinstance(predictions, VideoPredictions):
+    if missing == "empty" and dataset.kind == "video" and isinstance(predictions, FramePredictions):
         absent = sum(len(predictions.absent_frames(dataset.annotation(i))) for i in indices)
         if absent:
             notes.append(f"{plural(absent, 'frame')} without a prediction, counted as empty")

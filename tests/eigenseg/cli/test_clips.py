@@ -7,42 +7,26 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from conftest import check_one_error
+from conftest import Run, check_one_error
 from numpy.typing import NDArray
 from PIL import Image
 from toy_clips import BROKEN, disc_frame, write_frames, write_movie
 
 from eigenseg import build_predictor
-from eigenseg.cli.main import main
 from eigenseg.data import DAVIS_PALETTE
 from eigenseg.data.files import LOCK_FILE
 from eigenseg.data.label_maps import read_label_map
 from eigenseg.data.palette import write_label_map
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Run = Callable[..., tuple[int, str, str]]
 SMALL = ["backbone=color_texture", "preprocess.resize=72", "runtime.device=cpu"]
 NOTE = "note: TokenCut finds objects image by image; they are linked over the frames by mask overlap (method=per_frame)"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """``eigenseg`` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return command
 
 
 def extract(run: Run, source: str, *more: str, out: str = "out") -> tuple[int, str, str]:
@@ -334,6 +318,22 @@ def test_an_unreadable_frame_of_a_dataset_counts_as_empty_and_is_named(run: Run,
     whole, damaged = scores(tmp_path / "whole")[1], scores(tmp_path / "scores")[1]
     assert damaged["swan"] == whole["swan"]
     assert 0 < damaged["bear"]["J"] < whole["bear"]["J"]
+
+
+@pytest.mark.parametrize("predictions", ["out", "out/tracks.json", "out/labels"])
+def test_annotated_frames_without_a_prediction_are_an_error_or_counted(
+    run: Run, davis: Path, tmp_path: Path, predictions: str
+) -> None:
+    for name in ("bear", "swan"):
+        shutil.copytree(davis / "JPEGImages/480p" / name, tmp_path / "short" / name)
+    (tmp_path / "short/swan/00003.jpg").unlink()
+    assert extract(run, "short", "method=per_frame", "output.overlays=false")[0] == 0
+    code, _, err = evaluate(run, f"predictions={predictions}")
+    assert code == 2
+    assert "swan: 1 of 4 frames have no prediction, the first is swan/00003.jpg" in err
+    code, out, _ = evaluate(run, f"predictions={predictions}", "missing=empty")
+    assert code == 0
+    assert "note: 1 frame without a prediction, counted as empty" in out
 
 
 def test_extract_reads_the_clips_of_a_dataset(run: Run, davis: Path, tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import check_one_error
+from conftest import Run, check_one_error
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -21,21 +21,13 @@ from eigenseg.data.detections import Detections
 from eigenseg.discovery.metrics.corloc import CorLoc
 from eigenseg.segment.metrics import TokenCutSaliency
 
-Run = Callable[..., tuple[int, str, str]]
 SMALL = ("backbone=color_texture", "preprocess.resize=90", "output.dir=out")
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(run: Run) -> Run:
     """``eigenseg evaluate`` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["evaluate", *(str(argument) for argument in arguments)])
-        return code, *capsys.readouterr()
-
-    return command
+    return partial(run, "evaluate")
 
 
 @pytest.fixture

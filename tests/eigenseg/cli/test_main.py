@@ -8,13 +8,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import check_one_error
+from conftest import Run, check_one_error
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -22,8 +21,6 @@ from eigenseg import Predictor, __version__
 from eigenseg.cli.main import main
 from eigenseg.data import find_images
 from eigenseg.data.files import LOCK_FILE, exclusive
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -38,19 +35,6 @@ def photos(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((np.where(disc[..., None], (210, 60, 30), (20, 60, 120)) + noise).astype(np.uint8)).save(path)
     return folder
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """``eigenseg`` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return command
 
 
 def extract(run: Run, source: object, *more: str) -> tuple[int, str, str]:
