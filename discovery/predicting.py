@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,26 +10,17 @@ import torch
 
 from eigenseg.data.images import ImageArray, ImageLike, as_rgb
 from eigenseg.data.instances import Instances
+from eigenseg.data.stages import Prepared
 from eigenseg.discovery.extractor import FeatureExtractor, FittedImage
 from eigenseg.discovery.method import Method
 
 
-class PreparedImage(Protocol):
+class PreparedImage(Prepared, Protocol):
     """An image that is ready for the device."""
 
     @property
     def image(self) -> ImageArray:
         """(H, W, 3) uint8 RGB in original pixels, for refiners and overlays."""
-        ...
-
-    @property
-    def bucket(self) -> Hashable:
-        """Images with equal buckets may share a batch."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of what was prepared."""
         ...
 
 
@@ -86,26 +77,10 @@ class ImageModel(ImagePredictor, Protocol):
 
 
 @dataclass(frozen=True)
-class FeatureImage:
+class FeatureImage(FittedImage):
     """A fitted image, and whether it has a single color."""
 
-    fitted: FittedImage
     uniform: bool
-
-    @property
-    def image(self) -> ImageArray:
-        """(H, W, 3) uint8 RGB."""
-        return self.fitted.image
-
-    @property
-    def bucket(self) -> Hashable:
-        """The input size."""
-        return self.fitted.bucket
-
-    @property
-    def nbytes(self) -> int:
-        """Of the fitted image."""
-        return self.fitted.nbytes
 
 
 class FeaturePredictor:
@@ -126,15 +101,15 @@ class FeaturePredictor:
     def prepare(self, image: ImageLike) -> FeatureImage:
         """Read and fit an image; any thread."""
         fitted = self.extractor.prepare(image)
-        return FeatureImage(fitted, _has_one_color(fitted.image))
+        return FeatureImage(fitted.image, fitted.pixels, fitted.geometry, _has_one_color(fitted.image))
 
     def infer(self, batch: Sequence[FeatureImage]) -> list[Instances]:
         """Objects of images with equal input sizes; an image of a single color is not shown to the backbone."""
-        several = [one.fitted for one in batch if not one.uniform]
+        several = [one for one in batch if not one.uniform]
         found: Iterator[Instances] = iter([])
         if several:
             features = self.extractor.extract(several, self.method.needs_attention)
-            found = iter(self.method(features, [fitted.image for fitted in several]))
+            found = iter(self.method(features, [one.image for one in several]))
         return [_uniform(one) if one.uniform else next(found) for one in batch]
 
 
@@ -157,5 +132,5 @@ def _has_one_color(image: ImageArray) -> bool:
 
 
 def _uniform(one: FeatureImage) -> Instances:
-    geometry = one.fitted.geometry
-    return Instances.empty(geometry.image_size, "no object: the image has a single color", geometry=geometry)
+    reason = "no object: the image has a single color"
+    return Instances.empty(one.geometry.image_size, reason, geometry=one.geometry)

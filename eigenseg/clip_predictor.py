@@ -33,17 +33,12 @@ logger = logging.getLogger(__name__)
 
 
 class OpenedClip:
-    """A clip on its way to the device's thread; every clip is a batch of its own."""
+    """A clip on its way to the device's thread, and the stamp of its source before it was opened."""
 
-    nbytes = 0  # frames are decoded on demand, within a budget of their own
+    bucket, nbytes = None, 0  # frames are decoded on demand, within a budget of their own
 
     def __init__(self, clip: Clip, stamp: Any = None) -> None:
         self.clip, self.stamp = clip, stamp
-
-    @property
-    def bucket(self) -> int:
-        """Its own."""
-        return id(self)
 
 
 class ClipPredictor:

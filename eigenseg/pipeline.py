@@ -69,7 +69,7 @@ def extract(
             lacking.append(source)
         else:
             fresh.append(source)
-    _fill(store, lacking, batching or Batching(), summary)
+    _fill(store, lacking, batching, summary, on_progress)
     times, frame_times = StageTimes(), StageTimes()
     if isinstance(predictor, ClipPredictor):
         outcomes = run(fresh, _clip_stages(predictor, store, summary, frame_times, on_progress), CLIPS, times)
@@ -91,9 +91,10 @@ def extract(
     # Clips are computed one by one, so what their frames wait for says more than that clips wait for them.
     inner = frame_times.bottleneck() if times.bottleneck() == "infer" else None
     summary.bottleneck = inner or times.bottleneck()
-    summary.times = {**times.summary(), **({"frames": frame_times.summary()} if inner else {})}
+    frames = {"frames": frame_times.summary()} if inner else {}
+    summary.times = {**times.summary(), **frames, "bottleneck": summary.bottleneck}
     if summary.items:
-        store.update_run(times={**summary.times, "bottleneck": summary.bottleneck})
+        store.update_run(times=summary.times)
     return summary
 
 
@@ -143,7 +144,13 @@ def _clip_stages(
     return predictor.stages(finish, times, count)
 
 
-def _fill(store: ResultStore, sources: Sequence[Any], batching: Batching, summary: Summary) -> None:
+def _fill(
+    store: ResultStore,
+    sources: Sequence[Any],
+    batching: Batching | None,
+    summary: Summary,
+    on_progress: Callable[[int], None],
+) -> None:
     """Write the missing files of finished items; a source that cannot be read any more keeps its record."""
 
     def read(source: Any) -> _Pixels:
@@ -164,6 +171,7 @@ def _fill(store: ResultStore, sources: Sequence[Any], batching: Batching, summar
             else:
                 _fail(store, outcome.item, outcome.error)
                 summary.failures += 1
+            on_progress(1 if isinstance(outcome.item, ImageSource) else len(outcome.item.frames))
 
 
 class _Pixels:

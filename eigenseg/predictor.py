@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -106,7 +107,8 @@ class Predictor:
         if isinstance(images, (str, os.PathLike)):
             raise TypeError("predict takes several images; for one call the predictor itself, for a folder use stream")
         stages = self.stages(lambda image: image, lambda image, prepared, instances, milliseconds: instances)
-        return [_output(outcome) for outcome in run(images, stages, Batching(max(1, len(images))))]
+        with closing(run(images, stages, Batching(max(1, len(images))))) as outcomes:
+            return [_output(outcome) for outcome in outcomes]
 
     def stream(
         self,

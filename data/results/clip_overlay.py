@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from eigenseg.data.clips import Clip, UnreadableFrame
-from eigenseg.data.images import ImageArray
+from eigenseg.data.images import ImageArray, rgb_array
 from eigenseg.data.results.overlay import PALETTE, caption_font, draw_caption, draw_regions
 from eigenseg.data.rle import BoolArray
 from eigenseg.data.tracks import Tracks
@@ -45,7 +45,7 @@ def draw_frame(image: ImageArray, tracks: Tracks, t: int) -> ImageArray:
     pen, font = ImageDraw.Draw(drawing), caption_font(*image.shape[:2])
     for i in order:
         draw_caption(pen, str(ids[i]), _anchor(masks[i]), tuple(PALETTE[(ids[i] - 1) % len(PALETTE)].tolist()), font)
-    return np.array(drawing)
+    return rgb_array(drawing)
 
 
 def draw_contact_sheet(clip: Clip, tracks: Tracks, columns: int = 4, count: int = 12) -> ImageArray:
@@ -94,7 +94,7 @@ def _tile(clip: Clip, tracks: Tracks, t: int, size: tuple[int, int]) -> ImageArr
     drawing = Image.fromarray(image)
     # From below the lower left corner, where ids are rare.
     draw_caption(ImageDraw.Draw(drawing), name, (0, size[0] - 1), _DARK, caption_font(*size))
-    return np.array(drawing)
+    return rgb_array(drawing)
 
 
 def _anchor(mask: BoolArray) -> tuple[int, int]:

@@ -181,22 +181,7 @@ class Record:
         content = None if self.content is None else dict(self.content)
         if content is not None and self._result is not None:
             content["masks"] = encode_counts(self._result)
-        return _encode_json(
-            _Line(
-                schema=SCHEMA,
-                name=self.name,
-                kind=self.kind,
-                status=self.status,
-                stamp=self.stamp,
-                image_size=self.image_size,
-                milliseconds=self.milliseconds,
-                count=self.count,
-                reason=self.reason,
-                error=self.error,
-                unreadable=dict(self.unreadable),
-                result=content,
-            )
-        )
+        return _encode_json(_Line(schema=SCHEMA, result=content, **_kept(self)))
 
     @classmethod
     def from_line(cls, line: bytes) -> Record:
@@ -213,8 +198,7 @@ class Record:
     @classmethod
     def from_outline(cls, outline: Outline) -> Record:
         """A record without its result."""
-        names = (name for name in Outline.__struct_fields__ if name != "schema")
-        return cls(**{name: getattr(outline, name) for name in names})
+        return cls(**_kept(outline))
 
     def _decode(self, kind: Kind) -> Instances | Tracks:
         if self.content is None or self.kind != kind or self.image_size is None:
@@ -227,6 +211,11 @@ class Record:
             return decode(self.content, self.image_size, self.arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the record of {self.name} is damaged ({type(error).__name__}: {error})") from None
+
+
+def _kept(record: Record | Outline) -> dict[str, Any]:
+    """What a line and a record have in common."""
+    return {name: getattr(record, name) for name in Outline.__struct_fields__ if name != "schema"}
 
 
 def decode_json(line: bytes, kind: type[T]) -> T:

@@ -73,5 +73,7 @@ def _print(summary: Summary, root: Path, clips: bool, overlays: bool) -> None:
     slowest = f" (slowest stage: {summary.bottleneck})" if summary.bottleneck else ""
     speed = f"{number / summary.seconds:.1f} {unit}{slowest}, " if summary.items else ""
     print(f"{counts}, {speed}{summary.failures} failed{incomplete}{done} -> {root}")
+    if summary.filled:
+        print(f"missing files of {plural(summary.filled, 'clip' if clips else 'image')} written from the records")
     if overlays and summary.items + summary.skipped + summary.filled:
         print(f"look at {root / 'overlays'}")

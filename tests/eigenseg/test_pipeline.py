@@ -154,8 +154,10 @@ def test_a_second_run_does_nothing(photos: Path, tmp_path: Path) -> None:
 def test_a_new_writer_fills_in_without_computing(photos: Path, tmp_path: Path) -> None:
     run(tmp_path / "out", photos, overlays=False)
     model = BrightPixels()
-    summary = run(tmp_path / "out", photos, model, overlays=True, masks=True)
-    assert (summary.items, summary.filled, model.inferred) == (0, 7, 0)
+    seen: list[int] = []
+    results = store(tmp_path / "out", overlays=True, masks=True)
+    summary = extract(predictor(model), find_images(photos), results, on_progress=seen.append)
+    assert (summary.items, summary.filled, model.inferred, sum(seen)) == (0, 7, 0, 7)
     run(tmp_path / "whole", photos, overlays=True, masks=True)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
