@@ -38,11 +38,7 @@ def find_clips(source: Source, every_folder: bool = False) -> list[ClipSource]:
         FileNotFoundError: if the path does not exist.
         ValueError: if there is no clip.
     """
-    listing = list_input(source)
-    clips = [*listing.videos, *(listing.folders if every_folder else listing.sequences)]
-    if not clips:
-        raise ValueError(_no_clip(source, listing))
-    return sorted(clips, key=lambda clip: clip.name)
+    return _clips_of(source, list_input(source), every_folder)
 
 
 def choose_inputs(source: Source, kind: InputKind, video_method: bool) -> Inputs:
@@ -65,14 +61,21 @@ def choose_inputs(source: Source, kind: InputKind, video_method: bool) -> Inputs
         raise ValueError("input_kind=images does not go with a video method; use auto or clips, or an image method")
     listing = list_input(source)
     if video_method or kind == "clips" or (kind == "auto" and listing.videos and not listing.images):
-        clips = find_clips(source, every_folder=kind == "clips")
+        clips = _clips_of(source, listing, every_folder=kind == "clips")
         frames = {frame.path for clip in clips for frame in clip.frames}
         left = [image for image in listing.images if image.path not in frames]
         return Inputs(
             clips, True, _left_out(len(left), "image", "input_kind=clips takes every folder of images for a clip")
         )
-    images = find_images(source)
+    images = find_images(source, listing)
     return Inputs(images, False, _left_out(len(listing.videos), "video", "input_kind=clips reads them"))
+
+
+def _clips_of(source: Source, listing: InputListing, every_folder: bool) -> list[ClipSource]:
+    clips = [*listing.videos, *(listing.folders if every_folder else listing.sequences)]
+    if not clips:
+        raise ValueError(_no_clip(source, listing))
+    return sorted(clips, key=lambda clip: clip.name)
 
 
 def _left_out(count: int, noun: str, advice: str) -> tuple[str, ...]:
@@ -83,4 +86,5 @@ def _no_clip(source: Source, listing: InputListing) -> str:
     images, folders = len(listing.images), len(listing.folders)
     found = f"; it holds {images} image{'s' * (images != 1)}" if images else ""
     advice = ", and input_kind=clips takes its folders for clips" if folders else ""
+    advice += "; image methods, such as method=tokencut, take images" if images else ""
     return f"input {source} holds no clip, that is a video or a folder of numbered frames{found}{advice}"

@@ -114,8 +114,12 @@ def list_input(source: Source) -> InputListing:
     return InputListing(listed, files_as_clips, sequences, clips)
 
 
-def find_images(source: Source) -> list[ImageSource]:
+def find_images(source: Source, listing: InputListing | None = None) -> list[ImageSource]:
     """List the images of an input, sorted by name, as ``list_input``; every path of a list or sequence is an image.
+
+    Args:
+        source: a path, pattern or list, see ``list_input``.
+        listing: of this source, if there is one already.
 
     Raises:
         FileNotFoundError: if the path does not exist or nothing matches.
@@ -126,7 +130,7 @@ def find_images(source: Source) -> list[ImageSource]:
         return _named(paths, _common(paths))
     if paths is not None:
         raise ValueError(f"{source} lists no image; write one path per line")
-    images = list_input(source).images
+    images = (listing or list_input(source)).images
     if images:
         return images
     assert isinstance(source, (str, os.PathLike))

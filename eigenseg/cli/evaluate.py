@@ -15,8 +15,8 @@ from typing import Any
 from rich.table import Table
 
 from eigenseg.cli.console import format_number, plural, print_table, progress_bar
-from eigenseg.cli.predict import Job, check_dataset, dataset_sources, linking_note, predict_into
-from eigenseg.config.build import build_dataset, build_method, build_metric, build_parts
+from eigenseg.cli.predict import build_job, check_dataset, dataset_sources, predict_into
+from eigenseg.config.build import build_dataset, build_method, build_metric
 from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.files import make_folder, write_json
@@ -28,7 +28,6 @@ from eigenseg.data.scoring import check_kind, check_processes, score_dataset
 from eigenseg.pipeline import Summary
 from eigenseg.report.page import write_report
 from eigenseg.runtime import limit_threads, versions
-from eigenseg.video.method import VideoMethod
 
 
 def run_evaluate(config: Any) -> dict[str, Any]:
@@ -82,12 +81,11 @@ def _predict(root: Path, config: Any, dataset: Dataset, indices: Sequence[int]) 
     """Run the method over the items; the counts of the run, and notes."""
     method, clips = build_method(config), dataset.kind == "video"
     check_dataset(dataset, method)
-    sources = dataset_sources(dataset, indices)
-    job = Job(build_parts(config, method), sources, clips, plain(config)["dataset"])
+    job = build_job(config, method, dataset_sources(dataset, indices), clips, plain(config)["dataset"])
     # A record holds everything but soft maps, whose scores are not those of their outlines.
     writers = [SaliencyWriter(soft_only=True)] if dataset.kind == "saliency" else []
     summary, _ = predict_into(root, config, job, writers)
-    notes = [linking_note(method)] if clips and not isinstance(method, VideoMethod) else []
+    notes = job.notes()
     if summary.incomplete:
         notes.append(f"{plural(summary.incomplete, 'clip')} with unreadable frames, which have no predictions")
     return summary, notes

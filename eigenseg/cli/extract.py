@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from eigenseg.cli.console import plural
-from eigenseg.cli.predict import Job, check_dataset, dataset_sources, linking_note, output_writers, predict_into
-from eigenseg.config.build import build_dataset, build_method, build_parts, build_writers
+from eigenseg.cli.predict import build_job, check_dataset, dataset_sources, output_writers, predict_into
+from eigenseg.config.build import build_dataset, build_method, build_writers
 from eigenseg.config.compose import job_folder, plain
 from eigenseg.data.inputs import Inputs, choose_inputs
 from eigenseg.pipeline import Summary
@@ -28,12 +28,10 @@ def run_extract(config: Any) -> dict[str, Any]:
     root = Path(job_folder(output["dir"]) or os.path.join("outputs", "extract"))
     limit_threads(settings["runtime"]["threads"])
     _check_input(config, settings, root)
-    # The input before the backbone, whose weights may take a minute.
     method, writers = build_method(config), build_writers(config)
     inputs, origin = _find_inputs(config, settings, method)
-    job = Job(build_parts(config, method), inputs.sources, inputs.clips, origin)
-    linking = (linking_note(method),) if job.clips and not isinstance(method, VideoMethod) else ()
-    for note in (*inputs.notes, *linking):
+    job = build_job(config, method, inputs.sources, inputs.clips, origin)
+    for note in (*inputs.notes, *job.notes()):
         print(f"note: {note}")
     summary, _ = predict_into(root, config, job, [*output_writers(output, job.clips), *writers])
     _print(summary, root, job.clips, overlays=output["overlays"])

@@ -11,7 +11,7 @@ from typing import Any
 
 from eigenseg.cli.console import is_watched, progress_bar
 from eigenseg.clip_predictor import ClipPredictor
-from eigenseg.config.build import PredictorParts
+from eigenseg.config.build import PredictorParts, build_parts
 from eigenseg.config.compose import plain
 from eigenseg.config.schema import FILES
 from eigenseg.data.datasets.base import Dataset, check_images
@@ -38,15 +38,38 @@ class Job:
 
     Args:
         parts: of the predictor.
+        batching: how much happens at a time.
         sources: all images or all clips.
         clips: whether they are clips.
         origin: where they come from; a folder is continued only with sources of the same origin.
     """
 
     parts: PredictorParts
+    batching: Batching
     sources: Sequence[ImageSource] | Sequence[ClipSource]
     clips: bool
     origin: Any
+
+    def notes(self) -> list[str]:
+        """What a user might not expect: an image method on clips is linked."""
+        method = self.parts["method"]
+        if not self.clips or isinstance(method, VideoMethod):
+            return []
+        name = type(method).__name__
+        return [f"{name} finds objects image by image; they are linked over the frames by mask overlap (method=per_frame)"]
+
+
+def build_job(
+    config: Any, method: Any, sources: Sequence[ImageSource] | Sequence[ClipSource], clips: bool, origin: Any
+) -> Job:
+    """Build what a job needs; what costs nothing goes before the backbone, whose weights may take a minute.
+
+    Raises:
+        ValueError, FileNotFoundError: if the configuration is wrong.
+    """
+    runtime = plain(config)["runtime"]
+    batching = Batching(runtime["batch_size"], runtime["workers"], runtime["buffer_mb"])
+    return Job(build_parts(config, method), batching, sources, clips, origin)
 
 
 def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -> tuple[Summary, ResultStore]:
@@ -59,8 +82,7 @@ def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -
         writers: of the files beside the records.
     """
     settings = plain(config)
-    batching = batching_of(settings)
-    predictor = make_predictor(**job.parts, batching=batching, clips=job.clips)
+    predictor = make_predictor(**job.parts, batching=job.batching, clips=job.clips)
     with exclusive(root):
         run = {
             "config": settings,
@@ -72,19 +94,10 @@ def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -
         identity = run_identity(settings, predictor, job)
         kind: Kind = "clip" if job.clips else "image"
         store = ResultStore(root, identity, writers, run, resume=settings["resume"], kind=kind)
-        summary = _extract_with_progress(predictor, job, store, batching)
+        with progress_bar("frames" if job.clips else "images", _waiting(job, store)) as advance:
+            summary = extract(predictor, job.sources, store, job.batching, advance)
     report_failures(store, job.sources)
     return summary, store
-
-
-def batching_of(settings: Mapping[str, Any]) -> Batching:
-    """The numbers of ``runtime`` that say how much happens at a time.
-
-    Raises:
-        ValueError: if one is not a positive integer.
-    """
-    runtime = settings["runtime"]
-    return Batching(runtime["batch_size"], runtime["workers"], runtime["buffer_mb"])
 
 
 def run_identity(settings: Mapping[str, Any], predictor: Predictor | ClipPredictor, job: Job) -> dict[str, Any]:
@@ -134,12 +147,6 @@ def check_dataset(dataset: Dataset, method: Any) -> None:
         raise ValueError(f"{name} works on clips, {dataset.title} holds images; choose an image method: method=tokencut")
 
 
-def linking_note(method: Any) -> str:
-    """Said where an image method runs on clips."""
-    name = type(method).__name__
-    return f"{name} finds objects image by image; they are linked over the frames by mask overlap (method=per_frame)"
-
-
 def report_failures(store: ResultStore, sources: Sequence[Any]) -> None:
     """Name the images, clips and frames that could not be processed, on standard error."""
     failed = [f"failed: {record.name}: {record.error}" for record in store.failures(sources)]
@@ -153,13 +160,6 @@ def report_failures(store: ResultStore, sources: Sequence[Any]) -> None:
         print(line, file=sys.stderr)
     if len(lines) > _FAILURES_SHOWN:
         print(f"failed: and {len(lines) - _FAILURES_SHOWN} more, see {store.log.path}", file=sys.stderr)
-
-
-def _extract_with_progress(
-    predictor: Predictor | ClipPredictor, job: Job, store: ResultStore, batching: Batching
-) -> Summary:
-    with progress_bar("frames" if job.clips else "images", _waiting(job, store)) as advance:
-        return extract(predictor, job.sources, store, batching, advance)
 
 
 def _waiting(job: Job, store: ResultStore) -> int | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,3 +79,17 @@ def test_what_does_not_fit_is_refused_with_what_to_do(mixed: Path) -> None:
     (mixed / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no clip, that is a video or a folder of numbered frames$"):
         find_clips(mixed / "empty")
+
+
+@pytest.mark.parametrize("video_method", [False, True])
+def test_a_folder_is_searched_once(mixed: Path, video_method: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[str] = []
+    walk = os.walk
+
+    def counted(folder: Path, **options: Any) -> Any:
+        walks.append(str(folder))
+        return walk(folder, **options)
+
+    monkeypatch.setattr("eigenseg.data.sources.os.walk", counted)
+    choose_inputs(mixed, "auto", video_method)
+    assert walks == [str(mixed)]

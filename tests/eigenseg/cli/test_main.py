@@ -163,6 +163,8 @@ def test_broken_images_are_named_and_the_others_come_out(run: Run, photos: Path,
             ["input=photos", "backbone=color_texture", "runtime.batch_size=0"],
             "batch_size must be an integer of at least 1, got 0",
         ),
+        # Before the backbone, whose weights are not here.
+        (["input=photos", "runtime.buffer_mb=0"], "buffer_mb must be an integer of at least 1, got 0"),
         (
             ["input=photos", "preprocess.resize=big"],
             "preprocess.resize=big: Value 'big' of type 'str' could not be converted",
