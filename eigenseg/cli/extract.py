@@ -31,7 +31,8 @@ def run_extract(config: Any) -> dict[str, Any]:
     method, writers = build_method(config), build_writers(config)
     inputs, origin = _find_inputs(config, settings, method)
     job = build_job(config, method, inputs.sources, inputs.clips, origin)
-    for note in (*inputs.notes, *job.notes()):
+    heatmap = ("output.heatmap=true is for images; overlays of clips have none",) if job.clips and output["heatmap"] else ()
+    for note in (*inputs.notes, *job.notes(), *heatmap):
         print(f"note: {note}")
     summary, _ = predict_into(root, config, job, [*output_writers(output, job.clips), *writers])
     _print(summary, root, job.clips, overlays=output["overlays"])

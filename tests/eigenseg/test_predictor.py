@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -149,3 +151,16 @@ def test_features_are_a_batch_of_one() -> None:
 def test_a_method_that_needs_attention_rejects_a_backbone_without() -> None:
     with pytest.raises(ValueError, match="NeedsAttention needs CLS attention, which backbone PatchMeans does not have"):
         Predictor(PatchMeans(), NeedsAttention(), device="cpu")
+
+
+def test_an_error_leaves_no_threads_behind(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    predictor = Predictor(PatchMeans(), RedPatches(), device="cpu")
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="a.png is empty") as caught:
+        predictor.predict([tmp_path / "a.png", *[red_image(8, 16, 4)] * 20])
+    assert caught.value is not None  # the traceback holds what was running
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)  # readers that wait for nothing more end by themselves
+    assert threading.active_count() == before

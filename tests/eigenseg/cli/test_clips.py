@@ -219,6 +219,8 @@ def test_deleted_files_are_written_again_without_computing(run: Run, tmp_path: P
     assert code == 0
     assert "0 clips, 0 frames, 0 tracks, 0 failed, 1 already done -> out" in out
     assert "missing files of 1 clip written from the records" in out
+    assert "heatmap" not in out
+    assert "note: output.heatmap=true is for images" in extract(run, "walk", "method=per_frame", "output.heatmap=true")[1]
     assert files(tmp_path / "out") == before
 
 
