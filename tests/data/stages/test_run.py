@@ -334,3 +334,64 @@ def test_what_is_finished_is_freed_at_once() -> None:
     finally:
         gc.enable()
     assert not alive
+
+
+def test_what_is_finished_is_freed_though_an_earlier_item_still_waits_for_its_batch() -> None:
+    alive: set[int] = set()
+    seen: list[set[int]] = []
+
+    class Large:
+        nbytes = 1
+
+        def __init__(self, item: int) -> None:
+            self.item, self.bucket = item, int(item == 0)
+            alive.add(item)
+
+        def __del__(self) -> None:
+            alive.discard(self.item)
+
+    def infer(batch: Sequence[Large]) -> list[int]:
+        if batch[0].item == 0:
+            seen.append(set(alive))
+        return [0] * len(batch)
+
+    stages: Stages[int, Large, int, int] = Stages(Large, infer, lambda item, prepared, result, milliseconds: item)
+    assert outputs(list(run(range(60), stages, Batching(8, 1)))) == list(range(60))
+    # Item 0 leaves last of its window; the first batch of eight was finished long before.
+    assert 0 in seen[0]
+    assert not seen[0] & set(range(1, 9))
+
+
+def test_what_preparing_does_not_need_any_more_is_given_back() -> None:
+    """Eight megabytes while an item is decoded and one afterwards: four items share a batch within ten megabytes."""
+    megabyte, sizes = 2**20, []
+
+    def infer(batch: Sequence[Number]) -> list[int]:
+        sizes.append(len(batch))
+        return [0] * len(batch)
+
+    stages = squares(
+        prepare=lambda item: Number(item, nbytes=megabyte // 2), infer=infer, measure=lambda item: 8 * megabyte
+    )
+    list(run(range(8), stages, Batching(4, 2, buffer_mb=10)))
+    assert sizes == [4, 4]
+
+
+def test_closing_lets_go_of_readers_that_wait_for_room() -> None:
+    """They would keep the process from ending."""
+    megabyte, blocked = 2**20, threading.Event()
+
+    def finish(item: int, prepared: Number, result: int, milliseconds: float) -> int:
+        if item:
+            blocked.wait(timeout=20)
+        return item
+
+    stages = squares(prepare=lambda item: Number(item, nbytes=megabyte), measure=lambda item: megabyte, finish=finish)
+    outcomes = run(range(50), stages, Batching(1, 2, buffer_mb=1))
+    assert next(outcomes).item == 0
+    blocked.set()
+    outcomes.close()
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("prepare") for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prepare")]
