@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class Clip:
         image_size: (H, W) in pixels.
         frame_rate: frames per second; None if unknown.
         read: gives frame i, 0 <= i < T, as (H, W, 3) uint8 RGB; must be thread-safe.
+        truncated: what a video file lacks at its end, in one sentence; None if nothing.
 
     Raises:
         ValueError: if there is no frame, or two have one name.
@@ -47,6 +48,7 @@ class Clip:
     image_size: tuple[int, int]
     frame_rate: float | None
     read: Callable[[int], ImageArray]
+    truncated: str | None = None
 
     def __post_init__(self) -> None:
         if not self.frame_names:
@@ -157,7 +159,7 @@ def _from_video(source: ClipSource) -> Clip:
         except ValueError as error:
             raise _unreadable(names[index], source, error) from error
 
-    return _with_size(source, names, video.frame_rate, read)
+    return replace(_with_size(source, names, video.frame_rate, read), truncated=video.truncated)
 
 
 def _from_frames(source: ClipSource) -> Clip:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -62,13 +62,10 @@ def choose_inputs(source: Source, kind: InputKind, video_method: bool) -> Inputs
     listing = list_input(source)
     if video_method or kind == "clips" or (kind == "auto" and listing.videos and not listing.images):
         clips = _clips_of(source, listing, every_folder=kind == "clips")
-        frames = {frame.path for clip in clips for frame in clip.frames}
-        left = [image for image in listing.images if image.path not in frames]
-        return Inputs(
-            clips, True, _left_out(len(left), "image", "input_kind=clips takes every folder of images for a clip")
-        )
+        return Inputs(clips, True, (*_images_left_out(listing, clips), *_unnumbered(listing, clips)))
     images = find_images(source, listing)
-    return Inputs(images, False, _left_out(len(listing.videos), "video", "input_kind=clips reads them"))
+    videos = f"{_count(listing.videos, 'video')} left out; input_kind=clips reads them"
+    return Inputs(images, False, (videos,) if listing.videos else ())
 
 
 def _clips_of(source: Source, listing: InputListing, every_folder: bool) -> list[ClipSource]:
@@ -78,13 +75,35 @@ def _clips_of(source: Source, listing: InputListing, every_folder: bool) -> list
     return sorted(clips, key=lambda clip: clip.name)
 
 
-def _left_out(count: int, noun: str, advice: str) -> tuple[str, ...]:
-    return (f"{count} {noun}{'s' * (count != 1)} left out; {advice}",) if count else ()
+def _images_left_out(listing: InputListing, clips: Sequence[ClipSource]) -> list[str]:
+    frames = {frame.path for clip in clips for frame in clip.frames}
+    left = {image.path: image.name for image in listing.images if image.path not in frames}
+    if not left:
+        return []
+    which, belong = (", such as", "they belong") if len(left) > 1 else (",", "it belongs")
+    folders = any(sum(frame.path in left for frame in folder.frames) > 1 for folder in listing.folders)
+    advice = "; input_kind=clips takes every folder of images for a clip" if folders else ""
+    return [f"{_count(left, 'image')} left out{which} {next(iter(left.values()))}: {belong} to no clip{advice}"]
+
+
+def _unnumbered(listing: InputListing, clips: Sequence[ClipSource]) -> list[str]:
+    sequences = {clip.path for clip in listing.sequences}
+    names = [clip.name for clip in clips if len(clip.frames) > 1 and clip.path not in sequences]
+    if not names:
+        return []
+    return [
+        f"{_count(names, 'folder')} without numbered frames taken for a clip, such as {names[0]}; input_kind=images and an "
+        "image method take images that do not follow each other"
+    ]
+
+
+def _count(things: Collection[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
 
 
 def _no_clip(source: Source, listing: InputListing) -> str:
-    images, folders = len(listing.images), len(listing.folders)
-    found = f"; it holds {images} image{'s' * (images != 1)}" if images else ""
+    images, folders = listing.images, listing.folders
+    found = f"; it holds {_count(images, 'image')}" if images else ""
     advice = ", and input_kind=clips takes its folders for clips" if folders else ""
     advice += "; image methods, such as method=tokencut, take images" if images else ""
     return f"input {source} holds no clip, that is a video or a folder of numbered frames{found}{advice}"

@@ -139,7 +139,8 @@ def find_images(source: Source, listing: InputListing | None = None) -> list[Ima
         raise ValueError(f"folder {text} holds no image (looked in all subfolders for {_suffixes()})")
     if path.is_file():
         raise ValueError(
-            f"{text} is a video, not an image; a predictor of clips (method=per_frame) or eigenseg.data.open_clip reads it"
+            f"{text} is a video, not an image; input_kind=clips or a video method, such as method=per_frame, reads it "
+            "(in Python ClipPredictor)"
         )
     raise FileNotFoundError(f"pattern {text} matches no image ({len(glob.glob(text, recursive=True))} other matches)")
 

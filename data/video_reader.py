@@ -16,7 +16,6 @@ How damage is found
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
@@ -36,8 +35,6 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from eigenseg.data.images import ImageArray
-
-logger = logging.getLogger(__name__)
 
 # 20 frames of 4K video (12 MB each as they are decoded), 80 of full HD: threads that read ahead of each other and windows
 # that overlap find theirs, and a clip in work stays small beside its features.
@@ -62,6 +59,7 @@ class VideoReader:
 
     Attributes:
         frame_rate: frames per second on average; None for a single frame in a file that does not state it.
+        truncated: what is missing at the end, in one sentence; None if nothing is.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -81,7 +79,7 @@ class VideoReader:
         self._length = len(packets.times) if packets.one_frame else self._count()
         if not self._length:
             raise ValueError(f"{path} holds no frame that can be decoded")
-        packets.warn(path, self._length)
+        self.truncated = packets.truncation(path, self._length)
         self.frame_rate = packets.rate(self._length)
         self._frames = _decode(path, self._one_thread)
 
@@ -183,13 +181,14 @@ class _Packets:
             return stated
         return (frames - 1) / span if span else stated or None
 
-    def warn(self, path: Path, frames: int) -> None:
-        """Warn if the file holds less than its header says."""
+    def truncation(self, path: Path, frames: int) -> str | None:
+        """What the file lacks of what its header says."""
         if self.count < self.stated_count:
-            logger.warning("%s is truncated: it should hold %d frames, %d are left", path, self.stated_count, frames)
+            return f"{path} is truncated: it should hold {self.stated_count} frames, {frames} are left"
         # Sound and images of a complete file do not end at the same time either, but nearly.
-        elif self.end < self.stated_end - 0.5:
-            logger.warning("%s is truncated: it should last %.1f s, %.1f s are left", path, self.stated_end, self.end)
+        if self.end < self.stated_end - 0.5:
+            return f"{path} is truncated: it should last {self.stated_end:.1f} s, {self.end:.1f} s are left"
+        return None
 
 
 def _read_packets(path: Path) -> _Packets:

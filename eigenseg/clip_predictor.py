@@ -126,7 +126,7 @@ class ClipPredictor:
             TypeError: if this is an image.
             FileNotFoundError, ValueError: if it cannot be read.
         """
-        opened = clip if isinstance(clip, Clip) else self._open(clip)
+        opened = clip if isinstance(clip, Clip) else _warned(self._open(clip))
         frames = self._frames(opened, times or StageTimes(), on_frames)
         tracks = self.method(opened, frames)
         if self.method.needs is None:
@@ -156,7 +156,12 @@ class ClipPredictor:
         """
         check_choice("errors", errors, ("raise", "skip"))
         clips = find_clips(source, every_folder)
-        return stream_results(run(clips, self.stages(lambda one, opened, tracks, milliseconds: tracks), CLIPS), errors)
+
+        def finish(source: ClipSource, opened: OpenedClip, tracks: Tracks, milliseconds: float) -> Tracks:
+            _warned(opened.clip)
+            return tracks
+
+        return stream_results(run(clips, self.stages(finish), CLIPS), errors)
 
     def stages(
         self,
@@ -201,6 +206,13 @@ class ClipPredictor:
             f"{name} works on clips: a video file, a folder of frames, or a Clip (Clip.from_array for arrays), got {kind}; "
             f"{_IMAGES}"
         )
+
+
+def _warned(clip: Clip) -> Clip:
+    """The same clip, after a warning if the end of its file is missing."""
+    if clip.truncated:
+        logger.warning("%s", clip.truncated)
+    return clip
 
 
 CLIPS = Batching(batch_size=1, workers=1)  # the next clip is opened and the last one written while one is computed

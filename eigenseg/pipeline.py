@@ -32,9 +32,10 @@ class Summary:
     frames: int = 0  # of clips
     objects: int = 0  # instances or tracks
     failures: int = 0  # images or clips without a result
-    incomplete: int = 0  # clips with frames that cannot be read
+    incomplete: int = 0  # clips with frames that are missing or cannot be read
     skipped: int = 0  # already done
     filled: int = 0  # already done, files that were missing are written now
+    repeated: int = 0  # already done, computed again because missing files need arrays that were not kept
     seconds: float = 0.0
     bottleneck: str | None = None  # the stage that the others wait for
     times: dict[str, Any] = field(default_factory=dict)  # seconds by stage, for run.json
@@ -68,6 +69,7 @@ def extract(
         elif store.unwritten(source):
             lacking.append(source)
         else:
+            summary.repeated += store.lacks_arrays(source)
             fresh.append(source)
     _fill(store, lacking, batching, summary, on_progress)
     times, frame_times = StageTimes(), StageTimes()
@@ -138,7 +140,7 @@ def _clip_stages(
         on_frames(frames)
 
     def finish(source: ClipSource, opened: OpenedClip, tracks: Tracks, milliseconds: float) -> int:
-        store.add(Record.of(source.name, opened.stamp, tracks, milliseconds), opened.clip)
+        store.add(Record.of(source.name, opened.stamp, tracks, milliseconds, opened.clip.truncated), opened.clip)
         return len(tracks)
 
     return predictor.stages(finish, times, count)

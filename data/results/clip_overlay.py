@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
@@ -65,36 +67,56 @@ def draw_contact_sheet(clip: Clip, tracks: Tracks, columns: int = 4, count: int 
     Raises:
         ValueError: if the tracks have another number of frames or size than the clip, or an argument is below 1.
     """
-    if columns < 1 or count < 1:
-        raise ValueError(f"columns and count must be at least 1, got {columns} and {count}")
     if len(tracks.frame_names) != len(clip):
         raise ValueError(f"tracks must have the {len(clip)} frames of clip {clip.name}, got {len(tracks.frame_names)}")
-    indices = np.unique(np.linspace(0, len(clip) - 1, min(count, len(clip))).round().astype(int)).tolist()
-    columns = min(columns, len(indices))
-    height, width = clip.image_size
-    scale = min(1.0, ((_SHEET_WIDTH - _GAP) // columns - _GAP) / width)
-    size = max(1, int(height * scale)), max(1, int(width * scale))
-    rows = -(-len(indices) // columns)
-    sheet = np.full((rows * (size[0] + _GAP) + _GAP, columns * (size[1] + _GAP) + _GAP, 3), 255, dtype=np.uint8)
-    for number, t in enumerate(indices):
-        y = _GAP + number // columns * (size[0] + _GAP)
-        x = _GAP + number % columns * (size[1] + _GAP)
-        sheet[y : y + size[0], x : x + size[1]] = _tile(clip, tracks, t, size)
-    return sheet
+    sheet = ContactSheet(clip.frame_names, clip.image_size, columns, count)
+    for t in sheet.indices:
+        try:
+            sheet.add(t, draw_frame(clip[t], tracks, t))
+        except UnreadableFrame:
+            sheet.add(t, None)
+    return sheet.image
 
 
-def _tile(clip: Clip, tracks: Tracks, t: int, size: tuple[int, int]) -> ImageArray:
-    name = clip.frame_names[t]
-    try:
-        image = draw_frame(clip[t], tracks, t)
-    except UnreadableFrame:
-        image, name = np.full((*clip.image_size, 3), _GRAY, dtype=np.uint8), f"{name} is unreadable"
-    if size != image.shape[:2]:
-        image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    drawing = Image.fromarray(image)
-    # From below the lower left corner, where ids are rare.
-    draw_caption(ImageDraw.Draw(drawing), name, (0, size[0] - 1), _DARK, caption_font(*size))
-    return rgb_array(drawing)
+class ContactSheet:
+    """Drawn frames beside each other, added one by one; see ``draw_contact_sheet``.
+
+    Attributes:
+        indices: of the frames that it shows; others are ignored.
+        image: (h, w, 3) uint8 RGB, white where no frame was added yet.
+    """
+
+    def __init__(self, names: Sequence[str], image_size: tuple[int, int], columns: int = 4, count: int = 12) -> None:
+        if columns < 1 or count < 1:
+            raise ValueError(f"columns and count must be at least 1, got {columns} and {count}")
+        count = min(count, len(names))
+        self.names = names
+        self.indices: list[int] = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int)).tolist()
+        self._columns = min(columns, len(self.indices))
+        height, width = image_size
+        scale = min(1.0, ((_SHEET_WIDTH - _GAP) // self._columns - _GAP) / width)
+        self._size = max(1, int(height * scale)), max(1, int(width * scale))
+        cells = -(-len(self.indices) // self._columns), self._columns
+        h, w = (cell * (side + _GAP) + _GAP for cell, side in zip(cells, self._size, strict=True))
+        self.image: ImageArray = np.full((h, w, 3), 255, dtype=np.uint8)
+
+    def add(self, t: int, drawn: ImageArray | None) -> None:
+        """Add frame ``t`` as ``draw_frame`` gives it, (H, W, 3) uint8 RGB; None if it cannot be read."""
+        if t not in self.indices:
+            return
+        row, column = divmod(self.indices.index(t), self._columns)
+        y, x = _GAP + row * (self._size[0] + _GAP), _GAP + column * (self._size[1] + _GAP)
+        self.image[y : y + self._size[0], x : x + self._size[1]] = self._tile(self.names[t], drawn)
+
+    def _tile(self, name: str, drawn: ImageArray | None) -> ImageArray:
+        if drawn is None:
+            drawn, name = np.full((*self._size, 3), _GRAY, dtype=np.uint8), f"{name} is unreadable"
+        if self._size != drawn.shape[:2]:
+            drawn = cv2.resize(drawn, self._size[::-1], interpolation=cv2.INTER_AREA)
+        drawing = Image.fromarray(drawn)
+        # From below the lower left corner, where ids are rare.
+        draw_caption(ImageDraw.Draw(drawing), name, (0, self._size[0] - 1), _DARK, caption_font(*self._size))
+        return rgb_array(drawing)
 
 
 def _anchor(mask: BoolArray) -> tuple[int, int]:

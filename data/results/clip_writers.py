@@ -34,6 +34,7 @@ from eigenseg.data.tracks import Tracks
 
 if TYPE_CHECKING:
     from eigenseg.data.clips import Clip
+    from eigenseg.data.results.clip_overlay import ContactSheet
 
 _FRAME_RATE = 24.0  # frames per second of a clip without a rate: that of DAVIS and of film
 
@@ -68,14 +69,14 @@ class ClipOverlayWriter(Writer):
     def write(self, root: Path, record: Record, pixels: Any) -> None:
         """Draw and write both."""
         # Imported here, because a run over images needs no video library.
-        from eigenseg.data.results.clip_overlay import draw_contact_sheet
+        from eigenseg.data.results.clip_overlay import ContactSheet
         from eigenseg.data.video_files import write_video
 
         clip: Clip = require_pixels(record, pixels)
-        tracks = record.tracks()
-        video, sheet = (root / path for path in self.paths(record))
-        write_video(video, _overlays(clip, tracks), clip.frame_rate or _FRAME_RATE)
-        write_image(sheet, draw_contact_sheet(clip, tracks))
+        sheet = ContactSheet(clip.frame_names, clip.image_size)
+        video, still = (root / path for path in self.paths(record))
+        write_video(video, _overlays(clip, record.tracks(), sheet), clip.frame_rate or _FRAME_RATE)
+        write_image(still, sheet.image)
 
 
 class ClipMaskWriter(Writer):
@@ -137,12 +138,15 @@ def _shown(tracks: Tracks) -> list[tuple[int, int]]:
     return [(k, t) for k, masks in enumerate(tracks.masks) for t, rle in enumerate(masks) if rle is not None]
 
 
-def _overlays(clip: Clip, tracks: Tracks) -> Iterator[ImageArray]:
+def _overlays(clip: Clip, tracks: Tracks, sheet: ContactSheet) -> Iterator[ImageArray]:
+    """Drawn frames, which are added to a sheet on their way, so that a video is decoded once."""
     from eigenseg.data.clips import UnreadableFrame
     from eigenseg.data.results.clip_overlay import draw_frame
 
-    drawn: ImageArray = np.zeros((*tracks.image_size, 3), dtype=np.uint8)
+    shown: ImageArray = np.zeros((*tracks.image_size, 3), dtype=np.uint8)
     for t in range(len(tracks.frame_names)):
+        drawn = None
         with contextlib.suppress(UnreadableFrame):  # the frame before it is shown again
-            drawn = draw_frame(clip[t], tracks, t)
-        yield drawn
+            drawn = shown = draw_frame(clip[t], tracks, t)
+        sheet.add(t, drawn)
+        yield shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,4 +101,9 @@ def _differences(before: Any, now: Any, prefix: str) -> list[str]:
         names = {"_target_"} if before.get("_target_") != now.get("_target_") else {*before, *now}
         pairs = [(name, before.get(name, "absent"), now.get(name, "absent")) for name in names]
         return [line for name, old, new in pairs if old != new for line in _differences(old, new, f"{prefix}{name}.")]
-    return [f"{prefix.rstrip('.')} ({before} before, {now} now)"]
+    return [f"{prefix.rstrip('.')} ({_short(before)} before, {_short(now)} now)"]
+
+
+def _short(value: Any) -> Any:
+    """A value as it is told to a user: of a hash the first digits are enough to tell files apart."""
+    return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value

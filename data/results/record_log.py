@@ -24,7 +24,7 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     stamp: Stamp
     image_size: tuple[int, int] | None
     count: int
-    unreadable: int  # frames
+    complete: bool  # whether every frame could be read
     offset: int
     length: int
 
@@ -175,7 +175,7 @@ def _entry(outline: Outline, offset: int, length: int) -> LogEntry:
         stamp=outline.stamp,
         image_size=outline.image_size,
         count=outline.count,
-        unreadable=len(outline.unreadable),
+        complete=not outline.unreadable and outline.truncated is None,
         offset=offset,
         length=length,
     )

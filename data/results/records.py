@@ -43,6 +43,7 @@ class Outline(msgspec.Struct, kw_only=True, omit_defaults=True):
     reason: str | None = None
     error: str | None = None
     unreadable: dict[str, str] = {}  # msgspec copies it
+    truncated: str | None = None
 
 
 class _Line(Outline, kw_only=True, omit_defaults=True):
@@ -64,6 +65,7 @@ class Record:
         reason: why there are none.
         error: why it failed, in one line.
         unreadable: errors of the frames that could not be decoded, by frame name.
+        truncated: what a video file lacks at its end, in one sentence.
         arrays: large arrays of extras and metadata, named by their position such as ``extras.eigenvector.0`` and
             ``metadata.saliency``. They are not in the line.
         content: the result without large arrays as json values, see ``Record.of``.
@@ -89,6 +91,7 @@ class Record:
     reason: str | None = None
     error: str | None = None
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    truncated: str | None = None
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     content: Mapping[str, Any] | None = field(default=None, repr=False)
     _result: Instances | Tracks | None = field(default=None, repr=False)
@@ -99,11 +102,18 @@ class Record:
             raise ValueError(f"name must be a path below the input, got {self.name!r}")
 
     @classmethod
-    def of(cls, name: str, stamp: Stamp, result: Instances | Tracks, milliseconds: float = 0.0) -> Record:
+    def of(
+        cls,
+        name: str,
+        stamp: Stamp,
+        result: Instances | Tracks,
+        milliseconds: float = 0.0,
+        truncated: str | None = None,
+    ) -> Record:
         """Keep a result.
 
         Args:
-            name, stamp, milliseconds: see the class.
+            name, stamp, milliseconds, truncated: see the class.
             result: of an image or a clip.
 
         Raises:
@@ -123,6 +133,7 @@ class Record:
             count=len(result),
             reason=None if reason is None else str(reason),
             unreadable={str(frame): str(error) for frame, error in unreadable.items()},
+            truncated=truncated,
             content=encode_result(result, arrays),
             arrays=MappingProxyType(arrays),
             _result=result,

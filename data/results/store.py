@@ -139,6 +139,10 @@ class ResultStore:
         except ValueError:  # damaged arrays are computed again
             return False
 
+    def lacks_arrays(self, source: Source) -> bool:
+        """Whether it is finished and has not changed since, but must be computed again, for lack of its large arrays."""
+        return self._fresh(source) is not None and not self.holds(source) and not self.unwritten(source)
+
     def needs_pixels(self, source: Source) -> bool:
         """Whether ``fill`` needs the image or clip itself."""
         entry = self.log.entries[source.name]
@@ -211,9 +215,9 @@ class ResultStore:
         return list(self.records([name for name, entry in entries if entry is not None and not entry.done]))
 
     def incomplete(self, sources: Iterable[Source]) -> list[Record]:
-        """Records of those among these clips that are done and have frames that could not be read."""
+        """Records of those among these clips that are done and have frames that are missing or could not be read."""
         entries = ((source.name, self.log.entries.get(source.name)) for source in sources)
-        return list(self.records([name for name, entry in entries if entry is not None and entry.unreadable]))
+        return list(self.records([name for name, entry in entries if entry is not None and not entry.complete]))
 
     def finish(self, sources: Iterable[Source]) -> Path:
         """Assemble ``instances.json`` or ``tracks.json`` from the records of these sources, sorted by name, ids from 1.

@@ -23,6 +23,7 @@ from eigenseg.data.files import make_folder, write_json
 from eigenseg.data.metric import Metric
 from eigenseg.data.predictions.base import FramePredictions, Predictions, check_overlap
 from eigenseg.data.predictions.open import check_missing, open_predictions
+from eigenseg.data.results.folder import read_run
 from eigenseg.data.results.writers import SaliencyWriter
 from eigenseg.data.scoring import check_kind, check_processes, score_dataset
 from eigenseg.pipeline import Summary
@@ -65,7 +66,8 @@ def run_evaluate(config: Any) -> dict[str, Any]:
         *_notes(len(indices), len(dataset.items), lacking, summary.failures),
         *_warnings(predictions, dataset, indices, missing),
     ]
-    result = _result(settings, dataset, scored, len(indices), notes)
+    parts = read_run(Path(path)).get("parts", {})  # of a folder that eigenseg wrote
+    result = _result(settings, dataset, scored, len(indices), parts, notes)
     if all(values[scored.item_score] is None for values in result["items"].values()):
         result["notes"].append(
             "no item has an object in its annotation, so there is nothing to score; are these the right annotations?"
@@ -78,16 +80,18 @@ def run_evaluate(config: Any) -> dict[str, Any]:
 
 
 def _predict(root: Path, config: Any, dataset: Dataset, indices: Sequence[int]) -> tuple[Summary, list[str]]:
-    """Run the method over the items; the counts of the run, and notes."""
+    """Run the method over the items; the counts of the run, and what to say beside the numbers."""
     method, clips = build_method(config), dataset.kind == "video"
     check_dataset(dataset, method)
     job = build_job(config, method, dataset_sources(dataset, indices), clips, plain(config)["dataset"])
+    for note in job.notes():
+        print(f"note: {note}")
     # A record holds everything but soft maps, whose scores are not those of their outlines.
     writers = [SaliencyWriter(soft_only=True)] if dataset.kind == "saliency" else []
     summary, _ = predict_into(root, config, job, writers)
-    notes = job.notes()
+    notes = []
     if summary.incomplete:
-        notes.append(f"{plural(summary.incomplete, 'clip')} with unreadable frames, which have no predictions")
+        notes.append(f"{plural(summary.incomplete, 'clip')} with unreadable or missing frames, which have no predictions")
     return summary, notes
 
 
@@ -100,7 +104,9 @@ def _choose_items(dataset: Dataset, limit: int | None) -> Sequence[int]:
     return range(min(limit or count, count))
 
 
-def _result(settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count: int, notes: list[str]) -> dict[str, Any]:
+def _result(
+    settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count: int, parts: Mapping[str, Any], notes: list[str]
+) -> dict[str, Any]:
     names = choices()
     chosen = [f"{group}={names[group]}" for group in ("method", "backbone", "solver", "postprocess") if group in names]
     source = f"predictions {settings['predictions']}" if settings["predictions"] else "computed: " + ", ".join(chosen)
@@ -118,6 +124,7 @@ def _result(settings: Mapping[str, Any], dataset: Dataset, metric: Metric, count
         "choices": names,
         "overrides": given_settings(),
         "config": dict(settings),
+        "parts": parts,
         "versions": versions(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "items": metric.item_scores(),

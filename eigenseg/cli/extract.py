@@ -62,7 +62,7 @@ def _find_inputs(config: Any, settings: dict[str, Any], method: Any) -> tuple[In
 
 def _print(summary: Summary, root: Path, clips: bool, overlays: bool) -> None:
     done = f", {summary.skipped + summary.filled} already done" if summary.skipped + summary.filled else ""
-    incomplete = f", {summary.incomplete} with unreadable frames" if summary.incomplete else ""
+    incomplete = f", {summary.incomplete} incomplete" if summary.incomplete else ""
     if clips:
         counts = f"{plural(summary.items, 'clip')}, {plural(summary.frames, 'frame')}, {plural(summary.objects, 'track')}"
         number, unit = summary.frames, "frames/s"
@@ -74,5 +74,8 @@ def _print(summary: Summary, root: Path, clips: bool, overlays: bool) -> None:
     print(f"{counts}, {speed}{summary.failures} failed{incomplete}{done} -> {root}")
     if summary.filled:
         print(f"missing files of {plural(summary.filled, 'clip' if clips else 'image')} written from the records")
+    if summary.repeated:
+        again = plural(summary.repeated, "clip" if clips else "image")
+        print(f"{again} computed again for files that need arrays which were not kept; output.arrays=true keeps them")
     if overlays and summary.items + summary.skipped + summary.filled:
         print(f"look at {root / 'overlays'}")

@@ -103,6 +103,8 @@ def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -
 def run_identity(settings: Mapping[str, Any], predictor: Predictor | ClipPredictor, job: Job) -> dict[str, Any]:
     """Everything that decides the results: settings with the content of files, weights and revisions, the input."""
     chosen = {name: settings[name] for name in ("backbone", "method", "postprocess")}
+    if isinstance(predictor, ClipPredictor) and not isinstance(job.parts["method"], VideoMethod):
+        chosen["method"] = _as_per_frame(predictor.method, chosen["method"])
     parts = predictor.provenance()
     weights = {name: part["weights"] for name, part in parts.items() if "weights" in part}
     return {
@@ -111,7 +113,6 @@ def run_identity(settings: Mapping[str, Any], predictor: Predictor | ClipPredict
         "revisions": {name: part["revision"] for name, part in parts.items()},
         # What a file holds, not where it lies.
         "weights": {name: {"sha256": one["sha256"]} if "sha256" in one else one for name, one in weights.items()},
-        "linked": isinstance(predictor, ClipPredictor),
         "input": job.origin,
     }
 
@@ -150,16 +151,21 @@ def check_dataset(dataset: Dataset, method: Any) -> None:
 def report_failures(store: ResultStore, sources: Sequence[Any]) -> None:
     """Name the images, clips and frames that could not be processed, on standard error."""
     failed = [f"failed: {record.name}: {record.error}" for record in store.failures(sources)]
-    unreadable = [
-        f"unreadable frame: {record.name}: {error}"
+    lost = [
+        line
         for record in store.incomplete(sources)
-        for error in record.unreadable.values()
+        for line in (*([record.truncated] if record.truncated else []), *record.unreadable.values())
     ]
-    lines = [*failed, *unreadable]
+    lines = [*failed, *(f"incomplete: {line}" for line in lost)]
     for line in lines[:_FAILURES_SHOWN]:
         print(line, file=sys.stderr)
     if len(lines) > _FAILURES_SHOWN:
         print(f"failed: and {len(lines) - _FAILURES_SHOWN} more, see {store.log.path}", file=sys.stderr)
+
+
+def _as_per_frame(linking: Any, base: Any) -> dict[str, Any]:
+    """Settings of ``method=per_frame`` that do the same as an image method whose objects are linked."""
+    return {"_target_": "eigenseg.video.PerFrame", "min_iou": linking.min_iou, "max_gap": linking.max_gap, "base": base}
 
 
 def _waiting(job: Job, store: ResultStore) -> int | None:

@@ -45,7 +45,14 @@ def test_a_video_method_takes_videos_and_numbered_frames_and_counts_the_images(m
     assert inputs.clips
     assert names(inputs) == ["run.mp4", "walk"]
     assert [frame.path.name for frame in inputs.sources[1].frames] == ["00001.png", "00002.png", "00010.png"]  # type: ignore[union-attr]
-    assert inputs.notes == ("4 images left out; input_kind=clips takes every folder of images for a clip",)
+    assert inputs.notes == (
+        "4 images left out, such as a.png: they belong to no clip; input_kind=clips takes every folder of images for a "
+        "clip",
+    )
+    for name in ("b.png", "trip/rome.png", "trip/oslo.png"):
+        (mixed / name).unlink()
+    inputs = choose_inputs(mixed, "auto", video_method=True)
+    assert inputs.notes == ("1 image left out, a.png: it belongs to no clip",)
 
 
 @pytest.mark.parametrize("video_method", [False, True])
@@ -53,7 +60,11 @@ def test_as_clips_every_folder_of_images_is_one(mixed: Path, video_method: bool)
     inputs = choose_inputs(mixed, "clips", video_method)
     assert inputs.clips
     assert names(inputs) == ["in", "run.mp4", "trip", "walk"]
-    assert inputs.notes == ()
+    assert inputs.notes == (
+        "2 folders without numbered frames taken for a clip, such as in; input_kind=images and an image method take images "
+        "that do not follow each other",
+    )
+    assert choose_inputs(mixed / "walk", "clips", video_method).notes == ()
 
 
 def test_a_video_alone_is_a_clip_for_an_image_method_too(mixed: Path) -> None:

@@ -244,7 +244,10 @@ def test_an_input_without_images_is_listed_empty(tmp_path: Path) -> None:
 
 def test_a_video_among_images_is_pointed_to_what_reads_it(tmp_path: Path) -> None:
     touch(tmp_path, "v.avi")
-    with pytest.raises(ValueError, match=r"v\.avi is a video, not an image; .*method=per_frame.* or .*open_clip reads it"):
+    with pytest.raises(
+        ValueError,
+        match=r"v\.avi is a video, not an image; input_kind=clips or a video method, such as method=per_frame, reads",
+    ):
         find_images(tmp_path / "v.avi")
 
 

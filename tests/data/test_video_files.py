@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-import logging
 import os
 import resource
 import signal
@@ -24,6 +23,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from eigenseg.data import video_files, video_reader as module
+from eigenseg.data.clips import open_clip
 from eigenseg.data.files import OutputError
 from eigenseg.data.video_files import write_video
 from eigenseg.data.video_reader import VideoReader
@@ -274,34 +274,31 @@ def test_several_threads_lose_no_frame_that_one_thread_decodes(tmp_path: Path) -
     assert len(given) > 25
 
 
-def test_of_a_truncated_file_the_rest_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_a_truncated_file_the_rest_is_read_and_what_is_missing_is_said(tmp_path: Path) -> None:
     frames = moving(40)
     path = encode(tmp_path / "a.mp4", frames, crf="1", bf="0")
+    assert VideoReader(path).truncated is None
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    with caplog.at_level(logging.WARNING):
-        video = VideoReader(path)
+    video = VideoReader(path)
     assert 10 < len(video) < 40
-    assert caplog.messages == [f"{path} is truncated: it should hold 40 frames, {len(video)} are left"]
+    assert video.truncated == f"{path} is truncated: it should hold 40 frames, {len(video)} are left"
+    assert open_clip(path).truncated == video.truncated
     for i in range(len(video)):
         check_close(video.read(i), frames[i], 6)
 
 
-def test_a_truncated_file_without_a_count_is_noticed_by_its_duration(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_truncated_file_without_a_count_is_noticed_by_its_duration(tmp_path: Path) -> None:
     frames = moving(50)
     path = lossless(tmp_path / "a.mkv", frames)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with caplog.at_level(logging.WARNING):
-        video = VideoReader(path)
-    assert caplog.messages == [f"{path} is truncated: it should last 2.0 s, {len(video) / 25:.1f} s are left"]
+    video = VideoReader(path)
+    assert video.truncated == f"{path} is truncated: it should last 2.0 s, {len(video) / 25:.1f} s are left"
     assert all((video.read(i) == frames[i]).all() for i in range(len(video)))
 
 
-def test_complete_files_give_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_complete_files_lack_nothing(tmp_path: Path) -> None:
     for name, codec, options in FORMATS:
-        VideoReader(encode(tmp_path / name, moving(5), codec, **options))
-    assert not caplog.messages
+        assert VideoReader(encode(tmp_path / name, moving(5), codec, **options)).truncated is None
 
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:

@@ -494,6 +494,18 @@ def test_a_stream_raises_or_skips_a_clip_that_cannot_be_processed(tmp_path: Path
         predictor.stream(tmp_path, errors="ignore")  # type: ignore[arg-type]
 
 
+def test_a_truncated_video_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_movie(tmp_path / "a.mp4", 40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
+    predictor = ClipPredictor(None, PerFrame(Bright()), device="cpu")
+    for predict in (predictor, lambda path: list(predictor.stream(path))):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            predict(path)
+        (message,) = caplog.messages
+        assert message.startswith(f"{path} is truncated: it should hold 40 frames, ")
+
+
 def test_a_stream_of_no_clip_fails_at_once(tmp_path: Path) -> None:
     predictor = ClipPredictor(None, PerFrame(Bright()), device="cpu")
     (tmp_path / "photos").mkdir()

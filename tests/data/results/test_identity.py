@@ -111,3 +111,8 @@ def test_differences_name_every_setting_once() -> None:
 def test_of_two_classes_only_the_class_is_named() -> None:
     before, now = {"method": {"_target_": "A", "tau": 0.2}}, {"method": {"_target_": "B", "scales": 3}}
     assert differences(before, now) == ["method._target_ (A before, B now)"]
+
+
+def test_of_hashes_the_first_digits_are_told() -> None:
+    before, now = ({"head": {"sha256": hashlib.sha256(text).hexdigest()}} for text in (b"first", b"second"))
+    assert differences(before, now) == ["head.sha256 (a7937b64b8ca before, 16367aacb67a now)"]

@@ -23,6 +23,7 @@ from eigenseg.data import DAVIS_PALETTE
 from eigenseg.data.files import LOCK_FILE
 from eigenseg.data.label_maps import read_label_map
 from eigenseg.data.palette import write_label_map
+from eigenseg.data.results.records import Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = ["backbone=color_texture", "preprocess.resize=72", "runtime.device=cpu"]
@@ -85,7 +86,8 @@ def test_a_video_gives_tracks_labels_overlays_and_a_record(run: Run, tmp_path: P
         "stages"
     ].keys()
     assert run_json["times"]["bottleneck"]
-    assert run_json["identity"]["linked"] is True
+    code, out, _ = extract(run, "clip.mp4", "method=per_frame", "method.base=tokencut")
+    assert (code, "1 already done" in out) == (0, True)  # the same results by another name
 
 
 def test_a_folder_of_frames_is_a_clip_for_a_video_method_and_images_for_another(run: Run, tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_what_a_mixed_folder_leaves_out_is_said(run: Run, tmp_path: Path) -> Non
     assert "3 images, 3 instances, " in out
     code, out, _ = extract(run, "mixed", "method=per_frame", out="clips")
     assert code == 0
-    assert "note: 1 image left out; input_kind=clips takes every folder of images for a clip" in out
+    assert "note: 1 image left out, rex.png: it belongs to no clip" in out
     assert "2 clips, 4 frames, 2 tracks, " in out
     code, out, _ = extract(run, "mixed", "method=tokencut", "input_kind=clips", out="all")
     assert code == 0
@@ -145,8 +147,8 @@ def test_an_unreadable_frame_is_named_until_it_is_replaced(run: Run, tmp_path: P
     code, out, err = extract(run, "clips", "method=per_frame")
     assert code == 1
     assert "2 clips, 7 frames, 2 tracks, " in out
-    assert ", 0 failed, 1 with unreadable frames -> out" in out
-    assert "unreadable frame: b: frame 00001 of clip b cannot be read: " in err
+    assert ", 0 failed, 1 incomplete -> out" in out
+    assert "incomplete: frame 00001 of clip b cannot be read: " in err
     assert "clip a" not in err
     before = files(tmp_path / "out")
     assert not labels(tmp_path / "out/labels/b/00001.png").any()
@@ -154,12 +156,12 @@ def test_an_unreadable_frame_is_named_until_it_is_replaced(run: Run, tmp_path: P
     assert [one is not None for one in annotation["segmentations"]] == [True, False, True, True]
     code, out, err = extract(run, "clips", "method=per_frame")
     assert code == 1
-    assert "0 clips, 0 frames, 0 tracks, 0 failed, 1 with unreadable frames, 2 already done -> out" in out
-    assert "unreadable frame: b: frame 00001 of clip b cannot be read: " in err
+    assert "0 clips, 0 frames, 0 tracks, 0 failed, 1 incomplete, 2 already done -> out" in out
+    assert "incomplete: frame 00001 of clip b cannot be read: " in err
     assert files(tmp_path / "out") == before
     write_frames(tmp_path / "clips" / "b", 4, seed=1)
     code, out, err = extract(run, "clips", "method=per_frame")
-    assert (code, "unreadable" in out + err) == (0, False)
+    assert (code, "incomplete" in out + err) == (0, False)
     assert "1 clip, 4 frames, 1 track, " in out
     assert labels(tmp_path / "out/labels/b/00001.png").any()
 
@@ -224,6 +226,26 @@ def test_deleted_files_are_written_again_without_computing(run: Run, tmp_path: P
     assert files(tmp_path / "out") == before
 
 
+def test_a_truncated_video_is_recorded_counted_and_named(run: Run, tmp_path: Path) -> None:
+    write_movie(tmp_path / "a.mp4", 40)
+    whole = (tmp_path / "a.mp4").read_bytes()
+    container = av.open(str(tmp_path / "a.mp4"))
+    end = sorted(packet.pos for packet in container.demux() if packet.size)[-10]
+    container.close()
+    (tmp_path / "a.mp4").write_bytes(whole[:end])
+    for counts in ("1 clip, 30 frames, ", "0 clips, 0 frames, 0 tracks, "):  # computed, then already done
+        code, out, err = extract(run, "a.mp4", "method=per_frame")
+        assert code == 1
+        assert counts in out
+        assert ", 0 failed, 1 incomplete" in out
+        assert "incomplete: a.mp4 is truncated: it should hold 40 frames, 30 are left" in err
+    (line,) = (tmp_path / "out/manifest.jsonl").read_bytes().splitlines()
+    assert Record.from_line(line).truncated == "a.mp4 is truncated: it should hold 40 frames, 30 are left"
+    (tmp_path / "a.mp4").write_bytes(whole)
+    code, out, err = extract(run, "a.mp4", "method=per_frame")
+    assert (code, "1 clip, 40 frames" in out, "truncated" in out + err) == (0, True, False)
+
+
 def test_other_settings_and_another_kind_of_input_are_not_continued(run: Run, tmp_path: Path) -> None:
     write_frames(tmp_path / "walk", 2)
     extract(run, "walk", "method=per_frame")
@@ -234,7 +256,7 @@ def test_other_settings_and_another_kind_of_input_are_not_continued(run: Run, tm
     code, _, err = extract(run, "walk", "method=tokencut", "input_kind=clips", out="images")
     assert code == 2
     assert "error: images holds results of another run" in err
-    assert "linked (False before, True now)" in err
+    assert "method._target_ (eigenseg.discovery.TokenCut before, eigenseg.video.PerFrame now)" in err
     assert extract(run, "walk", "method=tokencut", "input_kind=clips", "resume=false", out="images")[0] == 0
     assert files(tmp_path / "images").keys() == files(tmp_path / "out").keys()
 
@@ -316,8 +338,8 @@ def test_an_unreadable_frame_of_a_dataset_counts_as_empty_and_is_named(run: Run,
     (davis / "JPEGImages/480p/bear/00002.jpg").write_bytes(BROKEN)
     code, out, err = evaluate(run, "method=per_frame")
     assert code == 1
-    assert "unreadable frame: bear: frame 00002 of clip bear cannot be read: " in err
-    assert "note: 1 clip with unreadable frames, which have no predictions" in out
+    assert "incomplete: frame 00002 of clip bear cannot be read: " in err
+    assert "note: 1 clip with unreadable or missing frames, which have no predictions" in out
     whole, damaged = scores(tmp_path / "whole")[1], scores(tmp_path / "scores")[1]
     assert damaged["swan"] == whole["swan"]
     assert 0 < damaged["bear"]["J"] < whole["bear"]["J"]

@@ -82,6 +82,11 @@ def test_a_method_is_scored_as_the_api_scores_it(run: Run, discs: Path, tmp_path
     assert written["items"].keys() == {"0.jpg", "1.jpg", "2.jpg", "3.jpg"}
     assert written["dataset"] == "PASCAL VOC 2007 trainval"
     assert written["source"] == "computed: method=tokencut, backbone=color_texture, solver=krylov"
+    assert {name: part["class"].rpartition(".")[2] for name, part in written["parts"].items()} == {
+        "backbone": "ColorTexture",
+        "method": "TokenCut",
+        "solver": "solve_ncut",
+    }
     assert "CorLoc: highest-scoring box, IoU >= 0.25 with any object" in out
     assert re.search(r"corloc\s+│ all objects │ 100\.0000", out)
 

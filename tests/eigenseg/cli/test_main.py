@@ -93,6 +93,15 @@ def test_optional_outputs_are_written_on_request(run: Run, photos: Path, tmp_pat
     np.testing.assert_array_equal(mask == 255, coco.annToMask(coco.loadAnns([1])[0]))
 
 
+def test_images_are_computed_again_for_arrays_that_were_not_kept_and_that_is_said(run: Run, photos: Path) -> None:
+    extract(run, photos)
+    code, out, _ = extract(run, photos, "output.heatmap=true")
+    assert code == 0
+    assert "5 images computed again for files that need arrays which were not kept; output.arrays=true keeps them" in out
+    code, out, _ = extract(run, photos, "output.heatmap=true")
+    assert (code, "computed again" in out) == (0, False)
+
+
 def test_a_second_run_does_nothing_and_says_so(run: Run, photos: Path, tmp_path: Path) -> None:
     extract(run, photos)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}

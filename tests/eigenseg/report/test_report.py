@@ -79,6 +79,7 @@ def result(items: dict[str, float | None]) -> dict[str, Any]:
         "paper": None,
         "notes": ["only a few"],
         "config": {"a": 1},
+        "parts": {"backbone": {"class": "toy.Net", "revision": 2, "weights": {"source": "a.pth", "sha256": "abc"}}},
         "versions": {"eigenseg": "0"},
         "finished": "today",
         "items": {name: {"iou": value} for name, value in items.items()},
@@ -184,7 +185,14 @@ def test_the_page_embeds_its_images_and_has_no_external_resources(tmp_path: Path
     encoded = [base64.b64decode(source.split(",")[1]) for source in sources if source.startswith("data:")]
     annotation = cv2.imdecode(np.frombuffer(encoded[1], dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
     assert ((annotation > 128) == square(4, 6)).mean() > 0.98
-    for text in ("0.1235", "mode-x", "only a few", "rules &amp; more", "toy &lt;set&gt;"):
+    for text in (
+        "0.1235",
+        "mode-x",
+        "only a few",
+        "rules &amp; more",
+        "toy &lt;set&gt;",
+        "toy.Net, revision 2; weights source a.pth, sha256 abc",
+    ):
         assert text in page
 
 
