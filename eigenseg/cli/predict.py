@@ -14,6 +14,7 @@ from eigenseg.clip_predictor import ClipPredictor
 from eigenseg.config.build import PredictorParts, build_parts
 from eigenseg.config.compose import plain
 from eigenseg.config.schema import FILES
+from eigenseg.config.suited import TABLE, suited_settings
 from eigenseg.data.datasets.base import Dataset, check_images
 from eigenseg.data.files import exclusive
 from eigenseg.data.results.base import Writer
@@ -42,6 +43,7 @@ class Job:
         sources: all images or all clips.
         clips: whether they are clips.
         origin: where they come from; a folder is continued only with sources of the same origin.
+        suited: the method's settings that the backbone decides.
     """
 
     parts: PredictorParts
@@ -49,14 +51,20 @@ class Job:
     sources: Sequence[ImageSource] | Sequence[ClipSource]
     clips: bool
     origin: Any
+    suited: Mapping[str, Any]
 
     def notes(self) -> list[str]:
-        """What a user might not expect: an image method on clips is linked."""
-        method = self.parts["method"]
-        if not self.clips or isinstance(method, VideoMethod):
-            return []
-        name = type(method).__name__
-        return [f"{name} finds objects image by image; they are linked over the frames by mask overlap (method=per_frame)"]
+        """What a user might not expect: settings that the backbone decides, and that an image method on clips is linked."""
+        method, notes = self.parts["method"], []
+        if self.suited:
+            settings = " ".join(f"{name}={value}" for name, value in self.suited.items())
+            notes.append(f"{settings} as the backbone's features need; the published values belong to DINO's keys")
+        if self.clips and not isinstance(method, VideoMethod):
+            name = type(method).__name__
+            notes.append(
+                f"{name} finds objects image by image; they are linked over the frames by mask overlap (method=per_frame)"
+            )
+        return notes
 
 
 def build_job(
@@ -69,7 +77,7 @@ def build_job(
     """
     runtime = plain(config)["runtime"]
     batching = Batching(runtime["batch_size"], runtime["workers"], runtime["buffer_mb"])
-    return Job(build_parts(config, method), batching, sources, clips, origin)
+    return Job(build_parts(config, method), batching, sources, clips, origin, suited_settings(config))
 
 
 def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -> tuple[Summary, ResultStore]:
@@ -103,6 +111,8 @@ def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -
 def run_identity(settings: Mapping[str, Any], predictor: Predictor | ClipPredictor, job: Job) -> dict[str, Any]:
     """Everything that decides the results: settings with the content of files, weights and revisions, the input."""
     chosen = {name: settings[name] for name in ("backbone", "method", "postprocess")}
+    if chosen["backbone"] is not None:  # what its table decides is among the method's settings
+        chosen["backbone"] = {name: value for name, value in chosen["backbone"].items() if name != TABLE}
     if isinstance(predictor, ClipPredictor) and not isinstance(job.parts["method"], VideoMethod):
         chosen["method"] = _as_per_frame(predictor.method, chosen["method"])
     parts = predictor.provenance()

@@ -8,6 +8,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from eigenseg.config.suited import without_table
 from eigenseg.config.trust import TRUSTED, check_targets
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.metric import Metric
@@ -59,7 +60,7 @@ def build_parts(config: DictConfig, method: Any = None) -> PredictorParts:
     refiner = None if config.postprocess is None else build(config.postprocess)
     check_refiner(refiner)
     return PredictorParts(
-        backbone=None if config.backbone is None else build(config.backbone),
+        backbone=None if config.backbone is None else build(without_table(config)),
         method=method,
         preprocess=Preprocess(**OmegaConf.to_container(config.preprocess)),  # type: ignore[arg-type]
         device=config.runtime.device,

@@ -2,7 +2,7 @@
 
 Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, sections 4.1 and 4.2. Data flow: tokens (and colors) ->
 ``graph.py`` -> ``eigensegments.py`` -> side of the second eigenvector -> for localization its largest component and box,
-for segmentation all of it and a soft mask. ``regions.py`` and ``semantics.py`` use more eigenvectors.
+for segmentation all of it and a soft mask. ``regions.py`` uses more eigenvectors.
 """
 
 from __future__ import annotations

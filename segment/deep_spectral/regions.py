@@ -1,6 +1,6 @@
 """Multi-region segmentation: clusters of tokens in the space of the nontrivial eigenvectors (Deep Spectral Methods).
 
-Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, section 4.3. ``semantics.py`` labels the regions of a dataset.
+Melas-Kyriazi, Rupprecht, Laina and Vedaldi, CVPR 2022, section 4.3.
 """
 
 from __future__ import annotations
