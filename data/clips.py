@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,8 @@ class Clip:
         read: gives frame i, 0 <= i < T, as (H, W, 3) uint8 RGB; must be thread-safe.
         truncated: what a video file lacks at its end, in one sentence; None if nothing.
 
+    ``unreadable`` holds the errors of the frames that were asked for and could not be decoded so far, by name.
+
     Raises:
         ValueError: if there is no frame, or two have one name.
 
@@ -49,6 +51,7 @@ class Clip:
     frame_rate: float | None
     read: Callable[[int], ImageArray]
     truncated: str | None = None
+    unreadable: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if not self.frame_names:
@@ -56,6 +59,11 @@ class Clip:
         if len(set(self.frame_names)) < len(self.frame_names):
             twice = next(name for name in self.frame_names if self.frame_names.count(name) > 1)
             raise ValueError(f"frame_names of clip {self.name} must be unique, got {twice!r} twice")
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        rate = "" if self.frame_rate is None else f", {self.frame_rate:g} frames/s"
+        return f"Clip({self.name!r}, {len(self)} frames of {height} x {width} (H x W){rate})"
 
     def __len__(self) -> int:
         return len(self.frame_names)
@@ -80,7 +88,11 @@ class Clip:
         if not -len(self) <= index < len(self):
             raise IndexError(f"clip {self.name} has {len(self)} frames, got index {index}")
         index = int(index) % len(self)
-        image = self.read(index)
+        try:
+            image = self.read(index)
+        except UnreadableFrame as error:
+            self.unreadable[self.frame_names[index]] = str(error)
+            raise
         if image.shape[:2] != self.image_size:
             raise ValueError(
                 f"frame {self.frame_names[index]} of clip {self.name} has {image.shape[1]} x {image.shape[0]} pixels, "

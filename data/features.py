@@ -56,6 +56,15 @@ class FeatureGrid:
         if self.attention is not None and (self.attention.ndim != 3 or self.attention.shape[::2] != (batch, count)):
             raise ValueError(f"attention must be ({batch}, heads, {count}), got {tuple(self.attention.shape)}")
 
+    def __repr__(self) -> str:
+        (batch, _, width), (rows, columns) = self.tokens.shape, self.grid
+        parts = [name for name in ("cls", "registers", "attention") if getattr(self, name) is not None]
+        beside = "".join(f", {name}" for name in parts)
+        return (
+            f"FeatureGrid({batch} x {rows} x {columns} tokens of {width} ({self.kind}{beside}), "
+            f"{str(self.tokens.dtype).removeprefix('torch.')} on {self.tokens.device})"
+        )
+
     def __len__(self) -> int:
         return len(self.geometries)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from eigenseg.data.checks import check_choice
-from eigenseg.data.sources import ClipSource, ImageSource, InputListing, Source, find_images, list_input
+from eigenseg.data.sources import VIDEO_SUFFIXES, ClipSource, ImageSource, InputListing, Source, find_images, list_input
 
 InputKind = Literal["auto", "images", "clips"]
 
@@ -106,4 +106,5 @@ def _no_clip(source: Source, listing: InputListing) -> str:
     found = f"; it holds {_count(images, 'image')}" if images else ""
     advice = ", and input_kind=clips takes its folders for clips" if folders else ""
     advice += "; image methods, such as method=tokencut, take images" if images else ""
-    return f"input {source} holds no clip, that is a video or a folder of numbered frames{found}{advice}"
+    suffixes = f" (videos end in {' '.join(sorted(VIDEO_SUFFIXES))})"
+    return f"input {source} holds no clip, that is a video or a folder of numbered frames{found}{advice}{suffixes}"

@@ -132,6 +132,11 @@ class Instances:
         """Convert to ``supervision.Detections``, see ``eigenseg.data.supervision``."""
         return supervision.to_supervision(self)
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score:.3g}" for score in self.scores[:10].tolist()) + (", ..." if len(self) > 10 else "")
+        what = f": scores [{scores}]" if len(self) else f": {self.reason}" if self.reason else ""
+        return f"Instances({len(self)} in {self.image_size[0]} x {self.image_size[1]} (H x W){what})"
+
     def __len__(self) -> int:
         return len(self.masks)
 

@@ -124,6 +124,11 @@ class Tracks:
         """
         return ytvis.to_ytvis(self, video_id, first_id, name)
 
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        why = f": {self.reason}" if self.reason else ""
+        return f"Tracks({len(self)} tracks in {len(self.frame_names)} frames of {height} x {width} (H x W){why})"
+
     def __len__(self) -> int:
         return len(self.masks)
 

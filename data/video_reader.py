@@ -111,7 +111,8 @@ class VideoReader:
     def _find(self, index: int) -> VideoFrame:
         while index not in self._cache:
             if index in self._damaged:
-                raise ValueError("its data is damaged")
+                # The decoder does not say which frames it predicted from a damaged one.
+                raise ValueError("its data is damaged (frames after it, up to the next keyframe, may show traces of that)")
             if index < self._next:
                 self._restart()
             self._advance()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -109,8 +109,62 @@ class FeaturePredictor:
         found: Iterator[Instances] = iter([])
         if several:
             features = self.extractor.extract(several, self.method.needs_attention)
-            found = iter(self.method(features, [one.image for one in several]))
+            images = [one.image for one in several]
+            found = iter(check_results(self.method, self.method(features, images), images))
         return [_uniform(one) if one.uniform else next(found) for one in batch]
+
+
+class ModelPredictor:
+    """An ``ImageModel`` whose results are checked.
+
+    Args:
+        model: finds objects in images.
+    """
+
+    def __init__(self, model: ImageModel) -> None:
+        self.model = model
+
+    def prepare(self, image: ImageLike) -> Any:
+        """As the model does."""
+        return self.model.prepare(image)
+
+    def infer(self, batch: Sequence[Any]) -> list[Instances]:
+        """Objects of prepared images."""
+        return check_results(self.model, self.model.infer(batch), [one.image for one in batch])
+
+
+def check_results(maker: object, results: Any, images: Sequence[ImageArray]) -> list[Instances]:
+    """Raise if these are not the results of these images; an empty one without a reason gets one.
+
+    Args:
+        maker: the method, model or refiner that they come from.
+        results: what it returned.
+        images: (H, W, 3) each.
+
+    Raises:
+        TypeError: if it is no list or tuple of ``Instances``.
+        ValueError: if their number or an image size does not fit.
+    """
+    name = type(maker).__name__
+    expected = f"it must return a list with one Instances per image ({len(images)})"
+    if not isinstance(results, (list, tuple)):
+        raise TypeError(f"{name} returned {type(results).__name__}; {expected}")
+    strange = next((type(one).__name__ for one in results if not isinstance(one, Instances)), None)
+    if strange is not None:
+        raise TypeError(f"{name} returned a list with {strange} in it; {expected}")
+    if len(results) != len(images):
+        raise ValueError(f"{name} returned {len(results)} results; {expected}")
+    for one, image in zip(results, images, strict=True):
+        if tuple(one.image_size) != image.shape[:2]:
+            raise ValueError(
+                f"{name} returned masks of {list(one.image_size)} for an image of {list(image.shape[:2])} (H, W); masks "
+                "have the size of the image that was given, and geometry.masks_to_image brings patches there"
+            )
+    return [one if len(one) or one.reason else _with_reason(one, name) for one in results]
+
+
+def _with_reason(empty: Instances, name: str) -> Instances:
+    return replace(empty, metadata={**empty.metadata, "reason": f"no object; {name} gave no reason"})
 
 
 def check_attention(method: Any, extractor: FeatureExtractor) -> None:

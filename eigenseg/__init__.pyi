@@ -7,6 +7,7 @@ from .data.images import read_image as read_image
 from .data.instances import Instances as Instances
 from .data.preprocess import Preprocess as Preprocess
 from .data.tracks import Tracks as Tracks
+from .discovery.backbones.color_texture import ColorTexture as ColorTexture
 from .discovery.lost import LOST as LOST
 from .discovery.spectral.affinity import build_affinity as build_affinity
 from .discovery.spectral.dense import solve_ncut_dense as solve_ncut_dense

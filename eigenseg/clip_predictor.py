@@ -26,7 +26,7 @@ from eigenseg.runtime import choose_device
 from eigenseg.segment.refine.base import Refiner
 from eigenseg.video.features import ClipFeatures
 from eigenseg.video.frames import FramePredictor
-from eigenseg.video.method import VideoMethod
+from eigenseg.video.method import VideoMethod, finish_tracks
 from eigenseg.video.refining import refine_tracks
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class ClipPredictor:
         """
         opened = clip if isinstance(clip, Clip) else _warned(self._open(clip))
         frames = self._frames(opened, times or StageTimes(), on_frames)
-        tracks = self.method(opened, frames)
+        tracks = finish_tracks(self.method, opened, self.method(opened, frames))
         if self.method.needs is None:
             on_frames(len(opened))
         if self.refiner is None or self.method.needs == "predictor":  # there every frame was refined before linking

@@ -39,7 +39,7 @@ def check_image_method(method: Any, backbone: Any) -> None:
 
 
 def check_backbone(name: str, needed: bool, backbone: Any) -> None:
-    """Raise if a backbone is missing, or given to a method that brings its own features.
+    """Raise if a backbone is missing, or given to a method that has its own features or needs none.
 
     Raises:
         ValueError: naming the method and the setting.
@@ -47,7 +47,16 @@ def check_backbone(name: str, needed: bool, backbone: Any) -> None:
     if needed and backbone is None:
         raise ValueError(f"method {name} works on features and backbone is null; choose one, such as backbone=dino_vits16")
     if not needed and backbone is not None:
-        raise ValueError(f"method {name} has its own features, got backbone {type(backbone).__name__}; set backbone=null")
+        raise ValueError(
+            f"method {name} needs no backbone; set backbone=null (in its yaml: override /backbone@_global_.backbone: null)"
+        )
+
+
+def needs_backbone(method: Any) -> bool:
+    """Whether a method works on the features of a backbone; a video method does if the frames that it asks for do."""
+    if isinstance(method, VideoMethod):
+        return method.needs == "features" or (method.needs == "predictor" and needs_backbone(getattr(method, "base", None)))
+    return not isinstance(method, ImageModel)
 
 
 def check_refiner(refiner: Any) -> None:

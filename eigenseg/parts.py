@@ -14,7 +14,7 @@ from eigenseg.data.stages import Outcome
 from eigenseg.discovery.backbones.base import Backbone
 from eigenseg.discovery.extractor import FeatureExtractor
 from eigenseg.discovery.method import Method
-from eigenseg.discovery.predicting import FeaturePredictor, ImageModel, ImagePredictor
+from eigenseg.discovery.predicting import FeaturePredictor, ImageModel, ImagePredictor, ModelPredictor
 from eigenseg.kinds import check_image_method
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def join_image_parts(
     """
     check_image_method(method, backbone)
     if isinstance(method, ImageModel):
-        return method.to(device), None
+        return ModelPredictor(method.to(device)), None
     assert backbone is not None
     extractor = FeatureExtractor(backbone, preprocess, device, method.preprocess)
     return FeaturePredictor(extractor, method), extractor

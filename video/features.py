@@ -38,8 +38,6 @@ class ClipFeatures:
         cache_mb: MiB of features that are kept, the latest ones; what is asked for again is extracted again.
         times: collects how long every stage was busy.
         on_frames: called with the number of newly extracted frames, for a progress bar.
-
-    ``unreadable`` holds the errors of frames that could not be read so far, by name.
     """
 
     def __init__(
@@ -55,7 +53,6 @@ class ClipFeatures:
         check_integer("cache_mb", cache_mb, 0)
         self.clip, self.extractor, self.attention = clip, extractor, attention
         self.batching, self.times, self.on_frames = batching or Batching(), times or StageTimes(), on_frames
-        self.unreadable: dict[str, str] = {}
         self._cache: OrderedDict[int, FeatureGrid] = OrderedDict()
         self._free = cache_mb * 2**20
 
@@ -101,20 +98,19 @@ class ClipFeatures:
     def _stream(self, indices: Sequence[int]) -> Iterator[tuple[int, FeatureGrid]]:
         """Readable frames in the order of the indices: from the cache, the others by one run of the stages."""
         cached = {i: self._cache[i] for i in indices if i in self._cache}
-        missing = [i for i in indices if i not in cached and self.clip.frame_names[i] not in self.unreadable]
-        with closing(run(missing, self._stages(), self.batching, self.times)) as outcomes:
+        names, known = self.clip.frame_names, set(self.clip.unreadable)
+        missing = {i: None for i in indices if i not in cached and names[i] not in known}
+        with closing(run(list(missing), self._stages(), self.batching, self.times)) as outcomes:
             for i in indices:
                 if i in cached:
                     yield i, cached[i]
-                elif self.clip.frame_names[i] not in self.unreadable:
+                elif i in missing:
                     outcome = next(outcomes)
                     self.on_frames(1)
                     if outcome.output is not None:
                         self._keep(i, outcome.output)
                         yield i, outcome.output
-                    elif isinstance(outcome.error, UnreadableFrame):
-                        self.unreadable[self.clip.frame_names[i]] = str(outcome.error)
-                    elif outcome.error is not None:
+                    elif outcome.error is not None and not isinstance(outcome.error, UnreadableFrame):
                         raise outcome.error
 
     def _stages(self) -> Stages[int, FittedImage, FeatureGrid, FeatureGrid]:

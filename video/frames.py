@@ -11,7 +11,7 @@ from eigenseg.data.clips import Clip, UnreadableFrame
 from eigenseg.data.instances import Instances
 from eigenseg.data.rle import RleMasks
 from eigenseg.data.stages import Batching, Stages, StageTimes, run
-from eigenseg.discovery.predicting import ImagePredictor
+from eigenseg.discovery.predicting import ImagePredictor, check_results
 from eigenseg.segment.refine.base import Refiner
 
 # While a frame is prepared: the decoded frame, its conversion, and the resized input.
@@ -77,4 +77,9 @@ class FramePredictor:
 
 def refining(refiner: Refiner) -> Callable[[Sequence[Any], Sequence[Instances]], list[Instances]]:
     """A refiner as a stage: prepared images and their instances in, refined instances out."""
-    return lambda batch, instances: refiner([prepared.image for prepared in batch], instances)
+
+    def refine(batch: Sequence[Any], instances: Sequence[Instances]) -> list[Instances]:
+        images = [prepared.image for prepared in batch]
+        return check_results(refiner, refiner(images, instances), images)
+
+    return refine

@@ -37,19 +37,8 @@ class PerFrame:
         self.base, self.min_iou, self.max_gap = base, min_iou, max_gap
 
     def __call__(self, clip: Clip, frames: FramePredictor) -> Tracks:
-        """Find and link the objects of a clip.
-
-        Raises:
-            ValueError: if no frame can be read.
-        """
-        linker, unreadable = Linker(self.min_iou, self.max_gap), {}
-        for name, result in zip(clip.frame_names, frames(clip), strict=True):
-            if isinstance(result, UnreadableFrame):
-                unreadable[name] = str(result)
-                linker.add(None)
-            else:
-                linker.add(result)
-        if len(unreadable) == len(clip):
-            raise ValueError(f"clip {clip.name}: no frame can be read; the first: {next(iter(unreadable.values()))}")
-        metadata = {"unreadable": unreadable} if unreadable else {}
-        return linker.tracks(clip.frame_names, clip.image_size, clip.frame_rate, **metadata)
+        """Find and link the objects of a clip."""
+        linker = Linker(self.min_iou, self.max_gap)
+        for result in frames(clip):
+            linker.add(None if isinstance(result, UnreadableFrame) else result)
+        return linker.tracks(clip.frame_names, clip.image_size, clip.frame_rate)

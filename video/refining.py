@@ -12,7 +12,7 @@ from eigenseg.data.instances import Instances
 from eigenseg.data.rle import Rle
 from eigenseg.data.stages import Batching, Stages, run
 from eigenseg.data.tracks import Tracks
-from eigenseg.discovery.predicting import PlainImage
+from eigenseg.discovery.predicting import PlainImage, check_results
 from eigenseg.segment.refine.base import Refiner
 
 
@@ -34,7 +34,8 @@ def refine_tracks(refiner: Refiner, clip: Clip, tracks: Tracks, batching: Batchi
     row = {int(number): k for k, number in enumerate(tracks.track_ids)}
 
     def refine(batch: Sequence[_Frame]) -> list[Instances]:
-        return refiner([frame.image.image for frame in batch], [frame.instances for frame in batch])
+        images = [frame.image.image for frame in batch]
+        return check_results(refiner, refiner(images, [frame.instances for frame in batch]), images)
 
     stages = Stages[int, _Frame, Instances, Instances](
         prepare=lambda t: _Frame(PlainImage(clip[t]), tracks.frame(t)),

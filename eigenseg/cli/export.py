@@ -19,10 +19,12 @@ def run_export(arguments: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no result folder.
-        ValueError: if its ``instances.json`` or ``tracks.json`` cannot be read, or it holds both.
+        ValueError: if its ``instances.json`` or ``tracks.json`` cannot be read, it holds both, or the score is none.
         OutputError: if the file cannot be written.
     """
     options = _parse(arguments)
+    if not 0 <= options.min_score <= 1:
+        raise ValueError(f"export: --min-score must be in [0, 1], as scores are, got {options.min_score:g}")
     content = read_json(_find_results(Path(options.results)))
     of_clips = isinstance(content, dict) and "videos" in content
     labels = (track_labels if of_clips else pseudo_labels)(content, options.min_score, options.prefix)

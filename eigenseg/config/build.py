@@ -15,7 +15,7 @@ from eigenseg.data.metric import Metric
 from eigenseg.data.preprocess import Preprocess
 from eigenseg.data.results.base import Writer
 from eigenseg.discovery.backbones.base import Backbone
-from eigenseg.kinds import check_method, check_refiner
+from eigenseg.kinds import check_backbone, check_method, check_refiner, needs_backbone
 from eigenseg.segment.refine.base import Refiner
 
 
@@ -59,6 +59,8 @@ def build_parts(config: DictConfig, method: Any = None) -> PredictorParts:
     method = build_method(config) if method is None else method
     refiner = None if config.postprocess is None else build(config.postprocess)
     check_refiner(refiner)
+    base = getattr(method, "base", None)
+    check_backbone(type(method if base is None else base).__name__, needs_backbone(method), config.backbone)
     return PredictorParts(
         backbone=None if config.backbone is None else build(without_table(config)),
         method=method,

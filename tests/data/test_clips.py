@@ -200,3 +200,9 @@ def test_a_sequence_of_davis_is_read_as_its_images(test_data: Path) -> None:
     clip = open_clip(folder)
     assert (len(clip), clip.image_size, clip.frame_names[-1]) == (49, (480, 854), "00048")
     np.testing.assert_array_equal(clip[30], read_image(folder / "00030.jpg"))
+
+
+def test_a_clip_is_printed_in_one_line() -> None:
+    frames = np.zeros((3, 4, 6, 3), np.uint8)
+    assert repr(Clip.from_array(frames, frame_rate=29.97)) == "Clip('clip', 3 frames of 4 x 6 (H x W), 29.97 frames/s)"
+    assert repr(Clip.from_array(frames, "walk")) == "Clip('walk', 3 frames of 4 x 6 (H x W))"

@@ -349,3 +349,11 @@ def test_instances_of_other_sizes_counts_and_types_are_unequal() -> None:
 def test_values_are_compared_as_the_table_says(one: Any, other: Any, equal: bool) -> None:
     assert equal_values(one, other) is equal
     assert equal_values(other, one) is equal
+
+
+def test_instances_are_printed_in_one_line() -> None:
+    assert repr(Instances.empty((3, 4), "one color")) == "Instances(0 in 3 x 4 (H x W): one color)"
+    masks = np.ones((12, 3, 4), dtype=bool)
+    several = Instances.from_masks(masks, np.linspace(1, 0, 12))
+    assert repr(several[:2]) == "Instances(2 in 3 x 4 (H x W): scores [1, 0.909])"
+    assert repr(several).endswith("0.182, ...])")

@@ -286,3 +286,13 @@ def test_one_mask_in_two_encodings_is_equal() -> None:
     assert canonical["counts"] != longer["counts"]
     one, other = (Tracks(((rle,),), [1.0], [1], ("0",), (2, 4)) for rle in (canonical, longer))
     assert one.equals(other)
+
+
+@settings(deadline=None)
+@given(any_tracks())
+def test_tracks_are_printed_in_one_line(tracks: Tracks) -> None:
+    height, width = tracks.image_size
+    frames, why = len(tracks.frame_names), f": {tracks.reason}" if tracks.reason else ""
+    assert repr(tracks) == f"Tracks({len(tracks)} tracks in {frames} frames of {height} x {width} (H x W){why})"
+    empty = Tracks.empty(["a", "b"], (3, 4), "nothing moves")
+    assert repr(empty) == "Tracks(0 tracks in 2 frames of 3 x 4 (H x W): nothing moves)"

@@ -32,7 +32,7 @@ from eigenseg import (
     open_clip,
 )
 from eigenseg.cli.main import main
-from eigenseg.data import encode_masks
+from eigenseg.data import UnreadableFrame, encode_masks
 from eigenseg.discovery import ColorTexture, PlainImage
 from eigenseg.segment import FOUND
 from eigenseg.video import ClipFeatures
@@ -92,8 +92,7 @@ class FirstPatch:
                 mask = torch.zeros(1, *window.features.grid, dtype=torch.bool)
                 mask[0, 0, 0] = True
                 masks[t] = encode_masks(geometry.masks_to_image(mask).numpy())[0]
-        metadata = {"unreadable": frames.unreadable} if frames.unreadable else {}
-        return Tracks((tuple(masks),), [0.5], [4], clip.frame_names, clip.image_size, metadata=metadata)
+        return Tracks((tuple(masks),), [0.5], [4], clip.frame_names, clip.image_size)
 
 
 class WithAttention(FirstPatch):
@@ -270,6 +269,45 @@ def test_a_model_may_be_the_base_of_per_frame(toy: Path) -> None:
     assert predictor.provenance()["base"]["weights"] == {"source": "toy"}
 
 
+OWN = """\
+from eigenseg.data import Tracks, UnreadableFrame
+
+class FirstFrame:
+    needs = {needs!r}
+    def __init__(self, base=None):
+        self.base = base
+    def __call__(self, clip, frames):
+        masks = [None] * len(clip)
+        if frames is not None:
+            masks[0] = next(iter(frames(clip))).rles()[0]
+            return Tracks((masks,), [1.0], [1], clip.frame_names, clip.image_size)
+        return Tracks.empty(clip.frame_names, clip.image_size, "it does not look")
+"""
+
+
+def test_a_video_method_of_ones_own_takes_a_base_by_name(toy: Path) -> None:
+    (toy.parent / "toy_model.py").write_text(OWN.format(needs="predictor"))
+    (toy / "method" / "first.yaml").write_text(
+        "defaults: [/method@base: tokencut, _self_]\n_target_: toy_model.FirstFrame\n"
+    )
+    for base in ("tokencut", "lost"):
+        settings = ["allow_targets=[toy_model]", f"method.base={base}", *SMALL]
+        predictor = build_predictor("first", backbone="color_texture", device="cpu", overrides=settings, config_dir=toy)
+        assert type(predictor.method.base).__name__.lower() == base
+        assert predictor(clip()).present().tolist() == [[True, False, False, False]]
+
+
+def test_a_method_without_features_says_so_before_weights_are_looked_for(toy: Path) -> None:
+    (toy.parent / "toy_model.py").write_text(OWN.format(needs=None))
+    yaml = toy / "method" / "first.yaml"
+    yaml.write_text("_target_: toy_model.FirstFrame\n")
+    own: dict[str, Any] = {"device": "cpu", "overrides": ["allow_targets=[toy_model]"], "config_dir": toy}
+    with pytest.raises(ValueError, match="FirstFrame needs no backbone; set backbone=null .in its yaml: override"):
+        build_predictor("first", backbone="dino_vitb8", **own)
+    yaml.write_text("defaults: [override /backbone@_global_.backbone: null]\n_target_: toy_model.FirstFrame\n")
+    assert build_predictor("first", **own)(clip()).reason == "it does not look"
+
+
 def test_models_are_moved_to_the_device() -> None:
     alone, base = Bright(), Bright()
     Predictor(None, alone, device="cpu")
@@ -308,15 +346,15 @@ class LacksBase:
         ),
         (
             lambda: Predictor(ColorTexture(), Bright(), device="cpu"),
-            "method Bright has its own features, got backbone ColorTexture; set backbone=null",
+            "method Bright needs no backbone; set backbone=null (in its yaml: override /backbone@",
         ),
         (
             lambda: ClipPredictor(ColorTexture(), PerFrame(Bright()), device="cpu"),
-            "method Bright has its own features, got backbone ColorTexture; set backbone=null",
+            "method Bright needs no backbone; set backbone=null (in its yaml: override /backbone@",
         ),
         (
             lambda: ClipPredictor(ColorTexture(), UpperHalf(), device="cpu"),
-            "method UpperHalf has its own features, got backbone ColorTexture; set backbone=null",
+            "method UpperHalf needs no backbone; set backbone=null (in its yaml: override /backbone@",
         ),
         (
             lambda: Predictor(None, TokenCut(), device="cpu"),
@@ -590,3 +628,53 @@ def test_other_weights_of_the_backbone_under_the_same_name_are_noticed(
     assert code == 2
     assert "error: out holds results of another run" in err
     assert "backbone.weights.sha256 (" in err
+
+
+class Returns:
+    """A video method that needs nothing and returns what it was made with, or what that makes of the clip."""
+
+    needs = None
+
+    def __init__(self, returned: Any) -> None:
+        self.returned = returned
+
+    def __call__(self, clip: Clip, frames: None) -> Any:
+        return self.returned(clip) if callable(self.returned) else self.returned
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "message"),
+    [
+        (None, TypeError, r"Returns returned NoneType; it must return Tracks \(Tracks.empty if there is no object\)"),
+        ([], TypeError, "Returns returned list; it must return Tracks"),
+        (
+            lambda clip: Tracks.empty(clip.frame_names[:2], clip.image_size, "none"),
+            ValueError,
+            "Returns returned tracks of 2 frames for a clip of 5; frame_names must be the clip's",
+        ),
+        (
+            lambda clip: Tracks.empty(clip.frame_names, (36, 48), "none"),
+            ValueError,
+            r"Returns returned tracks of \[36, 48\] for a clip of \[72, 96\] \(H, W\)",
+        ),
+    ],
+)
+def test_a_method_that_returns_something_else_is_named_with_the_rule(
+    returned: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ClipPredictor(None, Returns(returned), device="cpu")(clip(5))
+
+
+def test_a_frame_that_a_method_read_in_vain_is_named_whatever_the_method_says(tmp_path: Path) -> None:
+    def read_all(clip: Clip) -> Tracks:
+        for t in range(len(clip)):
+            try:
+                clip[t]
+            except UnreadableFrame:
+                continue
+        return Tracks.empty(clip.frame_names, clip.image_size, reason="")
+
+    tracks = ClipPredictor(None, Returns(read_all), device="cpu")(write_frames(tmp_path / "walk", 4, broken=(1, 2)))
+    assert list(tracks.metadata["unreadable"]) == ["00001", "00002"]
+    assert tracks.reason == "no object; Returns gave no reason"

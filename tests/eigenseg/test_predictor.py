@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from torch import Tensor
 from eigenseg import Instances, Predictor, Preprocess, TokenCut
 from eigenseg.data import FeatureGrid, Geometry
 from eigenseg.data.images import ImageArray
-from eigenseg.discovery import ColorTexture
+from eigenseg.discovery import ColorTexture, PlainImage
 
 
 class PatchMeans:
@@ -164,3 +165,61 @@ def test_an_error_leaves_no_threads_behind(tmp_path: Path) -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)  # readers that wait for nothing more end by themselves
     assert threading.active_count() == before
+
+
+class Answers:
+    """A method, a model and a refiner in one: its answer to every batch is what it was made with."""
+
+    preprocess, needs_attention = Preprocess(), False
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def __call__(self, features: Any, images: Any) -> Any:
+        return self.answer
+
+    def to(self, device: torch.device) -> Answers:
+        return self
+
+
+class AnsweringModel(Answers):
+    prepare = staticmethod(PlainImage.of)
+
+    def infer(self, batch: Any) -> Any:
+        return self.answer
+
+    def provenance(self) -> dict[str, Any]:
+        return {}
+
+
+def no_object(height: int, width: int) -> Instances:
+    return Instances.empty((height, width), "none")
+
+
+@pytest.mark.parametrize("part", ["method", "model", "refiner"])
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (None, TypeError, "returned NoneType; it must return a list with one Instances per image"),
+        ([None], TypeError, "returned a list with NoneType in it; it must return a list with one Instances per image"),
+        ([], ValueError, r"returned 0 results; it must return a list with one Instances per image \(1\)"),
+        ([no_object(8, 16)] * 2, ValueError, "returned 2 results"),
+        ([no_object(2, 4)], ValueError, r"returned masks of \[2, 4\] for an image of \[8, 16\] \(H, W\)"),
+    ],
+)
+def test_a_part_that_answers_wrongly_is_named_with_the_rule(
+    part: str, answer: Any, error: type[Exception], message: str
+) -> None:
+    made: dict[str, Callable[[], Predictor]] = {
+        "method": lambda: Predictor(PatchMeans(), Answers(answer), device="cpu"),
+        "model": lambda: Predictor(None, AnsweringModel(answer), device="cpu"),
+        "refiner": lambda: Predictor(PatchMeans(), RedPatches(), device="cpu", refiner=Answers(answer)),
+    }
+    with pytest.raises(error, match=message):
+        made[part]()(red_image(8, 16, 4))
+
+
+def test_an_empty_answer_without_a_reason_gets_one() -> None:
+    nothing = Instances(np.zeros((0, 8, 16), dtype=bool), np.zeros(0), np.zeros((0, 4)), (8, 16))
+    result = Predictor(PatchMeans(), Answers([nothing]), device="cpu")(red_image(8, 16, 4))
+    assert result.reason == "no object; Answers gave no reason"

@@ -74,7 +74,7 @@ def test_unreadable_frames_are_left_out_and_named(extractor: FeatureExtractor) -
     frames = Frames(damaged=(3, 9))
     features = ClipFeatures(frames.clip, extractor)
     assert [window.frames for window in features.windows(4, 1)] == [(0, 1, 2, 4), (4, 5, 6, 7), (7, 8)]
-    assert features.unreadable == {"00003": "frame 3 is damaged", "00009": "frame 9 is damaged"}
+    assert frames.clip.unreadable == {"00003": "frame 3 is damaged", "00009": "frame 9 is damaged"}
     assert features[2:5].frames == (2, 4)
     with pytest.raises(ValueError, match="clip clip has no readable frame in 3:4"):
         features[3:4]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from eigenseg import ClipPredictor
 from eigenseg.data import Clip, Instances, UnreadableFrame
 from eigenseg.data.rle import RleMasks, decode_mask
 from eigenseg.data.stages import Batching
@@ -104,7 +105,7 @@ def test_frames_give_what_single_images_give_in_order(batch_size: int, workers: 
 
 def test_tracks_are_linked_over_a_gap_and_scored_by_presence() -> None:
     frames = [frame((0, 200)), frame((0, 250), (2, 125)), None, frame((2, 125)), frame((0, 150))]
-    tracks = PerFrame(Bright())(clip_of(frames), FramePredictor(Bright()))
+    tracks = ClipPredictor(None, PerFrame(Bright()), device="cpu")(clip_of(frames))
     assert tracks.track_ids.tolist() == [1, 2]
     assert tracks.present().tolist() == [[True, True, False, False, True], [False, True, False, True, False]]
     assert tracks.scores.tolist() == pytest.approx([(0.8 + 1.0 + 0.6) / 3 * 3 / 5, 0.5 * 2 / 5])
@@ -132,7 +133,7 @@ def test_a_clip_without_objects_has_a_reason_and_one_without_readable_frames_an_
     assert len(tracks) == 0
     assert tracks.reason is not None
     with pytest.raises(ValueError, match="clip clip: no frame can be read; the first: frame 00000 is damaged"):
-        PerFrame(Bright())(clip_of([None, None]), FramePredictor(Bright()))
+        ClipPredictor(None, PerFrame(Bright()), device="cpu")(clip_of([None, None]))
 
 
 def test_any_other_error_ends_the_clip() -> None:

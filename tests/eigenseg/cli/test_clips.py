@@ -396,6 +396,10 @@ def test_tracks_are_exported_as_labels_of_videos(run: Run, tmp_path: Path) -> No
     assert run("export", "out/tracks.json", "same.json")[0] == 0
     assert (tmp_path / "same.json").read_bytes() == (tmp_path / "labels.json").read_bytes()
     assert "0 annotations" in run("export", "out", "none.json", "--min-score", "1")[1]
+    check_one_error(
+        *run("export", "out", "x.json", "--min-score", "2"), "--min-score must be in [0, 1], as scores are, got 2"
+    )
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_ctrl_c_keeps_finished_clips(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
