@@ -20,7 +20,7 @@ from eigenseg.data.instances import Instances
 from eigenseg.data.preprocess import Preprocess
 from eigenseg.discovery.grid import check_grid, component_of, mask_boxes
 from eigenseg.discovery.method import PADDING, Padding, seed_points, token_instances, valid_tokens
-from eigenseg.discovery.reasons import too_few_reason
+from eigenseg.discovery.reasons import LOOK_ALIKE, too_few_reason
 from eigenseg.discovery.spectral.checks import check_features, valid_or_all
 
 # Products in memory at a time, 64 MB of float64: some rows of all images.
@@ -171,7 +171,7 @@ def _empty_reason(expansion: SeedExpansion, i: int) -> str:
     if too_few is not None:
         return too_few
     if expansion.alike[i]:
-        return "all tokens look alike, every one correlates positively with every other"
+        return f"{LOOK_ALIKE}, every one correlates positively with every other"
     if not expansion.mask[i].any():
         return "the token that correlates with the fewest others is zero, and correlates with none"
     return "the object lies in the padding"

@@ -10,7 +10,9 @@ from eigenseg.discovery.spectral import Status
 
 NOT_FINITE = "no token has finite features; check the backbone's weights and precision"
 NOT_CONVERGED = "the eigensolver did not converge; allow it more iterations or use another solver"
-ALL_ALIKE = "all tokens look alike, the graph has no cut"
+# Where this begins the reason, other features may help; a run counts such images and says so.
+LOOK_ALIKE = "all tokens look alike"
+ALL_ALIKE = f"{LOOK_ALIKE}, the graph has no cut"
 
 
 def single_token_reason(cannot: str) -> str:

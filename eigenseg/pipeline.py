@@ -21,6 +21,7 @@ from eigenseg.data.results.store import ResultStore
 from eigenseg.data.sources import ClipSource, ImageSource
 from eigenseg.data.stages import Batching, Stages, StageTimes, run
 from eigenseg.data.tracks import Tracks
+from eigenseg.discovery.reasons import LOOK_ALIKE
 from eigenseg.predictor import Predictor
 
 
@@ -32,6 +33,7 @@ class Summary:
     frames: int = 0  # of clips
     objects: int = 0  # instances or tracks
     failures: int = 0  # images or clips without a result
+    alike: int = 0  # images or clips without objects whose tokens all look alike
     incomplete: int = 0  # clips with frames that are missing or cannot be read
     skipped: int = 0  # already done
     filled: int = 0  # already done, files that were missing are written now
@@ -83,8 +85,10 @@ def extract(
                 _fail(store, outcome.item, outcome.error)
                 summary.failures += 1
             else:
+                objects, alike = outcome.output or (0, False)
                 summary.items += 1
-                summary.objects += outcome.output or 0
+                summary.objects += objects
+                summary.alike += alike
             if isinstance(outcome.item, ImageSource):
                 on_progress(1)
     store.finish(sources)
@@ -114,16 +118,16 @@ class _Stamped:
         self.image, self.bucket, self.nbytes = prepared.image, prepared.bucket, prepared.nbytes
 
 
-def _image_stages(predictor: Predictor, store: ResultStore) -> Stages[ImageSource, _Stamped, Instances, int]:
+def _image_stages(predictor: Predictor, store: ResultStore) -> Stages[ImageSource, _Stamped, Instances, tuple[int, bool]]:
     inner = predictor.stages(lambda source: source.path, lambda *_: None)
 
     def prepare(source: ImageSource) -> _Stamped:
         stamp = source.stamp()  # before reading: a file that changes meanwhile is not taken for the new one
         return _Stamped(stamp, inner.prepare(source))
 
-    def finish(source: ImageSource, stamped: _Stamped, instances: Instances, milliseconds: float) -> int:
+    def finish(source: ImageSource, stamped: _Stamped, instances: Instances, milliseconds: float) -> tuple[int, bool]:
         store.add(Record.of(source.name, stamped.stamp, instances, milliseconds), stamped.image)
-        return len(instances)
+        return _outline(instances)
 
     return Stages(prepare, lambda batch: inner.infer([one.prepared for one in batch]), finish, inner.refine, inner.measure)
 
@@ -134,16 +138,21 @@ def _clip_stages(
     summary: Summary,
     times: StageTimes,
     on_frames: Callable[[int], None],
-) -> Stages[ClipSource, OpenedClip, Tracks, int]:
+) -> Stages[ClipSource, OpenedClip, Tracks, tuple[int, bool]]:
     def count(frames: int) -> None:
         summary.frames += frames
         on_frames(frames)
 
-    def finish(source: ClipSource, opened: OpenedClip, tracks: Tracks, milliseconds: float) -> int:
+    def finish(source: ClipSource, opened: OpenedClip, tracks: Tracks, milliseconds: float) -> tuple[int, bool]:
         store.add(Record.of(source.name, opened.stamp, tracks, milliseconds, opened.clip.truncated), opened.clip)
-        return len(tracks)
+        return _outline(tracks)
 
     return predictor.stages(finish, times, count)
+
+
+def _outline(result: Instances | Tracks) -> tuple[int, bool]:
+    """What a summary counts: the number of objects, and whether there is none because all tokens look alike."""
+    return len(result), LOOK_ALIKE in (result.reason or "")
 
 
 def _fill(

@@ -15,7 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from eigenseg.cli.console import format_number, plural, print_table, progress_bar
-from eigenseg.cli.predict import build_job, check_dataset, dataset_sources, predict_into
+from eigenseg.cli.predict import advice, build_job, check_dataset, dataset_sources, predict_into
 from eigenseg.config.build import build_dataset, build_method, build_metric
 from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.data.datasets.base import Dataset
@@ -92,7 +92,7 @@ def _predict(root: Path, config: Any, dataset: Dataset, indices: Sequence[int]) 
     notes = []
     if summary.incomplete:
         notes.append(f"{plural(summary.incomplete, 'clip')} with unreadable or missing frames, which have no predictions")
-    return summary, notes
+    return summary, [*notes, *advice(plain(config), summary)]
 
 
 def _choose_items(dataset: Dataset, limit: int | None) -> Sequence[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eigenseg.cli.console import plural
-from eigenseg.cli.predict import build_job, check_dataset, dataset_sources, output_writers, predict_into
+from eigenseg.cli.predict import advice, build_job, check_dataset, dataset_sources, output_writers, predict_into
 from eigenseg.config.build import build_dataset, build_method, build_writers
 from eigenseg.config.compose import job_folder, plain
 from eigenseg.data.inputs import Inputs, choose_inputs
@@ -36,6 +36,8 @@ def run_extract(config: Any) -> dict[str, Any]:
         print(f"note: {note}")
     summary, _ = predict_into(root, config, job, [*output_writers(output, job.clips), *writers])
     _print(summary, root, job.clips, overlays=output["overlays"])
+    for note in advice(settings, summary):
+        print(f"note: {note}")
     failures = summary.failures + summary.incomplete
     return {"output": str(root), **vars(summary), "failures": failures, "clips": job.clips}
 

@@ -25,11 +25,14 @@ from eigenseg.data.results.store import ResultStore
 from eigenseg.data.results.writers import image_writers
 from eigenseg.data.sources import ClipSource, ImageSource
 from eigenseg.data.stages import Batching
+from eigenseg.discovery.reasons import LOOK_ALIKE
 from eigenseg.pipeline import Summary, extract
 from eigenseg.predictor import Predictor, make_predictor
 from eigenseg.runtime import versions
 from eigenseg.video.method import VideoMethod
 
+# One image in twenty: a few are plain walls and skies, more show that the features do not suit the method.
+_ALIKE = 0.05
 _FAILURES_SHOWN = 20  # a screenful; the manifest has them all
 
 
@@ -106,6 +109,28 @@ def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -
             summary = extract(predictor, job.sources, store, job.batching, advance)
     report_failures(store, job.sources)
     return summary, store
+
+
+def advice(settings: Mapping[str, Any], summary: Summary) -> list[str]:
+    """What to try where all tokens of several images look alike: their features do not suit the method.
+
+    Args:
+        settings: with ``backbone`` and ``method``.
+        summary: of the run.
+    """
+    if not summary.alike or summary.alike < _ALIKE * summary.items:
+        return []
+    facet = (settings["backbone"] or {}).get("facet")
+    name, method = "method", settings["method"]
+    if isinstance(method.get("base"), Mapping):
+        name, method = "method.base", method["base"]
+    tries = ["backbone.facet=token"] if facet not in (None, "token") else []
+    limits = [limit for limit in ("tau", "threshold") if limit in method]  # cosines above it count as alike
+    tries += [f"{name}.{limit} above {method[limit]:g}" for limit in limits]
+    if not limits and facet is not None:
+        tries.append("backbone.center=true")
+    where = f"in {summary.alike} of {summary.items} {'clips' if summary.frames else 'images'}"
+    return [f"{LOOK_ALIKE} {where}; try {' or '.join(tries)}"] if tries else []
 
 
 def run_identity(settings: Mapping[str, Any], predictor: Predictor | ClipPredictor, job: Job) -> dict[str, Any]:

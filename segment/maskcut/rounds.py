@@ -12,7 +12,7 @@ from torch import Tensor
 from eigenseg.data.checks import check_integer
 from eigenseg.data.geometry import Size
 from eigenseg.discovery.grid import component_of, corners_inside
-from eigenseg.discovery.reasons import NOT_CONVERGED
+from eigenseg.discovery.reasons import ALL_ALIKE, NOT_CONVERGED
 from eigenseg.discovery.spectral import Affinity, NcutResult, NcutSolver, Status, normalized_cut, orient, peak_index
 
 # The published rule: a side that covers three of the four corners is the background.
@@ -132,7 +132,7 @@ def why_ended(current: Round, before: Sequence[Round], stop: StopRule) -> str | 
     if current.status is Status.FAILED:
         return NOT_CONVERGED
     if current.status is Status.TRIVIAL or not current.mask.any():
-        return "the remaining tokens look alike, their graph has no cut"
+        return "the remaining tokens look alike, their graph has no cut" if before else ALL_ALIKE
     if current.eigenvalue > stop.max_eigenvalue:
         return f"the best cut of the remaining tokens has lambda_2 = {current.eigenvalue:.3f}, above {stop.max_eigenvalue}"
     area = float(current.mask.double().mean())

@@ -74,6 +74,58 @@ def test_every_image_gets_masks_labels_overlay_and_record(run: Run, photos: Path
     assert kept == [(name, "done", 1) for name in names]
 
 
+ONE_DIRECTION = """\
+import torch
+from eigenseg.data import FeatureGrid, Preprocess
+
+class OneDirection:
+    \"\"\"A backbone whose tokens all point nearly the same way.\"\"\"
+    patch_size, mean, std = 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    preprocess, has_attention = Preprocess(), False
+    def __init__(self, facet):
+        self.facet = facet
+    def __call__(self, pixels, geometries, attention=False):
+        means = torch.nn.functional.avg_pool2d(pixels, 8)
+        return FeatureGrid(1 + 0.01 * means.flatten(2).mT, tuple(means.shape[2:]), self.facet, tuple(geometries))
+    def to(self, device):
+        return self
+    def provenance(self):
+        return {"weights": {"source": "none"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "tries"),
+    [
+        ([], "backbone.facet=token or method.tau above 0.2"),
+        (["backbone.facet=token", "method.tau=0.1"], "method.tau above 0.1"),
+        (["method=lost"], "backbone.facet=token or backbone.center=true"),
+        (["method=maskcut"], "backbone.facet=token or method.tau above 0.15"),
+        (["method=per_frame", "input_kind=clips"], "backbone.facet=token or method.base.tau above 0.2"),
+    ],
+)
+def test_a_run_whose_tokens_all_look_alike_says_what_to_try(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], tries: str
+) -> None:
+    (tmp_path / "walk").mkdir()
+    for t in range(2):
+        pixels = np.random.default_rng(t).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "walk" / f"{t}.png")
+    (tmp_path / "one_direction.py").write_text(ONE_DIRECTION)
+    (tmp_path / "conf" / "backbone").mkdir(parents=True)
+    (tmp_path / "conf" / "backbone" / "one.yaml").write_text("_target_: one_direction.OneDirection\nfacet: key\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["--config-dir", "conf", "backbone=one", "allow_targets=[one_direction]", "output.dir=out"]
+    code, out, err = run("extract", "input=walk", *own, *settings)
+    where = "1 of 1 clips" if "input_kind=clips" in settings else "2 of 2 images"
+    assert code == 0, err
+    assert f"note: all tokens look alike in {where}; try {tries}\n" in out
+
+
+def test_a_run_that_finds_objects_advises_nothing(run: Run, photos: Path) -> None:
+    assert "look alike" not in extract(run, photos)[1]
+
+
 def test_run_json_says_what_was_run(run: Run, photos: Path, tmp_path: Path) -> None:
     extract(run, photos, "method.tau=0.25")
     content = json.loads((tmp_path / "out" / "run.json").read_text())

@@ -380,7 +380,7 @@ def test_a_random_head_warns_repeats_and_leaves_the_generator_alone(caplog: pyte
 
 
 def test_a_head_for_another_width_is_rejected() -> None:
-    with pytest.raises(ValueError, match="head is for keys of width 384, the backbone's keys have 12"):
+    with pytest.raises(ValueError, match="head is for tokens of width 384, the backbone's have 12"):
         apply(FOUND("head", FoundHead(384)), batch_of(scenes(1)[1]))
 
 
@@ -430,7 +430,7 @@ def test_an_image_without_an_object_is_empty_with_a_reason_and_a_map() -> None:
         assert reason(only, attention, **arguments).startswith("fewer than two tokens are left")
     assert reason(keys, torch.full_like(attention, 0.02)) == "no patch is attended less than others"
     assert reason(torch.zeros_like(keys), attention) == "no patch is attended less than others"
-    assert reason(torch.ones_like(keys), attention) == "all patches are similar to the background"
+    assert reason(torch.ones_like(keys), attention) == "all tokens look alike, every patch is similar to the background"
     assert reason(torch.ones_like(keys), attention, **head) == "all patches have the same logit"
     assert "fewer than two tokens are left" in (by_logits(torch.arange(5.0), (1, 5), (1, 0), padding="drop").reason or "")
     for level in ("patch", "pixel"):
@@ -509,7 +509,20 @@ def test_wrong_tensors_are_rejected_by_name() -> None:
         background(attention, keys, GRID, valid=torch.ones(2, 47, dtype=torch.bool))
     with pytest.raises(ValueError, match="threshold must be"):
         background(attention, keys, GRID, threshold=2)
+
+
+def test_the_background_takes_any_facet_and_a_head_only_its_own() -> None:
+    attention, keys = scenes(2)
     features = batch_of(keys, attention)
-    other = FeatureGrid(keys, GRID, "key+query", features.geometries, attention=attention)
-    with pytest.raises(ValueError, match="FOUND works on keys, backbone.facet=key; got 'key\\+query'"):
-        apply(FOUND(), other)
+    tokens = FeatureGrid(keys, GRID, "token", features.geometries, attention=attention)
+    for one, other in zip(apply(FOUND(), features), apply(FOUND(), tokens), strict=True):
+        assert one.equals(other)
+    with pytest.raises(
+        ValueError, match="FOUND's head was trained on facet 'key', got 'token'; set backbone.facet=key, or"
+    ):
+        apply(FOUND(mode="head", head=random_head(WIDTH)), tokens)
+    trained_on_tokens = FOUND(mode="head", head=random_head(WIDTH), head_facet="token")
+    for one, other in zip(
+        apply(FOUND(mode="head", head=random_head(WIDTH)), features), apply(trained_on_tokens, tokens), strict=True
+    ):
+        assert one.equals(other)
