@@ -217,6 +217,8 @@ class BilateralSolver(MaskRefiner):
         ValueError: if a parameter is out of range, or ``compat`` comes with ``keep="all"``.
     """
 
+    revision = 2
+
     def __init__(
         self,
         parameters: BilateralParameters = TOKENCUT,

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from eigenseg.segment.refine.cells import occupied_cells
+from eigenseg.segment.refine.rounding import fused_multiply_add
 
 AXES = 5
-# JPEG's full-range YUV. Grays lie exactly on a border of cells (U = V = 128), so rounding decides their cell: the products
-# are added from left to right in separate float64 steps, as in the published code and equally on every device.
+# JPEG's full-range YUV. A gray's Y, U and V are integers but for rounding, so rounding decides its cell. Published is a matrix
+# product in NumPy: fused multiply-adds from left to right, then the offset; they are computed so on every device.
 _YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _OFFSET = (0.0, 128.0, 128.0)
 # The published hash writes coordinates in base 255, where the neighbor of 254 is 0 of the next row.
@@ -83,7 +84,10 @@ def _coordinates(image: Tensor, index: int, sigmas: tuple[float, float, float]) 
     rows, columns = rows[:, None].expand(height, width), columns.expand(height, width)
     spatial, luma, chroma = sigmas
     red, green, blue = image.double().unbind(-1)
-    yuv = [red * a + green * b + blue * c + offset for (a, b, c), offset in zip(_YUV, _OFFSET, strict=True)]
+    yuv = [
+        fused_multiply_add(blue, c, fused_multiply_add(green, b, red * a)) + offset
+        for (a, b, c), offset in zip(_YUV, _OFFSET, strict=True)
+    ]
     scaled = [columns / spatial, rows / spatial, yuv[0] / luma, yuv[1] / chroma, yuv[2] / chroma]
     cells = [axis.floor().long().flatten() for axis in scaled]
     return torch.stack([*cells, torch.full_like(cells[0], index)], dim=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from eigenseg.segment.refine import BilateralParameters, BilateralSolver, CRFPar
 from eigenseg.segment.refine.bilateral import bistochastize
 from eigenseg.segment.refine.cleanup import fill_holes, published_component
 from eigenseg.segment.refine.grid import BilateralGrid
+from eigenseg.segment.refine.rounding import fused_multiply_add
 
 CONVERGED = {"max_iterations": 3000, "tol": 1e-13}
 
@@ -79,6 +82,55 @@ def test_published_outputs_are_reproduced_to_rounding(case: int, test_data: Path
     for compat in (None, "reference"):
         (refined,) = BilateralSolver(BilateralParameters(*sigmas), compat=compat).refine_masks([image], [target])  # type: ignore[arg-type]
         np.testing.assert_array_equal(refined.masks[0], golden[f"binary_{case}"])
+
+
+def published_cells(image: Tensor, sigma_luma: float, sigma_chroma: float) -> NDArray[np.int64]:
+    """Cells (Y, U, V) of every pixel, (HW, 3): exact products and sums, rounded after each multiply-add."""
+    table: dict[tuple[int, ...], list[int]] = {}
+    for color in sorted({tuple(color) for color in image.reshape(-1, 3).tolist()}):
+        cells = []
+        for row, offset, sigma in (
+            ((0.299, 0.587, 0.114), 0.0, sigma_luma),
+            ((-0.168736, -0.331264, 0.5), 128.0, sigma_chroma),
+            ((0.5, -0.418688, -0.081312), 128.0, sigma_chroma),
+        ):
+            total = 0.0
+            for level, factor in zip(color, row, strict=True):
+                total = float(Fraction(level) * Fraction(factor) + Fraction(total))  # rounds to nearest, ties to even
+            cells.append(int((total + offset) / sigma))
+        table[color] = cells
+    return np.array([table[tuple(color)] for color in image.reshape(-1, 3).tolist()])
+
+
+@pytest.mark.parametrize(("luma", "chroma"), [(16.0, 8.0), (4.0, 4.0), (8.0, 4.0), (1.0, 1.0)])
+def test_grays_and_colors_fall_into_the_cells_of_the_published_multiply_adds(luma: float, chroma: float) -> None:
+    grays = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, 3)
+    colors = torch.randint(0, 256, (512, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    image = torch.cat([grays, colors]).reshape(16, 48, 3).contiguous()
+    expected = published_cells(image, luma, chroma)
+    grid = BilateralGrid([image], 1e6, luma, chroma)  # one cell in x and y
+    distinct, index = np.unique(expected[:, ::-1], axis=0, return_inverse=True)  # ordered by V, then U, then Y
+    assert len(grid) == len(distinct)
+    np.testing.assert_array_equal(grid.slice(torch.arange(len(grid))[:, None])[:, 0], index.ravel())
+
+
+def test_grays_at_a_border_of_cells_fall_to_the_published_side() -> None:
+    # The coefficients of Y sum to 1, so a gray is its own luma but for rounding, and these lie on a border of cells.
+    levels = [84, 108, 124, 168, 188, 204, 216, 244, 248]
+    image = torch.tensor(levels, dtype=torch.uint8)[None, :, None].expand(1, 9, 3).contiguous()
+    published = published_cells(image, 4.0, 4.0)[:, 0]
+    grid = BilateralGrid([image], 1e6, 4.0, 4.0)
+    assert len(grid) == len(set(published))
+    for k, level in enumerate(levels):  # with the next lower gray in one cell exactly where the published luma is below
+        pair = torch.tensor([level - 1, level], dtype=torch.uint8)[None, :, None].expand(1, 2, 3).contiguous()
+        assert (len(BilateralGrid([pair], 1e6, 4.0, 4.0)) == 1) == (published[k] < level / 4)
+
+
+@given(st.floats(-255, 255), st.floats(-1, 1), st.floats(-300, 300))
+def test_the_fused_multiply_add_rounds_once(x: float, factor: float, addend: float) -> None:
+    assume(all(value == 0 or abs(value) > 1e-60 for value in (x, factor, addend)))
+    result = fused_multiply_add(torch.tensor([x], dtype=torch.float64), factor, torch.tensor([addend], dtype=torch.float64))
+    assert result.item() == float(Fraction(x) * Fraction(factor) + Fraction(addend))
 
 
 @pytest.mark.parametrize("sigmas", [(16.0, 16.0, 8.0), (5.0, 9.5, 7.0)])
