@@ -16,8 +16,8 @@ from eigenseg.segment.refine.cells import occupied_cells
 from eigenseg.segment.refine.rounding import fused_multiply_add
 
 AXES = 5
-# JPEG's full-range YUV. A gray's Y, U and V are integers but for rounding, so rounding decides its cell. Published is a matrix
-# product in NumPy: fused multiply-adds from left to right, then the offset; they are computed so on every device.
+# JPEG's full-range YUV. A gray's Y, U and V are integers but for rounding, so rounding decides its cell. Published is a
+# matrix product in NumPy: fused multiply-adds from left to right, then the offset. It is computed so on every device.
 _YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _OFFSET = (0.0, 128.0, 128.0)
 # The published hash writes coordinates in base 255, where the neighbor of 254 is 0 of the next row.
@@ -83,11 +83,14 @@ def _coordinates(image: Tensor, index: int, sigmas: tuple[float, float, float]) 
     rows, columns = (torch.arange(side, device=image.device, dtype=torch.float64) for side in (height, width))
     rows, columns = rows[:, None].expand(height, width), columns.expand(height, width)
     spatial, luma, chroma = sigmas
-    red, green, blue = image.double().unbind(-1)
+    levels = image.reshape(-1, 3).long()
+    # Each color once: a photograph has far fewer colors than pixels, and rounding as published takes fifty operations.
+    colors, color = torch.unique(levels[:, 0] << 16 | levels[:, 1] << 8 | levels[:, 2], return_inverse=True)
+    red, green, blue = ((colors >> shift & 255).double() for shift in (16, 8, 0))
     yuv = [
         fused_multiply_add(blue, c, fused_multiply_add(green, b, red * a)) + offset
         for (a, b, c), offset in zip(_YUV, _OFFSET, strict=True)
     ]
-    scaled = [columns / spatial, rows / spatial, yuv[0] / luma, yuv[1] / chroma, yuv[2] / chroma]
-    cells = [axis.floor().long().flatten() for axis in scaled]
-    return torch.stack([*cells, torch.full_like(cells[0], index)], dim=1)
+    axes = [(axis / sigma).floor().long()[color] for axis, sigma in zip(yuv, (luma, chroma, chroma), strict=True)]
+    cells = [(axis / spatial).floor().long().flatten() for axis in (columns, rows)] + axes
+    return torch.stack([*cells, torch.full_like(color, index)], dim=1)
