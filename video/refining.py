@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 
@@ -15,11 +17,15 @@ from eigenseg.data.tracks import Tracks
 from eigenseg.discovery.predicting import PlainImage, check_results
 from eigenseg.segment.refine.base import Refiner
 
+_NOTES = ("refined", "refinement_iou")
+
 
 def refine_tracks(refiner: Refiner, clip: Clip, tracks: Tracks, batching: Batching | None = None) -> Tracks:
     """Refine the masks of every frame that has any.
 
-    A mask that does not survive is absent from its track, and a track without masks is dropped.
+    A mask that does not survive is absent from its track, and a track without masks is dropped. What a ``MaskRefiner``
+    says of every mask becomes two extras of the track: ``refined``, the fraction of its remaining masks that are refined,
+    and ``refinement_iou``, their mean IoU with the masks before.
 
     Args:
         refiner: of images.
@@ -31,6 +37,7 @@ def refine_tracks(refiner: Refiner, clip: Clip, tracks: Tracks, batching: Batchi
         Exception: what a frame fails with.
     """
     masks: list[list[Rle | None]] = [[None] * len(clip) for _ in range(len(tracks))]
+    notes: list[dict[str, list[float]]] = [{} for _ in range(len(tracks))]
     row = {int(number): k for k, number in enumerate(tracks.track_ids)}
 
     def refine(batch: Sequence[_Frame]) -> list[Instances]:
@@ -49,14 +56,19 @@ def refine_tracks(refiner: Refiner, clip: Clip, tracks: Tracks, batching: Batchi
                 assert outcome.error is not None
                 raise outcome.error
             refined = outcome.output
-            for number, rle in zip(refined.extras["track_id"], refined.rles(), strict=True):
+            for i, (number, rle) in enumerate(zip(refined.extras["track_id"], refined.rles(), strict=True)):
                 masks[row[int(number)]][outcome.item] = rle
+                for name in _NOTES:
+                    if name in refined.extras:
+                        notes[row[int(number)]].setdefault(name, []).append(float(refined.extras[name][i]))
     kept = [k for k, track in enumerate(masks) if any(rle is not None for rle in track)]
     if not kept and len(tracks):
         reason = "no object: refinement rejected all masks, they follow no edge of the image"
         metadata = {name: value for name, value in tracks.metadata.items() if name != "reason"}
         return Tracks.empty(tracks.frame_names, tracks.image_size, reason, frame_rate=tracks.frame_rate, **metadata)
-    return _with_masks(tracks[kept], [masks[k] for k in kept])
+    names = [name for name in _NOTES if all(name in notes[k] for k in kept)]
+    extras = {**tracks[kept].extras, **{name: [fmean(notes[k][name]) for k in kept] for name in names}}
+    return _with_masks(replace(tracks[kept], extras=extras), [masks[k] for k in kept])
 
 
 class _Frame:

@@ -1,4 +1,10 @@
-"""From masks to instances: refine the masks of ``Instances`` and drop those that do not survive."""
+"""From masks to instances: refine the masks of ``Instances``, settle disagreements with the masks before, and overlaps.
+
+::
+
+    masks -> refined one by one -> less than min_iou in common with the mask before: that one is kept, or none
+          -> pixels that only refinement made shared -> within the parents' masks -> boxes
+"""
 
 from __future__ import annotations
 
@@ -9,18 +15,29 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.rle import encode_masks, mask_boxes
-from eigenseg.segment.refine.base import Refined
+from eigenseg.segment.refine.base import ON_DISAGREEMENT, OnDisagreement, Refined
+from eigenseg.segment.refine.overlap import separate
 
-RefineMasks = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], list[Refined]]
+RefineMasks = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Refined]]
 
 
 class MaskRefiner:
-    """Base of refiners that work on masks: a subclass provides ``refine_masks``, the rest follows."""
+    """Base of refiners that work on masks: a subclass provides ``refine_masks``, the rest follows.
 
+    Attributes:
+        on_disagreement: what happens to a refined mask with less than ``min_iou`` in common with the mask before, or
+            without a pixel: ``"keep"`` keeps the mask before, ``"drop"`` removes the instance.
+        separate: whether masks may share only pixels that they shared before, see ``eigenseg.segment.refine.overlap``.
+    """
+
+    on_disagreement: OnDisagreement = "drop"
+    separate: bool = True
     device = torch.device("cpu")
 
     def to(self, device: torch.device) -> Self:
@@ -28,7 +45,7 @@ class MaskRefiner:
         self.device = device
         return self
 
-    def refine_masks(self, images: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> list[Refined]:
+    def refine_masks(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
         """Refine the masks of several images.
 
         Args:
@@ -42,54 +59,85 @@ class MaskRefiner:
 
     def __call__(self, images: Sequence[ImageArray], instances: Sequence[Instances]) -> list[Instances]:
         """Refine instances, see ``Refiner`` and ``refine_instances``."""
-        return refine_instances(self.refine_masks, images, instances, self.device)
+        return refine_instances(
+            self.refine_masks, images, instances, self.device, self.on_disagreement, separated=self.separate
+        )
 
 
 def refine_instances(
-    refine_masks: RefineMasks, images: Sequence[ImageArray], instances: Sequence[Instances], device: torch.device
+    refine_masks: RefineMasks,
+    images: Sequence[ImageArray],
+    instances: Sequence[Instances],
+    device: torch.device,
+    on_disagreement: OnDisagreement = "drop",
+    separated: bool = True,
 ) -> list[Instances]:
     """Refine the instances of several images.
 
-    A mask that the refiner does not keep, or that it empties, is dropped; boxes are recomputed from the masks; scores and
-    extras stay. ``metadata["saliency"]`` becomes the largest soft value of the kept masks at each pixel, and
-    ``metadata["rejected"]`` counts the dropped ones.
+    A refined mask disagrees with the mask before if the refiner does not keep it (``Refined.kept``: their IoU is below
+    ``min_iou``), or if it is empty. Masks share no pixel that they did not share before (``separate``), except with their
+    parents, within which they stay. Instances whose mask is empty after that are dropped.
+
+    Boxes are recomputed from the masks. Scores and extras stay: a score judges the object that was found, not its outline.
+    Two extras are new: ``refined``, False where the mask is the one before, and ``refinement_iou``, the IoU of the refined
+    mask and the one before, also where that is kept. ``metadata["saliency"]`` becomes the largest soft value of the
+    remaining instances at each pixel, whichever mask is kept, and ``metadata["rejected"]`` counts the dropped ones.
 
     Args:
         refine_masks: as in ``MaskRefiner``.
         images: (H, W, 3) uint8 RGB each.
         instances: of these images.
         device: where to compute.
+        on_disagreement: ``"keep"`` keeps the mask before, ``"drop"`` removes the instance.
+        separated: False lets refined masks overlap.
+
+    Raises:
+        ValueError: if ``on_disagreement`` is neither.
     """
+    check_choice("on_disagreement", on_disagreement, ON_DISAGREEMENT)
     nonempty = [i for i, one in enumerate(instances) if len(one)]
     if not nonempty:
         return list(instances)
     pixels = [torch.from_numpy(np.array(images[i])).to(device) for i in nonempty]
     masks = [torch.from_numpy(np.array(instances[i].masks)).to(device) for i in nonempty]
     results = list(instances)
-    for i, refined in zip(nonempty, refine_masks(pixels, masks), strict=True):
-        results[i] = _apply(instances[i], refined)
+    for i, before, refined in zip(nonempty, masks, refine_masks(pixels, masks), strict=True):
+        results[i] = _apply(instances[i], before, refined, on_disagreement == "keep", separated)
     return results
 
 
-def _apply(instances: Instances, refined: Refined) -> Instances:
-    masks: NDArray[np.bool_] = refined.masks.cpu().numpy()
-    kept = refined.kept.cpu().numpy() & masks.any(axis=(1, 2))
-    extras = dict(instances.extras)
+def _apply(instances: Instances, before: Tensor, refined: Refined, fall_back: bool, separated: bool) -> Instances:
+    agrees = refined.kept & refined.masks.flatten(1).any(dim=1)
+    chosen = torch.where(agrees[:, None, None], refined.masks, before & fall_back)
+    remains = chosen.flatten(1).any(dim=1).tolist()
+    extras = {**instances.extras, "refined": agrees.tolist(), "refinement_iou": refined.iou.tolist()}
+    if separated:
+        depths = _depths(extras.get("parent", [-1] * len(instances)), remains)
+        chosen = separate(chosen, before, refined.soft, instances.scores.tolist(), depths)
+    masks: NDArray[np.bool_] = chosen.cpu().numpy()
+    kept: NDArray[np.bool_] = np.asarray(masks.any(axis=(1, 2)))
     if "parent" in extras:
         masks, kept, extras["parent"] = _keep_nested(masks, kept, extras["parent"])
-        instances = replace(instances, extras=extras)
-    chosen = np.flatnonzero(kept)
-    metadata = {**instances.metadata, "rejected": len(instances) - len(chosen)}
-    if not len(chosen):
+    left = np.flatnonzero(kept)
+    metadata = {**instances.metadata, "rejected": len(instances) - len(left)}
+    if not len(left):
         reason = "no object: refinement rejected all masks, they follow no edge of the image"
         return Instances.empty(instances.image_size, reason, **metadata)
-    soft = refined.soft[torch.from_numpy(chosen).to(refined.soft.device)].amax(dim=0)
+    soft = refined.soft[torch.from_numpy(left).to(refined.soft.device)].amax(dim=0)
     return replace(
-        instances[chosen],
-        masks=masks[chosen],
-        boxes=mask_boxes(encode_masks(masks[chosen])).astype(np.float32),
+        replace(instances, extras=extras)[left],
+        masks=masks[left],
+        boxes=mask_boxes(encode_masks(masks[left])).astype(np.float32),
         metadata={**metadata, "saliency": soft.clamp(0, 1).float().cpu().numpy()},
     )
+
+
+def _depths(parents: Sequence[int], remains: Sequence[bool]) -> list[int]:
+    """How many of its ancestors remain, for every mask; parents come before their children."""
+    depths: list[int] = []
+    for parent in parents:
+        depths.append(depths[parent] + remains[parent] if parent >= 0 else 0)
+    return depths
 
 
 def _keep_nested(

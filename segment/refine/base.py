@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from eigenseg.data.checks import check_choice
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.segment.refine.cleanup import mask_iou
 
 _PIXELS_AT_ONCE = 2**20  # the CRF's lattice takes about 1.1 GB for them, the bilateral grid 0.15 GB
+
+OnDisagreement = Literal["keep", "drop"]
+ON_DISAGREEMENT: tuple[OnDisagreement, ...] = ("keep", "drop")
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Refined:
         soft: (n, H, W) floating, soft masks, about 0 to 1.
         masks: (n, H, W) bool.
         iou: (n,) float64, IoU of every mask before and after; 1 where both are empty.
-        kept: (n,) bool, whether that is at least the refiner's ``min_iou``. The refiner drops no masks itself.
+        kept: (n,) bool, whether that is at least the refiner's ``min_iou``. What becomes of the other masks is decided
+            where they become instances, see ``refine_instances``.
         details: further per-mask values of the refiner, (n, ...) each.
     """
 
@@ -134,14 +139,15 @@ def check_positive(**values: float) -> None:
             raise ValueError(f"{name} must be a positive number, got {value}")
 
 
-def check_min_iou(min_iou: float) -> None:
-    """Raise if the minimum IoU lies outside [0, 1].
+def check_disagreement(min_iou: float, on_disagreement: OnDisagreement = "drop") -> None:
+    """Raise if the minimum IoU lies outside [0, 1], or it is not known what happens below it.
 
     Raises:
         ValueError: with the value.
     """
     if not 0 <= min_iou <= 1:
         raise ValueError(f"min_iou must be in [0, 1], got {min_iou}")
+    check_choice("on_disagreement", on_disagreement, ON_DISAGREEMENT)
 
 
 def check_parameters(parameters: object, kind: type) -> None:

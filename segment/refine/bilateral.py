@@ -25,12 +25,13 @@ from eigenseg.data.checks import Compat, check_choice, check_compat
 from eigenseg.discovery.grid import largest_component
 from eigenseg.segment.refine.apply import MaskRefiner
 from eigenseg.segment.refine.base import (
+    OnDisagreement,
     Refined,
     as_columns,
+    check_disagreement,
     check_images,
     check_maps,
     check_masks,
-    check_min_iou,
     check_parameters,
     check_positive,
     chunks,
@@ -209,9 +210,11 @@ class BilateralSolver(MaskRefiner):
     Args:
         parameters: of the solver; default: TokenCut's.
         keep: ``"largest"`` component of each mask, or ``"all"``.
-        min_iou: minimum IoU of a hard mask with the one before, for ``kept``.
-        compat: ``"reference"`` keeps the component that the published code keeps (``published_component``), and raises for
-            images on which the published hash has collisions.
+        min_iou: minimum IoU of a hard mask with the one before. Published: 0.5.
+        on_disagreement: what happens below: ``"keep"`` keeps the mask before, as published, with the solver's soft map;
+            ``"drop"`` removes the instance.
+        compat: ``"reference"`` keeps the component that the published code keeps (``published_component``), lets masks
+            overlap, and raises for images on which the published hash has collisions.
 
     Raises:
         ValueError: if a parameter is out of range, or ``compat`` comes with ``keep="all"``.
@@ -223,7 +226,8 @@ class BilateralSolver(MaskRefiner):
         self,
         parameters: BilateralParameters = TOKENCUT,
         keep: Literal["largest", "all"] = "largest",
-        min_iou: float = 0.0,
+        min_iou: float = 0.5,
+        on_disagreement: OnDisagreement = "keep",
         compat: Compat = None,
     ) -> None:
         check_parameters(parameters, BilateralParameters)
@@ -231,9 +235,10 @@ class BilateralSolver(MaskRefiner):
         check_compat(compat)
         if compat and keep == "all":
             raise ValueError("compat='reference' keeps one component; use keep='largest' with it")
-        check_min_iou(min_iou)
+        check_disagreement(min_iou, on_disagreement)
         self.parameters = parameters
-        self.keep, self.min_iou, self.compat = keep, min_iou, compat
+        self.keep, self.min_iou, self.on_disagreement, self.compat = keep, min_iou, on_disagreement, compat
+        self.separate = compat is None
 
     def refine_masks(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
         """Refine masks, see ``MaskRefiner``."""

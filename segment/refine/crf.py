@@ -18,12 +18,13 @@ from torch import Tensor
 from eigenseg.data.checks import Compat, check_choice, check_compat
 from eigenseg.segment.refine.apply import MaskRefiner
 from eigenseg.segment.refine.base import (
+    OnDisagreement,
     Refined,
     as_columns,
+    check_disagreement,
     check_images,
     check_maps,
     check_masks,
-    check_min_iou,
     check_parameters,
     check_positive,
     chunks,
@@ -200,7 +201,7 @@ def refine_crf(
     """
     check_images(images)
     check_masks(images, masks)
-    check_min_iou(min_iou)
+    check_disagreement(min_iou)
     energies = [mask_energies(mask, parameters.unary, parameters.floor) for mask in masks]
     results = []
     for marginals, before in zip(dense_crf(images, energies, parameters, compat), masks, strict=True):
@@ -216,24 +217,31 @@ class DenseCRF(MaskRefiner):
 
     Args:
         parameters: of the two terms; default: MaskCut's.
-        holes, min_iou, compat: as in ``refine_crf``.
+        holes, min_iou: as in ``refine_crf``.
+        on_disagreement: what happens below ``min_iou``: ``"drop"`` removes the instance, published in MaskCut, ``"keep"``
+            keeps the mask before.
+        compat: as in ``refine_crf``; ``"reference"`` also lets masks overlap, which are published as refined one by one.
 
     Raises:
         ValueError: if a parameter is out of range.
     """
+
+    revision = 2
 
     def __init__(
         self,
         parameters: CRFParameters = MASKCUT,
         holes: bool = True,
         min_iou: float = 0.5,
+        on_disagreement: OnDisagreement = "drop",
         compat: Compat = None,
     ) -> None:
         check_parameters(parameters, CRFParameters)
         check_compat(compat)
-        check_min_iou(min_iou)
+        check_disagreement(min_iou, on_disagreement)
         self.parameters = parameters
-        self.holes, self.min_iou, self.compat = holes, min_iou, compat
+        self.holes, self.min_iou, self.on_disagreement, self.compat = holes, min_iou, on_disagreement, compat
+        self.separate = compat is None
 
     def refine_masks(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
         """Refine masks, see ``MaskRefiner``."""

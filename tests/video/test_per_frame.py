@@ -15,6 +15,8 @@ from eigenseg.data import Clip, Instances, UnreadableFrame
 from eigenseg.data.rle import RleMasks, decode_mask
 from eigenseg.data.stages import Batching
 from eigenseg.discovery import PlainImage, TokenCut
+from eigenseg.segment.refine import MaskRefiner, Refined
+from eigenseg.segment.refine.base import OnDisagreement, compare
 from eigenseg.video import FramePredictor, PerFrame
 from eigenseg.video.method import check_needs
 from eigenseg.video.refining import refine_tracks
@@ -167,6 +169,35 @@ def test_tracks_are_refined_frame_by_frame_and_keep_ids_and_scores() -> None:
         np.testing.assert_array_equal(after.label_map(t) > 0, expected)
     nothing = refine_tracks(Shrinking(), clip, before[:1])
     assert nothing.reason == "no object: refinement rejected all masks, they follow no edge of the image"
+
+
+class Halving(MaskRefiner):
+    """Keeps the upper half of bright masks; darker ones become too small to be kept."""
+
+    on_disagreement: OnDisagreement = "keep"
+
+    def refine_masks(self, images: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> list[Refined]:
+        results = []
+        for image, before in zip(images, masks, strict=True):
+            after = before.clone()
+            after[:, 6:] = False
+            after[:, 4:] &= image[4:, :, 0] > 150
+            results.append(compare(after.float(), after, before, min_iou=0.5))
+        return results
+
+
+def test_a_track_says_how_many_of_its_masks_are_refined_and_how_far() -> None:
+    clip = clip_of([frame((0, 200), (1, 120)), frame((0, 120), (1, 120))])
+    before = PerFrame(Bright())(clip, FramePredictor(Bright()))
+    after = refine_tracks(Halving(), clip, before)
+    assert after.track_ids.tolist() == before.track_ids.tolist() == [1, 2]
+    assert after.extras["refined"] == [0.5, 0.0]
+    assert after.extras["refinement_iou"] == pytest.approx([(3 / 6 + 1 / 6) / 2, 1 / 6])
+    assert after.masks[1] == before.masks[1]
+    assert after.masks[0][1] == before.masks[0][1]
+    rle = after.masks[0][0]
+    assert rle is not None
+    assert np.flatnonzero(decode_mask(rle).any(axis=1)).tolist() == [3, 4, 5]
 
 
 def test_settings_out_of_range_and_a_video_method_as_base_are_rejected() -> None:
