@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eigenseg.data.checks import Compat, check_choice, check_compat
+from eigenseg.data.checks import Compat, check_choice, check_compat, check_integer
 from eigenseg.segment.refine.apply import MaskRefiner
 from eigenseg.segment.refine.base import (
     OnDisagreement,
@@ -35,6 +35,7 @@ from eigenseg.segment.refine.cleanup import fill_holes
 from eigenseg.segment.refine.gaussian import GaussianKernel
 from eigenseg.segment.refine.lattice import PermutohedralLattice
 from eigenseg.segment.refine.meanfield import Kernel, Term, mean_field, normalized
+from eigenseg.segment.refine.square import square_image, square_masks, stretch
 
 Unary = Literal["softmax", "probability"]
 
@@ -175,6 +176,7 @@ def refine_crf(
     holes: bool = True,
     min_iou: float = 0.5,
     compat: Compat = None,
+    size: int | None = None,
 ) -> list[Refined]:
     """Refine masks by the CRF: object where its marginal is larger than the background's.
 
@@ -184,12 +186,14 @@ def refine_crf(
         parameters, compat: as in ``dense_crf``.
         holes: fill the holes of each mask afterwards.
         min_iou: minimum IoU of a mask with the one before, for ``kept``; MaskCut rejects a mask below 0.5.
+        size: None refines the pixels of the image. A number refines a square of so many pixels a side, into which the image
+            is squeezed, and stretches the masks back, see ``eigenseg.segment.refine.square``. Published in MaskCut: 480.
 
     Returns:
         One ``Refined`` per image.
 
     Raises:
-        TypeError, ValueError: as ``dense_crf``; also if a mask or ``min_iou`` lies outside [0, 1].
+        TypeError, ValueError: as ``dense_crf``; also if a mask or ``min_iou`` lies outside [0, 1], or ``size`` is below 1.
 
     Example:
         >>> image = torch.zeros(8, 8, 3, dtype=torch.uint8)
@@ -202,6 +206,11 @@ def refine_crf(
     check_images(images)
     check_masks(images, masks)
     check_disagreement(min_iou)
+    if size is not None:
+        check_integer("size", size, 1)
+        squares = [square_image(image, size) for image in images], [square_masks(mask, size) for mask in masks]
+        small = refine_crf(*squares, parameters, holes, min_iou, compat)
+        return [stretch(one, (image.shape[0], image.shape[1])) for one, image in zip(small, images, strict=True)]
     energies = [mask_energies(mask, parameters.unary, parameters.floor) for mask in masks]
     results = []
     for marginals, before in zip(dense_crf(images, energies, parameters, compat), masks, strict=True):
@@ -217,7 +226,7 @@ class DenseCRF(MaskRefiner):
 
     Args:
         parameters: of the two terms; default: MaskCut's.
-        holes, min_iou: as in ``refine_crf``.
+        holes, min_iou, size: as in ``refine_crf``.
         on_disagreement: what happens below ``min_iou``: ``"drop"`` removes the instance, published in MaskCut, ``"keep"``
             keeps the mask before.
         compat: as in ``refine_crf``; ``"reference"`` also lets masks overlap, which are published as refined one by one.
@@ -235,14 +244,18 @@ class DenseCRF(MaskRefiner):
         min_iou: float = 0.5,
         on_disagreement: OnDisagreement = "drop",
         compat: Compat = None,
+        size: int | None = None,
     ) -> None:
         check_parameters(parameters, CRFParameters)
         check_compat(compat)
         check_disagreement(min_iou, on_disagreement)
+        if size is not None:
+            check_integer("size", size, 1)
         self.parameters = parameters
         self.holes, self.min_iou, self.on_disagreement, self.compat = holes, min_iou, on_disagreement, compat
         self.separate = compat is None
+        self.size = size
 
     def refine_masks(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
         """Refine masks, see ``MaskRefiner``."""
-        return refine_crf(images, masks, self.parameters, self.holes, self.min_iou, self.compat)
+        return refine_crf(images, masks, self.parameters, self.holes, self.min_iou, self.compat, self.size)

@@ -110,6 +110,14 @@ def test_tokencuts_experiments_carry_its_published_numbers(name: str) -> None:
     assert (config.method.tau, config.method.eps, config.backbone.architecture) == (0.2, 1e-5, "vit_small_patch16_224.dino")
 
 
+def test_maskcuts_experiment_refines_squares_one_mask_at_a_time_as_published() -> None:
+    refiner = build_parts(
+        compose(overrides=["experiment=maskcut_coco", "backbone.weights=random", "+backbone.model_args.depth=1"])
+    )["refiner"]
+    assert (refiner.size, refiner.compat, refiner.separate) == (480, "reference", False)
+    assert (refiner.min_iou, refiner.on_disagreement, refiner.holes) == (0.5, "drop", True)
+
+
 def test_an_experiments_method_stands_unless_another_is_asked_for() -> None:
     overrides = ["experiment=lost_voc07"]
     assert compose(overrides=overrides).method._target_.endswith("LOST")

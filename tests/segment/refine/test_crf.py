@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 
 from eigenseg.segment.refine import DEEP_SPECTRAL, MASKCUT, CRFParameters, DenseCRF, dense_crf, mask_energies, refine_crf
@@ -269,6 +272,39 @@ def test_holes_are_filled_after_the_crf_only_if_requested() -> None:
     weak = CRFParameters(gaussian_weight=0.1, bilateral_weight=0.1)
     assert not refine_crf([image], [mask], weak, holes=False)[0].masks[0, 9, 9]
     assert refine_crf([image], [mask], weak, holes=True)[0].masks[0, 9, 9]
+
+
+@pytest.mark.parametrize("size", [24, 60])
+def test_a_square_is_refined_as_published_and_stretched_back(size: int) -> None:
+    scenes = [scene(36, 50, 1), scene(50, 32, 2)]
+    masks = [torch.cat([mask, ~mask]) for _, mask in scenes]
+    given = refine_crf([image for image, _ in scenes], masks, size=size)
+    for (image, _), before, result in zip(scenes, masks, given, strict=True):
+        height, width = before.shape[1:]
+        # Nearest by pixel centers, in fractions: Pillow's own rounds where a center falls onto a border of pixels.
+        nearest = np.ix_(*([int(Fraction(2 * i + 1, 2 * size) * side) for i in range(size)] for side in (height, width)))
+        small = np.array(Image.fromarray(image.numpy()).resize((size, size), Image.Resampling.LANCZOS))
+        assert result.soft.shape == before.shape
+        for k in range(2):
+            coarse = before[k].numpy()[nearest]
+            (marginals,) = dense_crf([torch.from_numpy(small)], [mask_energies(torch.from_numpy(coarse)[None])])
+            filled = ndimage.binary_fill_holes((marginals[0, 1] > marginals[0, 0]).numpy())
+            gray = Image.fromarray(filled.astype(np.uint8) * 255)
+            large = np.array(gray.resize((width, height), Image.Resampling.BICUBIC))
+            np.testing.assert_array_equal(result.masks[k], large > large.max() / 2)
+            assert float(result.iou[k]) == pytest.approx((filled & coarse).sum() / (filled | coarse).sum())
+            assert bool(result.kept[k]) == (float(result.iou[k]) >= 0.5)
+            whole = Image.fromarray(marginals[0, 1].numpy()).resize((width, height), Image.Resampling.BILINEAR)
+            np.testing.assert_allclose(result.soft[k], np.array(whole), atol=1e-4)
+
+
+def test_a_square_of_no_mask_and_one_that_is_empty() -> None:
+    image, mask = scene(20, 30)
+    none, empty = refine_crf([image, image], [mask[:0], torch.zeros_like(mask)], size=16)
+    assert none.masks.shape == none.soft.shape == (0, 20, 30)
+    assert not empty.masks.any()
+    with pytest.raises(ValueError, match="^size must be an integer of at least 1, got 0"):
+        DenseCRF(size=0)
 
 
 def test_a_coarse_mask_moves_to_the_edge_of_the_image() -> None:
