@@ -8,11 +8,16 @@ In pixels of the model's input, patch (i, j) covers rows [i p, (i+1) p) and colu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Size = tuple[int, int]
+# Which patch a pixel of a hard mask takes: the one around its center, or around its upper left corner.
+Nearest = Literal["center", "corner"]
+NEAREST: tuple[Nearest, ...] = ("center", "corner")
 
 
 @dataclass(frozen=True)
@@ -73,19 +78,22 @@ class Geometry:
         )
         return rows[:, None] | columns[None, :]
 
-    def masks_to_image(self, masks: Tensor) -> Tensor:
+    def masks_to_image(self, masks: Tensor, nearest: Nearest = "center") -> Tensor:
         """Hard patch masks to original pixels, nearest neighbor.
 
         A pixel takes the patch that its center falls into; what was cropped away is background.
 
         Args:
             masks: (..., gh, gw) bool.
+            nearest: ``"center"``, or ``"corner"``: the patch that the pixel's upper left corner falls into, which moves a
+                mask by half a pixel. Published programs do that: torch's ``interpolate(mode="nearest")``, in float32.
 
         Returns:
             (..., H, W) bool, on the masks' device.
         """
         self._check_grid(masks)
-        rows, columns = (self._patch_of_pixel(axis).to(masks.device) for axis in (0, 1))
+        of_pixel = self._patch_of_pixel if nearest == "center" else self._patch_of_corner
+        rows, columns = (of_pixel(axis).to(masks.device) for axis in (0, 1))
         inside = (rows < self.grid[0])[:, None] & (columns < self.grid[1])[None, :]
         picked = masks[..., rows.clamp(max=self.grid[0] - 1), :][..., columns.clamp(max=self.grid[1] - 1)]
         return picked & inside
@@ -139,6 +147,14 @@ class Geometry:
         # floor(((y + 1/2) h'/H) / p) in integers, so that no pixel lands in a neighbor by rounding
         image, scaled = self.image_size[axis], self.scaled_size[axis]
         return (2 * torch.arange(image) + 1) * scaled // (2 * image * self.patch_size)
+
+    def _patch_of_corner(self, axis: int) -> Tensor:
+        # A corner on a border of patches falls to either side by rounding, hence torch's own: floor(y (h'/p)/H) in float32.
+        image, scaled = self.image_size[axis], self.scaled_size[axis]
+        if scaled % self.patch_size:  # the border of the image lies within a patch, which torch cannot express
+            return torch.arange(image) * scaled // (image * self.patch_size)
+        patches = torch.arange(scaled // self.patch_size, dtype=torch.float32)
+        return F.interpolate(patches[None, None], size=image, mode="nearest")[0, 0].long()
 
     def _interpolation(self, axis: int) -> Tensor:
         """(pixels, patches) float64: each row holds the two weights of the patches around a pixel's center."""

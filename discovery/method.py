@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eigenseg.data.features import FeatureGrid
-from eigenseg.data.geometry import Geometry
+from eigenseg.data.geometry import Geometry, Nearest
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.preprocess import Preprocess
@@ -61,6 +61,7 @@ def token_instances(
     reason: str,
     extras: Mapping[str, Sequence[Any]] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    nearest: Nearest = "center",
 ) -> Instances:
     """Turn masks on the token grid into instances in original pixels; masks that lie in the padding alone are left out.
 
@@ -71,9 +72,10 @@ def token_instances(
         reason: why there is no object, used if no mask is left.
         extras: per-mask values, n each.
         metadata: per-image values; the geometry is added.
+        nearest: as in ``Geometry.masks_to_image``.
     """
     metadata = {"geometry": geometry, **(metadata or {})}
-    pixels = geometry.masks_to_image(masks).cpu().numpy()
+    pixels = geometry.masks_to_image(masks, nearest).cpu().numpy()
     kept = np.flatnonzero(pixels.any(axis=(1, 2))).tolist()
     if not kept:
         return Instances.empty(geometry.image_size, f"no object: {reason}", **metadata)

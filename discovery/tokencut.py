@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eigenseg.data.checks import check_choice
 from eigenseg.data.features import FeatureGrid
-from eigenseg.data.geometry import Size
+from eigenseg.data.geometry import NEAREST, Nearest, Size
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.preprocess import Preprocess
@@ -147,6 +147,8 @@ class TokenCut:
     Args:
         tau, eps, solver: as in ``tokencut``.
         padding: ``"keep"`` keeps tokens with padding in the graph, as published; ``"drop"`` removes them.
+        nearest: the token that a pixel of the mask takes: the one around its ``"center"`` or its upper left ``"corner"``,
+            published for saliency; they differ where the image's size is no multiple of the grid's.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -156,12 +158,18 @@ class TokenCut:
     needs_attention = False
 
     def __init__(
-        self, tau: float = 0.2, eps: float = 1e-5, padding: Padding = "keep", solver: NcutSolver = solve_ncut
+        self,
+        tau: float = 0.2,
+        eps: float = 1e-5,
+        padding: Padding = "keep",
+        solver: NcutSolver = solve_ncut,
+        nearest: Nearest = "center",
     ) -> None:
         check_graph_parameters(tau, eps)
         check_choice("padding", padding, PADDING)
         check_solver(solver)
-        self.tau, self.eps, self.padding, self.solver = tau, eps, padding, solver
+        check_choice("nearest", nearest, NEAREST)
+        self.tau, self.eps, self.padding, self.solver, self.nearest = tau, eps, padding, solver, nearest
 
     def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         """Find the object of every image of a batch."""
@@ -172,11 +180,11 @@ class TokenCut:
         for chunk, _ in in_chunks(features, images, graphs_per_batch(tokens)):
             valid = valid_tokens(chunk, self.padding)
             cut = tokencut(chunk.tokens, chunk.grid, self.tau, self.eps, valid, self.solver)
-            results += [_instances(cut, chunk, i) for i in range(len(chunk))]
+            results += [_instances(cut, chunk, i, self.nearest) for i in range(len(chunk))]
         return results
 
 
-def _instances(cut: Cut, features: FeatureGrid, i: int) -> Instances:
+def _instances(cut: Cut, features: FeatureGrid, i: int, nearest: Nearest) -> Instances:
     geometry, status, non_finite = features.geometries[i], cut.ncut.status[i], int(cut.non_finite[i])
     vector, cut_value, seed = cut.ncut.eigenvectors[i, :, 0], float(cut.cut_value[i]), int(cut.seed[i])
     otherwise = "the eigenvector is constant, or its object lies in the padding"
@@ -195,4 +203,5 @@ def _instances(cut: Cut, features: FeatureGrid, i: int) -> Instances:
             "status": [status.value],
         },
         metadata={"status": status.value, "non_finite_tokens": non_finite},
+        nearest=nearest,
     )

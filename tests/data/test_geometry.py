@@ -56,6 +56,29 @@ def test_a_center_exactly_on_a_patchs_edge_belongs_to_the_patch_behind_it(side: 
 
 
 @settings(deadline=None)
+@given(geometries(modes=("round", "square")), seeds)
+def test_by_corners_a_mask_without_padding_is_torchs_nearest_resize_to_the_image(geometry: Geometry, seed: int) -> None:
+    masks = torch.from_numpy(np.random.default_rng(seed).random((2, *geometry.grid)) < 0.5)
+    expected = F.interpolate(masks[None].float(), size=geometry.image_size, mode="nearest")[0]
+    assert torch.equal(geometry.masks_to_image(masks, "corner").float(), expected)
+
+
+def test_corners_and_centers_differ_where_patches_are_no_integer_number_of_pixels() -> None:
+    geometry = Geometry((1, 10), (4, 12), (4, 12), 4)  # three patches of 3 1/3 pixels
+    numbers = [geometry.masks_to_image(torch.arange(3)[None] == k).nonzero()[:, 1].tolist() for k in range(3)]
+    assert numbers == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9]]
+    corners = [geometry.masks_to_image(torch.arange(3)[None] == k, "corner").nonzero()[:, 1].tolist() for k in range(3)]
+    assert corners == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+@settings(deadline=None)
+@given(geometries(modes=("pad", "crop"), native=True), seeds)
+def test_at_native_size_corners_and_centers_agree_also_with_padding_or_cropping(geometry: Geometry, seed: int) -> None:
+    masks = torch.from_numpy(np.random.default_rng(seed).random((2, *geometry.grid)) < 0.5)
+    assert torch.equal(geometry.masks_to_image(masks, "corner"), geometry.masks_to_image(masks))
+
+
+@settings(deadline=None)
 @given(geometries(modes=("pad", "crop"), native=True), seeds)
 def test_a_soft_map_at_native_size_is_torchs_bilinear_upsampling_cropped(geometry: Geometry, seed: int) -> None:
     maps = torch.from_numpy(np.random.default_rng(seed).normal(size=(2, *geometry.grid)))

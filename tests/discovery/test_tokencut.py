@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy import linalg, ndimage
 from toy_features import apply, batch_of, rectangle as scene
 
+from eigenseg.data.features import FeatureGrid
+from eigenseg.data.geometry import Geometry
 from eigenseg.discovery.spectral import (
     Affinity,
     NcutResult,
@@ -251,3 +253,17 @@ def test_an_eigenvector_of_another_size_is_rejected() -> None:
 def test_an_eigenvector_that_is_not_finite_is_rejected() -> None:
     with pytest.raises(ValueError, match="not finite"):
         bipartition(torch.tensor([[1.0, float("nan")]]), (1, 2))
+
+
+def test_masks_take_the_token_at_the_center_of_a_pixel_or_at_its_corner_as_published_for_saliency() -> None:
+    object_, background = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    tokens = torch.stack([object_, background, background]).repeat(3, 1)[None]  # the left one of three columns
+    geometry = Geometry((10, 10), (12, 12), (12, 12), 4)  # tokens of 3 1/3 pixels
+    features = FeatureGrid(tokens, (3, 3), "key", (geometry,))
+    widths = {}
+    for nearest in ("center", "corner"):
+        (one,) = TokenCut(nearest=nearest)(features, [np.zeros((10, 10, 3), dtype=np.uint8)])
+        widths[nearest] = one.masks[0][0].sum()
+    assert widths == {"center": 3, "corner": 4}
+    with pytest.raises(ValueError, match="^nearest must be 'center' or 'corner', got 'floor'"):
+        TokenCut(nearest="floor")  # type: ignore[arg-type]

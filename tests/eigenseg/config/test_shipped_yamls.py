@@ -110,6 +110,14 @@ def test_tokencuts_experiments_carry_its_published_numbers(name: str) -> None:
     assert (config.method.tau, config.method.eps, config.backbone.architecture) == (0.2, 1e-5, "vit_small_patch16_224.dino")
 
 
+@pytest.mark.parametrize("name", [f"tokencut{kind}_{dataset}" for kind in ("", "_bilateral") for dataset in SALIENCY])
+def test_tokencuts_saliency_takes_the_patch_at_a_pixels_corner_as_published(name: str) -> None:
+    small = ["backbone.weights=random", "+backbone.model_args.depth=1"]
+    method = build_parts(compose(overrides=[f"experiment={name}", *small]))["method"]
+    assert method.nearest == "corner"
+    assert build(compose("tokencut", "color_texture").method).nearest == "center"
+
+
 def test_maskcuts_experiment_refines_squares_one_mask_at_a_time_as_published() -> None:
     refiner = build_parts(
         compose(overrides=["experiment=maskcut_coco", "backbone.weights=random", "+backbone.model_args.depth=1"])
