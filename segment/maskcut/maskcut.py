@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from eigenseg.discovery.spectral import (
 )
 from eigenseg.segment.maskcut.reference import maskcut_reference
 from eigenseg.segment.maskcut.rounds import Round, StopRule, cut_round, solve_warm, why_ended
+from eigenseg.segment.maskcut.scores import SCORES, Score, score_round
 
 _PADDED = "the objects lie in the padding"
 
@@ -117,21 +118,21 @@ def maskcut(
 class MaskCut:
     """MaskCut as a method: features of a batch in, one ``Instances`` per image out, in original pixels.
 
-    Each instance's score says how clean its cut is, not whether it is an object, see ``score``. Extras: ``eigenvector``
-    (gh, gw) float32, ``eigenvalue``, ``gap``, ``cut_value``, ``seed`` (token index), ``seed_point`` (x, y in pixels),
-    ``round``, ``status``. Metadata: ``stopped``, why the search ended, and ``reason`` if there is no object.
+    Each instance's score ranks it among those of all images; it is no probability, see ``score``. Extras, in both loops:
+    ``eigenvector`` (gh, gw) float32, object positive, ``eigenvalue``, ``gap``, ``cut_value``, ``seed`` (token index),
+    ``seed_point`` (x, y in pixels), ``round`` (from 0), ``status``. Metadata: ``stopped``, why the search ended, and
+    ``reason`` if there is no object.
 
     Args:
         tau: cosine above which two tokens have an edge. Published: 0.15.
         eps: weight of a missing edge. Published: 1e-5.
         solver: computes the eigenvectors.
         max_masks, min_area, max_overlap, max_eigenvalue: as in ``StopRule``.
-        score: ``"cut"``: max(0, 1 - NCut) of the side that the object was taken from, in the graph of its round;
-            ``"round"``: 1 for the first object of an image, 1/2 for the second, 1/3 for the third, ...
+        score: what ranks the objects, in [0, 1], see ``score_round``: ``"combined"``, ``"gap"``, ``"cut"`` or ``"round"``.
         padding: ``"keep"`` keeps tokens with padding in the graph, ``"drop"`` removes them.
         compat: ``"reference"`` runs the published loop (``maskcut_reference``) for ``max_masks`` rounds and returns the
-            masks that are not empty, scored by 1 - lambda_2 instead of 1 - NCut; ``max_eigenvalue`` and ``padding`` are
-            ignored. None: the rules above.
+            masks that are not empty; their extras and scores are of the graph with the painted tokens. ``max_eigenvalue``
+            and ``padding`` are ignored. None: the rules above.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -139,6 +140,7 @@ class MaskCut:
 
     preprocess = Preprocess(mode="square", resize=480)
     needs_attention = False
+    revision = 2
 
     def __init__(
         self,
@@ -147,15 +149,15 @@ class MaskCut:
         max_masks: int = 10,
         min_area: float = 0.01,
         max_overlap: float = 0.5,
-        max_eigenvalue: float = 0.7,
-        score: Literal["cut", "round"] = "cut",
+        max_eigenvalue: float = 1.0,
+        score: Score = "combined",
         padding: Padding = "keep",
         compat: Compat = None,
         solver: NcutSolver = solve_ncut,
     ) -> None:
         check_graph_parameters(tau, eps)
         StopRule(max_masks, min_area, max_overlap, max_eigenvalue)  # raises if a number is out of range
-        check_choice("score", score, ("cut", "round"))
+        check_choice("score", score, SCORES)
         check_choice("padding", padding, PADDING)
         check_compat(compat)
         check_solver(solver)
@@ -176,7 +178,10 @@ class MaskCut:
         valid = valid_tokens(features, self.padding)
         stop = StopRule(self.max_masks, self.min_area, self.max_overlap, self.max_eigenvalue)
         images = maskcut(features.tokens, features.grid, self.tau, self.eps, stop, valid, self.solver)
-        return [self._instances(cuts, geometry) for cuts, geometry in zip(images, features.geometries, strict=True)]
+        return [
+            self._instances(cuts.rounds, geometry, cuts.reason, otherwise=cuts.reason)
+            for cuts, geometry in zip(images, features.geometries, strict=True)
+        ]
 
     def _cut_as_published(self, features: FeatureGrid) -> list[Instances]:
         reference = maskcut_reference(
@@ -190,24 +195,12 @@ class MaskCut:
             solver=self.solver,
         )
         stopped = f"all {self.max_masks} rounds are done"
-        results = []
-        for masks, values, geometry in zip(
-            reference.masks, reference.eigenvalues.tolist(), features.geometries, strict=True
-        ):
-            rounds = masks.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
-            extras = {"round": rounds, "eigenvalue": [values[i] for i in rounds]}
-            scores = self._scores(rounds, extras["eigenvalue"])
-            reason = _PADDED if rounds else "no round kept a mask"
-            results.append(token_instances(masks[rounds], scores, geometry, reason, extras, {"stopped": stopped}))
-        return results
+        return [
+            self._instances([cut for cut in rounds if cut.mask.any()], geometry, stopped, otherwise="no round kept a mask")
+            for rounds, geometry in zip(reference.rounds, features.geometries, strict=True)
+        ]
 
-    def _scores(self, rounds: list[int], cuts: list[float]) -> list[float]:
-        if self.score == "round":
-            return [1 / (index + 1) for index in rounds]
-        return [max(0.0, 1 - cut) for cut in cuts]
-
-    def _instances(self, cuts: CutRounds, geometry: Geometry) -> Instances:
-        rounds = cuts.rounds
+    def _instances(self, rounds: Sequence[Round], geometry: Geometry, stopped: str, otherwise: str) -> Instances:
         masks = torch.stack([cut.mask for cut in rounds]) if rounds else torch.zeros(0, *geometry.grid, dtype=torch.bool)
         extras: dict[str, list[Any]] = {
             "eigenvector": [cut.vector.float().cpu().numpy() for cut in rounds],
@@ -219,6 +212,6 @@ class MaskCut:
             "round": [cut.index for cut in rounds],
             "status": [cut.status.value for cut in rounds],
         }
-        scores = self._scores(extras["round"], extras["cut_value"])
-        reason = _PADDED if rounds else cuts.reason
-        return token_instances(masks, scores, geometry, reason, extras, {"stopped": cuts.reason})
+        scores = [score_round(cut, self.score) for cut in rounds]
+        reason = _PADDED if rounds else otherwise
+        return token_instances(masks, scores, geometry, reason, extras, {"stopped": stopped})

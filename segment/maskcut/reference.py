@@ -10,7 +10,7 @@ from torch import Tensor
 from eigenseg.data.geometry import Size
 from eigenseg.discovery.grid import check_grid, component_of, corners_inside
 from eigenseg.discovery.spectral import NcutSolver, build_affinity, check_features, has_cut, peak_index, solve_ncut
-from eigenseg.segment.maskcut.rounds import CORNERS, solve_warm
+from eigenseg.segment.maskcut.rounds import CORNERS, Round, Side, rounds_of, solve_warm
 
 
 class ReferenceMasks(NamedTuple):
@@ -20,11 +20,13 @@ class ReferenceMasks(NamedTuple):
         masks: (B, R, gh, gw) bool, each without the tokens of earlier ones; all False where a round's mask was rejected.
         eigenvalues: (B, R) float64, lambda_2 of every round's graph.
         sign_matters: (B, R) bool, whether the opposite sign of that round's eigenvector gives another component.
+        rounds: R of each image, their masks those of ``masks``; values are of the graph with the painted tokens.
     """
 
     masks: Tensor
     eigenvalues: Tensor
     sign_matters: Tensor
+    rounds: tuple[tuple[Round, ...], ...]
 
 
 def maskcut_reference(
@@ -70,15 +72,17 @@ def maskcut_reference(
     graphs = build_affinity(tokens, tau=tau, eps=eps)
     painted = torch.zeros(batch, count, dtype=torch.bool, device=tokens.device)
     previous = torch.zeros(batch, *grid, dtype=torch.bool, device=tokens.device)
-    union, masks, values, matters = previous.clone(), [], [], []
+    union, masks, values, matters, cuts = previous.clone(), [], [], [], []
     ritz: Tensor | None = None
     for index in range(rounds):
         painted |= previous.flatten(1)
-        ncut = solve_warm(solver, graphs.mask(painted), ritz)
+        graph = graphs.mask(painted)
+        ncut = solve_warm(solver, graph, ritz)
         ritz = ncut.ritz_block
         vectors = ncut.eigenvectors[:, :, 0] * signs[index][:, None].to(tokens.device)
-        mask, other = raw_component(vectors, grid), raw_component(-vectors, grid)
-        mask = mask & has_cut(ncut.status, mask.device)[:, None, None]
+        side = raw_side(vectors, grid)
+        component, other = component_of(side.foreground, side.seed), raw_component(-vectors, grid)
+        mask = component & has_cut(ncut.status, component.device)[:, None, None]
         if index:
             intersection = (mask & previous).flatten(1).sum(dim=1)
             iou = intersection / (mask | previous).flatten(1).sum(dim=1)
@@ -86,27 +90,32 @@ def maskcut_reference(
             mask = mask & ~rejected[:, None, None]
         masks.append(mask & ~union)
         values.append(ncut.eigenvalues[:, 0])
-        matters.append((raw_component(vectors, grid) != other).flatten(1).any(dim=1))
+        matters.append((component != other).flatten(1).any(dim=1))
+        cuts.append(rounds_of(graph, ncut, side, masks[-1], index))
         union, previous = union | mask, mask
-    return ReferenceMasks(torch.stack(masks, dim=1), torch.stack(values, dim=1), torch.stack(matters, dim=1))
+    stacked = (torch.stack(each, dim=1) for each in (masks, values, matters))
+    return ReferenceMasks(*stacked, rounds=tuple(zip(*cuts, strict=True)))
 
 
 def raw_component(vectors: Tensor, grid: Size) -> Tensor:
+    """The component around the seed of ``raw_side``: (B, N) float64 -> (B, gh, gw) bool."""
+    side = raw_side(vectors, grid)
+    return component_of(side.foreground, side.seed)
+
+
+def raw_side(vectors: Tensor, grid: Size) -> Side:
     """Apply the published rule to a raw eigenvector; the result may depend on its sign.
 
     P = x > mean(x); P is complemented, and x negated, if it covers three corners or lacks the entry of largest magnitude;
-    the component around the largest entry is kept.
+    the seed is the largest entry.
 
     Args:
         vectors: (B, N) float64.
         grid: (gh, gw).
-
-    Returns:
-        (B, gh, gw) bool.
     """
     side = vectors > vectors.mean(dim=1, keepdim=True)
     peak = side.gather(1, peak_index(vectors)[:, None])[:, 0]
     reverse = (corners_inside(side.view(-1, *grid)) >= CORNERS) | ~peak
     side, oriented = side ^ reverse[:, None], torch.where(reverse[:, None], -vectors, vectors)
     seed = peak_index(oriented.clamp(min=0))
-    return component_of(side.view(-1, *grid), seed)
+    return Side(side.view(-1, *grid), seed, reverse, oriented)
