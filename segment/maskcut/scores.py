@@ -68,7 +68,7 @@ def gap_score(eigenvalue: float, gap: float) -> float:
 
 
 def cut_score(cut_value: float) -> float:
-    """1 - NCut, at least 0: 1 for a side without edges to the rest, 0 for one whose edges are as many as chance has, or more.
+    """1 - NCut, at least 0: 1 for a side without edges to the rest, 0 where they are as many as by chance.
 
     Args:
         cut_value: NCut, in [0, 2].
