@@ -36,7 +36,8 @@ from eigenseg.segment.maskcut.scores import SCORES, Score, score_round
 from eigenseg.segment.metrics.coco import CocoAP
 from eigenseg.segment.refine import BilateralParameters, BilateralSolver
 
-TAUS = (0.15, 0.2, 0.3, 0.4)
+TAUS = {"color_texture": (0.15, 0.3), "dinov2_vits14": (0.15, 0.2, 0.3, 0.4)}
+REFINED_TAUS = (0.15, 0.3)
 MAX_EIGENVALUES = (0.7, 0.9, 1.0)
 MAX_MASKS = (3, 10)
 SIZE = 322  # shorter side: 23 rows of a ViT's 14-pixel patches
@@ -84,10 +85,12 @@ def main() -> int:
                 continue
             overrides += (f"backbone.weights={options.weights}",)
         features = encode(dataset, backbone, overrides, options.cache)
-        for tau in TAUS:
-            for refined, found in zip((False, True), search(dataset, features, tau), strict=True):
-                rows += evaluate(dataset, found, {"features": kind, "tau": tau, "refined": refined})
-            print_rows(rows[-2 * len(MAX_EIGENVALUES) * len(MAX_MASKS) :])
+        for tau, refine in itertools.product(TAUS[backbone], (False, True)):
+            if refine and tau not in REFINED_TAUS:
+                continue
+            found = search(dataset, features, tau, refine)
+            rows += evaluate(dataset, found, {"features": kind, "tau": tau, "refined": refine})
+            print_rows(rows[-len(MAX_EIGENVALUES) * len(MAX_MASKS) :])
     weights = options.weights and {
         "name": options.weights_name or Path(options.weights).name,
         "sha256": hashlib.sha256(Path(options.weights).read_bytes()).hexdigest(),
@@ -118,27 +121,21 @@ def encode(
     return results
 
 
-def search(
-    dataset: CocoInstances, features: Sequence[tuple[Tensor, Geometry]], tau: float
-) -> tuple[list[Found], list[Found]]:
-    """All rounds of every image, with coarse and with refined masks."""
+def search(dataset: CocoInstances, features: Sequence[tuple[Tensor, Geometry]], tau: float, refine: bool) -> list[Found]:
+    """All rounds of every image, with masks that follow the tokens or are refined."""
     refiner = BilateralSolver(BilateralParameters(8.0, 8.0, 4.0), keep="all")  # bilateral_fine
     stop = StopRule(max_masks=max(MAX_MASKS), max_eigenvalue=1)
-    coarse, fine = [], []
+    results = []
     for index, (tokens, geometry) in enumerate(features):
         (cuts,) = maskcut(tokens, geometry.grid, tau, stop=stop)
         numbers = list(range(len(cuts.rounds)))
         masks = torch.stack([cut.mask for cut in cuts.rounds]) if numbers else torch.zeros(0, *geometry.grid).bool()
         instances = token_instances(masks, [1.0] * len(numbers), geometry, "", {"number": numbers})
-        coarse.append(_found(cuts.rounds, instances))
-        image = read_image(dataset.images(index)[0].path)
-        fine.append(_found(cuts.rounds, refiner([image], [instances])[0]))
-    return coarse, fine
-
-
-def _found(rounds: tuple[Round, ...], instances: Instances) -> Found:
-    numbers = np.array(instances.extras.get("number", []), dtype=np.int64)
-    return Found(rounds, Detections.from_instances(instances), numbers)
+        if refine:
+            (instances,) = refiner([read_image(dataset.images(index)[0].path)], [instances])
+        kept = np.array(instances.extras.get("number", []), dtype=np.int64)
+        results.append(Found(cuts.rounds, Detections.from_instances(instances), kept))
+    return results
 
 
 def evaluate(dataset: CocoInstances, found: Sequence[Found], cell: dict[str, Any]) -> list[dict[str, Any]]:

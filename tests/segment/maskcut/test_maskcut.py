@@ -177,7 +177,7 @@ def test_a_token_that_is_not_finite_is_never_in_a_mask() -> None:
         ({"min_area": -0.1}, r"min_area must be a number in \[0, 1\], got -0.1"),
         ({"max_overlap": 2}, "max_overlap must be a number"),
         ({"max_eigenvalue": 1.5}, "max_eigenvalue must be a number"),
-        ({"score": "area"}, "score must be 'cut' or 'round', got 'area'"),
+        ({"score": "area"}, "score must be 'combined', 'gap', 'cut' or 'round', got 'area'"),
         ({"padding": "crop"}, "padding must be 'keep' or 'drop', got 'crop'"),
         ({"compat": "old"}, "compat must be null or 'reference', got 'old'"),
     ],
@@ -187,14 +187,14 @@ def test_wrong_parameters_are_rejected_at_construction(options: dict[str, object
         MaskCut(**options)
 
 
-def test_instances_are_the_rounds_in_pixels_with_their_cut_values() -> None:
+def test_instances_are_the_rounds_in_pixels() -> None:
     points = scene(2)
     (result,) = maskcut(points[None], GRID)
     (instances,) = apply(MaskCut(), batch_of(points[None], GRID))
     assert instances.extras["round"] == list(range(len(result.rounds)))
     for i, one in enumerate(result.rounds):
         np.testing.assert_array_equal(instances.masks[i], np.kron(one.mask.numpy(), np.ones((4, 4), dtype=bool)))
-        assert instances.scores[i] == pytest.approx(max(0, 1 - one.cut_value), abs=1e-6)
+        assert instances.extras["cut_value"][i] == one.cut_value
         assert instances.extras["status"][i] in (Status.CONVERGED.value, Status.DENSE.value)
         assert apply(MaskCut(score="round"), batch_of(points[None], GRID))[0].scores[i] == pytest.approx(1 / (i + 1))
         x, y = instances.extras["seed_point"][i]
