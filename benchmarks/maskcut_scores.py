@@ -24,7 +24,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.harness import environment, save
-from eigenseg import Instances, build_predictor, read_image
+from eigenseg import build_predictor, read_image
 from eigenseg.data.datasets import CocoInstances, ObjectAnnotation
 from eigenseg.data.detections import Detections
 from eigenseg.data.geometry import Geometry
