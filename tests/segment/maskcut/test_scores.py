@@ -31,6 +31,17 @@ def scene(seed: int, noise: float = 0.3) -> torch.Tensor:
     """Features (N, 8) of a rectangle that touches the border, of two that do not, and of a background."""
     labels = np.zeros(GRID, dtype=int)
     labels[0:5, 1:6], labels[6:10, 7:13], labels[7:11, 1:5] = 1, 2, 3
+    return noisy(labels, seed, noise)
+
+
+def framed(seed: int, noise: float = 0.3) -> torch.Tensor:
+    """Features (N, 8) of an object larger than the background around it, whose side has the peak and all corners."""
+    labels = np.zeros(GRID, dtype=int)
+    labels[1:-1, 1:-1] = 1
+    return noisy(labels, seed, noise)
+
+
+def noisy(labels: NDArray[np.int64], seed: int, noise: float) -> torch.Tensor:
     points = np.eye(8)[labels] + noise * np.random.default_rng(seed).standard_normal((*GRID, 8))
     return torch.from_numpy(points).float().flatten(0, 1)
 
@@ -95,13 +106,12 @@ def expected_score(one: dict[str, Any], score: Score) -> float:
     }[score]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("points", [*map(scene, range(4)), *map(framed, range(2))], ids=range(6))
 @pytest.mark.parametrize("compat", [None, "reference"])
-def test_extras_and_scores_equal_an_implementation_with_full_matrices(seed: int, compat: str | None) -> None:
-    points, published = scene(seed), compat == "reference"
+def test_extras_and_scores_equal_an_implementation_with_full_matrices(points: torch.Tensor, compat: str | None) -> None:
+    published = compat == "reference"
     expected = by_hand(points.double().numpy(), 3, published)
     assert expected
-    assert any(one["border"] > 0 for one in expected)
     for score in SCORES:
         method = MaskCut(max_masks=3, score=score, compat=compat, solver=solve_ncut_dense)
         (instances,) = apply(method, batch_of(points[None], GRID))
@@ -194,8 +204,9 @@ def test_lambda_2_is_never_above_1_so_the_default_limit_ends_no_search() -> None
         tokens[:20, 0] = 0  # a token without features
         for tau in (0.0, 0.15, 0.9):
             assert solve_ncut_dense(build_affinity(tokens, tau=tau)).eigenvalues[:, 0].max() <= 1 + 1e-12
-    for result in maskcut(torch.stack([scene(i, 0.6) for i in range(8)]), GRID, stop=StopRule(min_area=0)):
-        assert "lambda_2" not in result.reason
+    results = apply(MaskCut(min_area=0), batch_of(torch.stack([scene(i, 0.6) for i in range(8)]), GRID))
+    assert all("lambda_2" not in one.metadata["stopped"] for one in results)
+    assert max(value for one in results for value in one.extras["eigenvalue"]) > 0.75
 
 
 def test_a_limit_on_lambda_2_ends_the_search_earlier_and_changes_nothing_before() -> None:
