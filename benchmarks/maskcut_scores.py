@@ -37,7 +37,7 @@ from eigenseg.segment.metrics.coco import CocoAP
 from eigenseg.segment.refine import BilateralParameters, BilateralSolver
 
 TAUS = {"color_texture": (0.15, 0.3), "dinov2_vits14": (0.15, 0.2, 0.3, 0.4)}
-REFINED_TAUS = (0.15, 0.3)
+REFINED_TAUS = {"color_texture": (0.15,), "dinov2_vits14": (0.15, 0.3)}
 MAX_EIGENVALUES = (0.7, 0.9, 1.0)
 MAX_MASKS = (3, 10)
 SIZE = 322  # shorter side: 23 rows of a ViT's 14-pixel patches
@@ -74,29 +74,33 @@ def main() -> int:
     parser.add_argument("--coco", required=True, help="folder with annotations/instances_val2017.json and val2017/")
     parser.add_argument("--weights", help="weights of a DINOv2 ViT-S/14, whose final tokens are the features")
     parser.add_argument("--weights-name", help="what to call them in the results; the file's name by default")
+    parser.add_argument("--features", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--cache", type=Path, help="folder for features")
     options = parser.parse_args()
     torch.set_num_threads(1)
     dataset = CocoInstances(options.coco)
-    rows: list[dict[str, Any]] = []
-    for kind, (backbone, overrides) in KINDS.items():
+    for kind in options.features:
+        backbone, overrides = KINDS[kind]
+        weights = None
         if backbone != "color_texture":
             if not options.weights:
                 continue
             overrides += (f"backbone.weights={options.weights}",)
+            path = Path(options.weights)
+            weights = {
+                "name": options.weights_name or path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
         features = encode(dataset, backbone, overrides, options.cache)
+        rows: list[dict[str, Any]] = []
         for tau, refine in itertools.product(TAUS[backbone], (False, True)):
-            if refine and tau not in REFINED_TAUS:
+            if refine and tau not in REFINED_TAUS[backbone]:
                 continue
             found = search(dataset, features, tau, refine)
-            rows += evaluate(dataset, found, {"features": kind, "tau": tau, "refined": refine})
-            print_rows(rows[-len(MAX_EIGENVALUES) * len(MAX_MASKS) :])
-    weights = options.weights and {
-        "name": options.weights_name or Path(options.weights).name,
-        "sha256": hashlib.sha256(Path(options.weights).read_bytes()).hexdigest(),
-    }
-    record = {**environment(1, "cpu"), "weights": weights, "images": len(dataset.items), "rows": rows}
-    print(save("maskcut-scores", record))
+            rows += evaluate(dataset, found, {"tau": tau, "refined": refine})
+            print_rows(kind, rows[-len(MAX_EIGENVALUES) * len(MAX_MASKS) :])
+        about = {"features": kind, "weights": weights, "images": len(dataset.items), "rows": rows}
+        print(save(f"maskcut-scores-{kind.replace(', ', '-')}", {**environment(1, "cpu"), **about}))
     return 0
 
 
@@ -166,8 +170,8 @@ def box_recall(detections: Sequence[Detections], annotations: Sequence[ObjectAnn
     return {"recall": 100 * float(np.concatenate(hits).mean()), "hit": 100 * float(np.mean([hit.any() for hit in hits]))}
 
 
-def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table()
+def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(title=title)
     for column in rows[0]:
         table.add_column(column, justify="right")
     for row in rows:
