@@ -1,4 +1,4 @@
-"""Shared fixtures: the folder of real data, and small images with a known object."""
+"""Shared fixtures: the folder of real data, real weights, and small images with a known object."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from real_weights import real_weights_file
 
 from eigenseg.cli.main import main
 
@@ -25,6 +26,12 @@ def test_data() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"EIGENSEG_TEST_DATA={folder} is not a folder"
     return path
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """Weights of a DINOv2 ViT-S/14, which are not part of the repository; tests that use them are marked ``weights``."""
+    return real_weights_file()
 
 
 @pytest.fixture
