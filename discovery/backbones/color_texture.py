@@ -24,14 +24,23 @@ _BLURS = (0.0, 2.0, 8.0)  # pixels: the patch's own color, its surroundings, the
 _WAVELENGTHS = (4.0, 8.0)  # pixels: finest texture that survives resizing, and one period per patch
 _ORIENTATIONS = 6  # every 30 degrees; a Gabor filter with these envelopes responds to about 40
 _ENVELOPE = 0.56  # sigma over wavelength for a bandwidth of one octave
-_FLAT = 1e-6  # a channel that varies less than this carries rounding errors alone
+_APPEARANCE = 21  # channels of color and texture; y and x follow
+# Standard deviations below which a channel is not scaled up to unit variance. Colors: one gray level, in units of L*.
+# Energies: an image that is constant but for one pixel reaches 0.44, a gradient's borders 0.93, photographs at least 6.9.
+_LEAST_COLOR = 100 / 255
+_LEAST_ENERGY = 1.0
 
 
 class ColorTexture:
     """Lab color blurred at sigma 0, 2 and 8, Gabor energies (2 wavelengths x 6 orientations, smoothed), y and x: D = 23.
 
-    Channels are averaged over patches of 8x8 pixels and z-scored per image. There is neither CLS nor attention.
+    Channels are averaged over patches of 8x8 pixels and z-scored per image. A channel that varies by less than a gray level
+    is divided by the gray level instead, so that rounding and noise do not become features; y and x are scaled to the mean
+    variance of the others, so that their part in a cosine stays 2 of 23. Where no color or texture varies by that much
+    there is nothing to tell patches apart, and all tokens are 0. There is neither CLS nor attention.
     """
+
+    revision = 2  # faint channels are not scaled up
 
     patch_size = 8
     mean = (0.0, 0.0, 0.0)
@@ -68,14 +77,32 @@ class ColorTexture:
         images = pixels.permute(0, 2, 3, 1).cpu().numpy()
         channels = torch.from_numpy(np.stack([pixel_features(image) for image in images]))  # (B, 23, h, w)
         patches = F.avg_pool2d(channels, self.patch_size)
-        std = patches.std(dim=(2, 3), keepdim=True, correction=0)
-        patches = (patches - patches.mean(dim=(2, 3), keepdim=True)) / std.clamp(min=_FLAT)
         return FeatureGrid(
-            tokens=patches.flatten(2).mT.contiguous().to(self._device),
+            tokens=normalize_channels(patches).flatten(2).mT.contiguous().to(self._device),
             grid=(patches.shape[2], patches.shape[3]),
             kind="color_texture",
             geometries=tuple(geometries),
         )
+
+
+def normalize_channels(patches: Tensor) -> Tensor:
+    """Z-score every channel of every image, but do not scale up what varies by less than a gray level.
+
+    Args:
+        patches: (B, 23, gh, gw) float32, channels of ``pixel_features`` averaged over patches.
+
+    Returns:
+        (B, 23, gh, gw) float32; 0 for images without a channel of color or texture that varies.
+    """
+    std, mean = torch.std_mean(patches, dim=(2, 3), keepdim=True, correction=0)
+    least = patches.new_full((patches.shape[1], 1, 1), _LEAST_ENERGY)
+    least[: 3 * len(_BLURS)] = _LEAST_COLOR
+    least[_APPEARANCE:] = 1.0  # y and x of a grid with one row or column are constant
+    scaled = (patches - mean) / torch.maximum(std, least)
+    appearance = scaled[:, :_APPEARANCE]
+    weight = appearance.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    varies = (std >= least)[:, :_APPEARANCE].any(dim=1, keepdim=True)
+    return torch.cat([appearance, weight * scaled[:, _APPEARANCE:]], dim=1) * varies
 
 
 def pixel_features(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -70,6 +70,35 @@ def test_tokens_are_patch_means_with_zero_mean_and_unit_variance() -> None:
         np.testing.assert_allclose(result.tokens[image].numpy(), expected.T, atol=1e-3)
 
 
+def test_what_varies_by_less_than_a_gray_level_is_not_scaled_up_and_positions_keep_their_part() -> None:
+    # Brightness varies, hue does not: rounding alone moves a and b.
+    rng = np.random.default_rng(0)
+    gray = np.repeat(np.kron(rng.integers(0, 256, (6, 8, 1)), np.ones((8, 8, 1))), 3, axis=2) / 255
+    channels = pixel_features(gray.astype(np.float32)).reshape(23, 6, 8, 8, 8).mean(axis=(2, 4)).reshape(23, 48)
+    tokens = ColorTexture()(
+        torch.from_numpy(gray).float().permute(2, 0, 1)[None], [Geometry((48, 64), (48, 64), (48, 64), 8)]
+    )
+    found = tokens.tokens[0].numpy().T
+    for channel in (0, 3, 6, *range(9, 21)):
+        np.testing.assert_allclose(found[channel].std(), 1, atol=1e-3)
+    for channel in (1, 2, 4, 5, 7, 8):
+        np.testing.assert_allclose(found[channel], (channels[channel] - channels[channel].mean()) * 2.55, atol=1e-3)
+    np.testing.assert_allclose(found[21:].var(axis=1), 15 / 21, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["constant", "one pixel", "one gray level of noise"])
+@pytest.mark.parametrize("seed", range(3))
+def test_an_image_without_content_has_tokens_of_zeros(kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = np.broadcast_to(rng.integers(1, 255, 3), (240, 320, 3)).copy()
+    if kind == "one pixel":
+        image[rng.integers(240), rng.integers(320)] = rng.integers(0, 256, 3)
+    elif kind == "one gray level of noise":
+        image += rng.integers(-1, 2, image.shape)
+    pixels = torch.from_numpy(image / 255).float().permute(2, 0, 1)[None]
+    assert not ColorTexture()(pixels, [Geometry((240, 320), (240, 320), (240, 320), 8)]).tokens.any()
+
+
 def test_a_gray_image_gives_finite_tokens() -> None:
     geometry = Geometry((16, 16), (16, 16), (16, 16), 8)
     assert ColorTexture()(torch.full((1, 3, 16, 16), 0.5), [geometry]).tokens.isfinite().all()
