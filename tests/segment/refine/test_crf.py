@@ -21,7 +21,8 @@ from eigenseg.segment.refine.meanfield import Term, mean_field
 
 Array = NDArray[np.float64]
 # Mean field with MaskCut's weights may flip single pixels where kernels differ: there even the published code is 0.9 away
-# from exact kernels. So the mean and the 99 % quantile are bounded.
+# from exact kernels. So the mean and the 99 % quantile are bounded. These hold on the images of this file; for others see
+# AGREEMENT.
 MARGINALS, LABELS = 0.05, 0.99
 
 
@@ -78,6 +79,24 @@ def closeness(first: Tensor, second: Array | Tensor) -> tuple[float, float, floa
         float(difference.quantile(0.99)),
         float((first.argmax(0) == other.argmax(0)).double().mean()),
     )
+
+
+def with_exact_kernels(image: Tensor, energies: Tensor, parameters: CRFParameters) -> Tensor:
+    """Mean field with matrices over all pairs of pixels: energies (1, L, H, W) to marginals (L, H, W)."""
+    height, width = image.shape[:2]
+    y, x = np.indices((height, width)).reshape(2, -1)
+    positions, colors = torch.from_numpy(np.stack([x, y], axis=1)).double(), image.reshape(-1, 3).double()
+    bilateral = torch.cat([positions / parameters.bilateral_sxy, colors / parameters.bilateral_srgb], dim=1)
+    terms = []
+    for weight, points in (
+        (parameters.gaussian_weight, positions / parameters.gaussian_sxy),
+        (parameters.bilateral_weight, bilateral),
+    ):
+        kernel = torch.exp(-(torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") ** 2) / 2)
+        scale = kernel.sum(dim=1).rsqrt()
+        terms.append(Term(weight, (scale[:, None] * kernel * scale).matmul))
+    marginals = mean_field(energies.double().flatten(2).permute(2, 0, 1), terms, parameters.iterations)
+    return marginals[:, 0].T.reshape(-1, height, width)
 
 
 @pytest.mark.parametrize("parameters", [MASKCUT, DEEP_SPECTRAL], ids=["maskcut", "deep_spectral"])
@@ -149,19 +168,46 @@ def test_photographs_are_as_near_to_exact_kernels_as_the_published_lattice_is(ca
         torch.from_numpy(golden[f"image_{case}"]),
         mask_energies(torch.from_numpy(golden[f"mask_{case}"]).bool()[None]),
     )
-    y, x = np.indices((48, 64)).reshape(2, -1)
-    root = np.concatenate([np.stack([x, y], 1) / 50, image.numpy().reshape(-1, 3) / 5], axis=1)
-    features = torch.from_numpy(root)
-    kernels = [torch.from_numpy(np.stack([x, y], 1) / 3), features]
-    terms = []
-    for weight, points in zip((7.0, 10.0), kernels, strict=True):
-        kernel = torch.exp(-(torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") ** 2) / 2)
-        scale = kernel.sum(dim=1).rsqrt()
-        terms.append(Term(weight, (scale[:, None] * kernel * scale).matmul))
-    exact = mean_field(energies.double().flatten(2).permute(2, 0, 1), terms, 10)[:, 0].T.reshape(2, 48, 64)
+    exact = with_exact_kernels(image, energies, MASKCUT)
     mean, _, labels = closeness(dense_crf([image], [energies])[0][0], exact)
     assert mean < 0.015
     assert labels >= LABELS
+
+
+# Labels equal to those of exact kernels: the mean over crops of photographs, and the least of a crop. Set from 61 and 76
+# crops (mean 0.984 and 0.997, least 0.90 and 0.97), with room for the spread of means of 15; the crops below are others.
+AGREEMENT = {"maskcut": (0.965, 0.85), "deep_spectral": (0.99, 0.95)}
+
+
+@pytest.mark.parametrize("name", AGREEMENT)
+def test_over_many_photographs_labels_are_as_near_to_exact_kernels_as_documented_and_as_the_published_lattices(
+    name: str, test_data: Path
+) -> None:
+    parameters = {"maskcut": MASKCUT, "deep_spectral": DEEP_SPECTRAL}[name]
+    photos = (
+        sorted((test_data / "photos").glob("*.jpg"))[1::3] + sorted((test_data / "coco_tiny/val2017").glob("*.jpg"))[56:64]
+    )
+    random = np.random.default_rng(2026)
+    ours, published = [], []
+    for path in photos:
+        image = np.array(Image.open(path).convert("RGB"))
+        y, x = random.integers(0, image.shape[0] - 48), random.integers(0, image.shape[1] - 64)
+        crop = torch.from_numpy(image[y : y + 48, x : x + 64].copy())
+        mask = torch.zeros(
+            1, 48, 64, dtype=torch.bool
+        )  # two thirds of the crop from one of its sides, in blocks of 8 pixels
+        mask[0, *((slice(None), slice(0, 40)) if random.random() < 0.5 else (slice(16, 48), slice(None)))] = True
+        energies = mask_energies(mask, parameters.unary, parameters.floor)
+        exact = with_exact_kernels(crop, energies, parameters)
+        if not 0.05 < float(exact.argmax(0).double().mean()) < 0.95:
+            continue  # a mask that vanishes with any kernel says nothing
+        for compat, values in ((None, ours), ("reference", published)):
+            (result,) = dense_crf([crop], [energies], parameters, compat=compat)  # type: ignore[arg-type]
+            values.append(closeness(result[0], exact)[2])
+    assert len(ours) >= 8
+    mean, least = AGREEMENT[name]
+    assert np.mean(ours) >= max(mean, np.mean(published) - 0.005)
+    assert min(ours) >= least
 
 
 @pytest.mark.parametrize("compat", [None, "reference"])
