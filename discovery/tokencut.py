@@ -1,6 +1,7 @@
 """TokenCut: the salient object of an image by one normalized cut of its token graph (Wang et al., CVPR 2022).
 
-Data flow: tokens -> binary cosine graph -> second eigenvector -> side of its peak -> component of the peak -> box.
+Data flow: tokens -> binary cosine graph -> second eigenvector -> side of its peak -> component of the peak -> box; no
+object where noise or a gradient was cut (``coherence.py``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from eigenseg.data.geometry import NEAREST, Nearest, Size
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.preprocess import Preprocess
+from eigenseg.discovery.coherence import Flaw, find_flaws
 from eigenseg.discovery.grid import check_grid, component_of, mask_boxes
 from eigenseg.discovery.method import PADDING, Padding, in_chunks, seed_points, token_instances, valid_tokens
 from eigenseg.discovery.reasons import no_cut_reason, single_tokens
@@ -53,6 +55,7 @@ class Cut(NamedTuple):
     cut_value: Tensor  # (B,) float64, normalized cut of that side, in [0, 2]; infinite where there is no object
     ncut: NcutResult
     non_finite: Tensor  # (B,) int64, tokens ignored because their features were not finite
+    flaws: tuple[Flaw | None, ...]  # why the component that was cut is no object
 
 
 def tokencut(
@@ -62,6 +65,7 @@ def tokencut(
     eps: float = 1e-5,
     valid: Tensor | None = None,
     solver: NcutSolver = solve_ncut,
+    reject_flawed: bool = True,
 ) -> Cut:
     """Cut a batch of token grids into object and background.
 
@@ -75,6 +79,7 @@ def tokencut(
         eps: weight of a missing edge. Published: 1e-5.
         valid: (B, N) bool, False removes a token from the graph; None keeps all.
         solver: computes the eigenvector.
+        reject_flawed: no object where ``find_flaws`` says why it is none; False as published, which finds one in noise.
 
     Raises:
         TypeError: if the tokens are not a tensor.
@@ -93,6 +98,9 @@ def tokencut(
     foreground, seed = bipartition(ncut.eigenvectors[:, :, 0], grid, valid)
     foreground = foreground & has_cut(ncut.status, tokens.device)[:, None, None]
     mask = component_of(foreground, seed)
+    flaws = find_flaws(tokens, foreground, mask, None if valid is None else valid.view(mask.shape))
+    if reject_flawed:
+        mask = mask & torch.tensor([flaw is None for flaw in flaws], device=mask.device)[:, None, None]
     return Cut(
         mask=mask,
         box=mask_boxes(mask),
@@ -101,6 +109,7 @@ def tokencut(
         cut_value=normalized_cut(affinity, foreground.flatten(1)),
         ncut=ncut,
         non_finite=affinity.non_finite,
+        flaws=tuple(flaws),
     )
 
 
@@ -145,7 +154,7 @@ class TokenCut:
     (``"degenerate"``: the cut is one of several equally good ones).
 
     Args:
-        tau, eps, solver: as in ``tokencut``.
+        tau, eps, solver, reject_flawed: as in ``tokencut``.
         padding: ``"keep"`` keeps tokens with padding in the graph, as published; ``"drop"`` removes them.
         nearest: the token that a pixel of the mask takes: the one around its ``"center"`` or its upper left ``"corner"``,
             published for saliency; they differ where the image's size is no multiple of the grid's.
@@ -154,6 +163,7 @@ class TokenCut:
         ValueError: if a parameter is out of range.
     """
 
+    revision = 2  # no object in noise and gradients
     preprocess = Preprocess(mode="pad")
     needs_attention = False
 
@@ -164,12 +174,14 @@ class TokenCut:
         padding: Padding = "keep",
         solver: NcutSolver = solve_ncut,
         nearest: Nearest = "center",
+        reject_flawed: bool = True,
     ) -> None:
         check_graph_parameters(tau, eps)
         check_choice("padding", padding, PADDING)
         check_solver(solver)
         check_choice("nearest", nearest, NEAREST)
         self.tau, self.eps, self.padding, self.solver, self.nearest = tau, eps, padding, solver, nearest
+        self.reject_flawed = reject_flawed
 
     def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         """Find the object of every image of a batch."""
@@ -179,7 +191,7 @@ class TokenCut:
         results = []
         for chunk, _ in in_chunks(features, images, graphs_per_batch(tokens)):
             valid = valid_tokens(chunk, self.padding)
-            cut = tokencut(chunk.tokens, chunk.grid, self.tau, self.eps, valid, self.solver)
+            cut = tokencut(chunk.tokens, chunk.grid, self.tau, self.eps, valid, self.solver, self.reject_flawed)
             results += [_instances(cut, chunk, i, self.nearest) for i in range(len(chunk))]
         return results
 
@@ -187,7 +199,8 @@ class TokenCut:
 def _instances(cut: Cut, features: FeatureGrid, i: int, nearest: Nearest) -> Instances:
     geometry, status, non_finite = features.geometries[i], cut.ncut.status[i], int(cut.non_finite[i])
     vector, cut_value, seed = cut.ncut.eigenvectors[i, :, 0], float(cut.cut_value[i]), int(cut.seed[i])
-    otherwise = "the eigenvector is constant, or its object lies in the padding"
+    flaw = cut.flaws[i]
+    otherwise = flaw.value if flaw else "the eigenvector is constant, or its object lies in the padding"
     return token_instances(
         cut.mask[i : i + 1],
         [max(0.0, 1 - cut_value)],

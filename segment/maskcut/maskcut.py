@@ -1,8 +1,8 @@
 """MaskCut: several objects per image by repeated normalized cuts (Wang et al., CutLER, CVPR 2023, section 3.2).
 
 Data flow of a round: graphs without earlier objects -> second eigenvectors of all images at once, warm-started from the
-previous round's Ritz block -> side, seed and component of each (``rounds.py``) -> tokens of kept masks leave the graph,
-finished images leave the batch. ``reference.py`` holds the published loop.
+previous round's Ritz block -> side, seed and component of each (``rounds.py``) -> is it an object (``coherence.py``) ->
+tokens of masks leave the graph, finished images leave the batch. ``reference.py`` holds the published loop.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from eigenseg.data.geometry import Geometry, Size
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.preprocess import Preprocess
+from eigenseg.discovery.coherence import Flaw, find_flaws, roughness
 from eigenseg.discovery.grid import check_grid
 from eigenseg.discovery.method import PADDING, Padding, in_chunks, seed_points, token_instances, valid_tokens
 from eigenseg.discovery.reasons import single_tokens
@@ -55,12 +56,16 @@ def maskcut(
     stop: StopRule | None = None,
     valid: Tensor | None = None,
     solver: NcutSolver = solve_ncut,
+    reject_flawed: bool = True,
 ) -> list[CutRounds]:
     """Find objects one after the other; the tokens of each leave the graph.
 
     Each round solves (D - W) x = lambda D x of the remaining tokens (W as in TokenCut), fixes the sign so that the
     largest magnitude is positive, thresholds at the mean, takes the other side if this one covers three of the image's
-    corners, and keeps the component around the largest entry. Each image stops by its own ``StopRule``.
+    corners, and keeps the component around the largest entry. Each image stops by its own
+    ``StopRule``, and where the remaining tokens are noise or a gradient (``find_flaws``). A mask whose boundary separates
+    tokens that are alike, such as one half of a wall, is no object either: its tokens leave the graph, but the search goes
+    on, because an object behind it may come next.
 
     Args:
         tokens: (B, N, D) floating.
@@ -69,6 +74,7 @@ def maskcut(
         stop: when an image is finished; None: the default ``StopRule``.
         valid: (B, N) bool, False removes a token from all graphs; None keeps all.
         solver: computes the eigenvectors.
+        reject_flawed: False keeps every mask, as published.
 
     Returns:
         One ``CutRounds`` per image.
@@ -87,6 +93,8 @@ def maskcut(
     stop = stop or StopRule()
     finite = torch.isfinite(tokens.float().norm(dim=2))  # a token without features belongs to neither side
     graphs = build_affinity(tokens, tau=tau, eps=eps, valid=finite if valid is None else finite & valid)
+    around = graphs.valid.reshape(-1, *grid).clone()  # what a mask is compared with: all but the objects
+    rough = roughness(tokens, grid, around)
     rounds_of: list[list[Round]] = [[] for _ in range(len(tokens))]
     reasons = [f"max_masks={stop.max_masks} objects were found"] * len(tokens)
     images, ritz = list(range(len(tokens))), None
@@ -100,13 +108,20 @@ def maskcut(
             break
         ncut = solve_warm(solver, graphs, ritz)
         rounds = cut_round(graphs, ncut, grid, index)
+        flaws: list[Flaw | None] = [None] * len(rounds)
+        if reject_flawed:
+            sides, found = (torch.stack([getattr(current, name) for current in rounds]) for name in ("side", "mask"))
+            inside = graphs.valid.reshape(-1, *grid)
+            flaws = find_flaws(tokens[images], sides, found, inside, around[images], rough[images])
         ended = [why_ended(current, rounds_of[i], stop) for i, current in zip(images, rounds, strict=True)]
+        ended = [why or (flaw.value if flaw and flaw.ends else None) for why, flaw in zip(ended, flaws, strict=True)]
         kept = [j for j, why in enumerate(ended) if why is None]
-        for i, current, why in zip(images, rounds, ended, strict=True):
-            if why is None:
-                rounds_of[i].append(current)
-            else:
+        for i, current, why, flaw in zip(images, rounds, ended, flaws, strict=True):
+            if why is not None:
                 reasons[i] = why
+            elif flaw is None:
+                rounds_of[i].append(current)
+                around[i] &= ~current.mask
         if not kept:
             break
         masks = torch.stack([rounds[j].mask.flatten() for j in kept])
@@ -128,11 +143,12 @@ class MaskCut:
         eps: weight of a missing edge. Published: 1e-5.
         solver: computes the eigenvectors.
         max_masks, min_area, max_overlap, max_eigenvalue: as in ``StopRule``.
+        reject_flawed: as in ``maskcut``.
         score: what ranks the objects, in [0, 1], see ``score_round``: ``"combined"``, ``"gap"``, ``"cut"`` or ``"round"``.
         padding: ``"keep"`` keeps tokens with padding in the graph, ``"drop"`` removes them.
         compat: ``"reference"`` runs the published loop (``maskcut_reference``) for ``max_masks`` rounds and returns the
-            masks that are not empty; their extras and scores are of the graph with the painted tokens. ``max_eigenvalue``
-            and ``padding`` are ignored. None: the rules above.
+            masks that are not empty; their extras and scores are of the graph with the painted tokens. ``max_eigenvalue``,
+            ``padding`` and ``reject_flawed`` are ignored. None: the rules above.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -154,6 +170,7 @@ class MaskCut:
         padding: Padding = "keep",
         compat: Compat = None,
         solver: NcutSolver = solve_ncut,
+        reject_flawed: bool = True,
     ) -> None:
         check_graph_parameters(tau, eps)
         StopRule(max_masks, min_area, max_overlap, max_eigenvalue)  # raises if a number is out of range
@@ -164,6 +181,7 @@ class MaskCut:
         self.tau, self.eps, self.padding, self.compat, self.solver = tau, eps, padding, compat, solver
         self.max_masks, self.min_area, self.score = max_masks, min_area, score
         self.max_overlap, self.max_eigenvalue = max_overlap, max_eigenvalue
+        self.reject_flawed = reject_flawed
 
     def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         """Find the objects of every image of a batch."""
@@ -177,7 +195,8 @@ class MaskCut:
     def _cut(self, features: FeatureGrid) -> list[Instances]:
         valid = valid_tokens(features, self.padding)
         stop = StopRule(self.max_masks, self.min_area, self.max_overlap, self.max_eigenvalue)
-        images = maskcut(features.tokens, features.grid, self.tau, self.eps, stop, valid, self.solver)
+        graph = (features.tokens, features.grid, self.tau, self.eps)
+        images = maskcut(*graph, stop, valid, self.solver, self.reject_flawed)
         return [
             self._instances(cuts.rounds, geometry, cuts.reason, otherwise=cuts.reason)
             for cuts, geometry in zip(images, features.geometries, strict=True)

@@ -93,8 +93,12 @@ def maskcut_reference(
         matters.append((component != other).flatten(1).any(dim=1))
         cuts.append(rounds_of(graph, ncut, side, masks[-1], index))
         union, previous = union | mask, mask
-    stacked = (torch.stack(each, dim=1) for each in (masks, values, matters))
-    return ReferenceMasks(*stacked, rounds=tuple(zip(*cuts, strict=True)))
+    return ReferenceMasks(
+        masks=torch.stack(masks, dim=1),
+        eigenvalues=torch.stack(values, dim=1),
+        sign_matters=torch.stack(matters, dim=1),
+        rounds=tuple(zip(*cuts, strict=True)),
+    )
 
 
 def raw_component(vectors: Tensor, grid: Size) -> Tensor:

@@ -41,6 +41,7 @@ class Round:
         vector: (gh, gw) float64, the eigenvector, object positive; 0 outside of the graph.
         status: of the solver.
         index: number of the round, from 0.
+        side: (gh, gw) bool, the whole side that the mask was taken from.
     """
 
     mask: Tensor
@@ -51,6 +52,7 @@ class Round:
     vector: Tensor
     status: Status
     index: int
+    side: Tensor
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def rounds_of(graphs: Affinity, ncut: NcutResult, side: Side, masks: Tensor, ind
     vectors = side.vectors.view(masks.shape)
     seeds, eigenvalues, gaps = side.seed.tolist(), ncut.eigenvalues[:, 0].tolist(), ncut.gap.tolist()
     return [
-        Round(masks[j], seeds[j], eigenvalues[j], gaps[j], values[j], vectors[j], ncut.status[j], index)
+        Round(masks[j], seeds[j], eigenvalues[j], gaps[j], values[j], vectors[j], ncut.status[j], index, side.foreground[j])
         for j in range(len(ncut))
     ]
 

@@ -44,7 +44,7 @@ def score_round(cut: Round, score: Score = "combined") -> float:
     Example:
         >>> from eigenseg.discovery.spectral import Status
         >>> mask = torch.tensor([[False, False, False], [False, True, True], [False, False, False]])
-        >>> one = Round(mask, 4, 0.2, 0.4, 0.3, mask.double(), Status.CONVERGED, 1)
+        >>> one = Round(mask, 4, 0.2, 0.4, 0.3, mask.double(), Status.CONVERGED, 1, mask)
         >>> [round(score_round(one, score), 3) for score in SCORES]  # 1 of the 8 border tokens, second round
         [0.175, 0.4, 0.7, 0.5]
     """

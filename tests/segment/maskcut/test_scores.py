@@ -194,7 +194,7 @@ def test_scores_lie_between_0_and_1_on_graphs_of_any_kind(score: Score) -> None:
 def test_an_unknown_score_is_rejected() -> None:
     mask = torch.ones(2, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match="score must be 'combined', 'gap', 'cut' or 'round', got 'area'"):
-        score_round(Round(mask, 0, 0.1, 0.1, 0.1, mask.double(), Status.DENSE, 0), "area")  # type: ignore[arg-type]
+        score_round(Round(mask, 0, 0.1, 0.1, 0.1, mask.double(), Status.DENSE, 0, mask), "area")  # type: ignore[arg-type]
 
 
 def test_lambda_2_is_never_above_1_so_the_default_limit_ends_no_search() -> None:
