@@ -162,17 +162,13 @@ def evaluate(dataset: CocoInstances, found: Sequence[Found], cell: dict[str, Any
 
 
 def box_recall(detections: Sequence[Detections], annotations: Sequence[ObjectAnnotation]) -> dict[str, float]:
-    """Percent of the objects that some mask's box matches with an IoU of 0.5, and of the images with such an object."""
+    """Percent of the objects whose box some mask's box matches with an IoU of 0.5, and of the images with such a one."""
     matched = []
     for one, annotation in zip(detections, annotations, strict=True):
         boxes = annotation.boxes[~annotation.crowd]
-        matched.append(
-            (pairwise_iou(one.boxes, boxes) >= 0.5).any(axis=0) if len(one) else np.zeros(len(boxes), dtype=bool)
-        )
-    return {
-        "recall": 100 * float(np.concatenate(matched).mean()),
-        "hit": 100 * float(np.mean([hit.any() for hit in matched])),
-    }
+        matched.append((pairwise_iou(one.boxes, boxes) >= 0.5).any(axis=0) if len(one) else np.zeros(len(boxes), bool))
+    any_matched = [float(objects.any()) for objects in matched]
+    return {"recall": 100 * float(np.concatenate(matched).mean()), "hit": 100 * float(np.mean(any_matched))}
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
