@@ -7,7 +7,7 @@ constants, noise and gradients have no cut at all:
 
 | | noise | gradient | the rest, without its disc | photographs, IoU >= 0.5 |
 |---|---|---|---|---|
-| color_texture: compactness of the side | 0.22-0.54 | 0.97-0.99 | 0.95-1.1 | 0.74-1.3 |
+| color_texture: compactness of the side | 0.22-0.77 | 0.97-0.99 | 0.95-1.1 | 0.74-1.3 |
 | color_texture: roughness of the image | 0.16-0.27 | 0.00 | 0.00 | at most 0.07 |
 | color_texture: step at the boundary | 1.0-1.7 | 0.04-0.07 | 0.06-0.26 | 0.21-1.0 |
 | color_texture: similarity across it | 0.47-0.69 | 0.73-0.99 | 0.95-1.0 | 9 of 10 at most 0.93 |
@@ -34,8 +34,8 @@ from eigenseg.data.geometry import Size
 # Noise begins where photographs end; below it no side is called scattered.
 _ROUGH = 0.16
 # The more the features of neighbors overlap, the more compact are the sides of noise: compactness x roughness is at most
-# 0.096 for noise and color_texture, about 0 for independent tokens, and at least 0.25 for an object among noisy tokens.
-_SCATTERED = 0.12
+# 0.13 for noise and color_texture, about 0 for independent tokens, and at least 0.25 for an object among noisy tokens.
+_SCATTERED = 0.18
 _STEP = 0.12  # between gradients and photographs; a disc has at least 0.15
 _SIMILAR = 0.94  # between the rest without its disc and photographs
 

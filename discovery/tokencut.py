@@ -55,7 +55,7 @@ class Cut(NamedTuple):
     cut_value: Tensor  # (B,) float64, normalized cut of that side, in [0, 2]; infinite where there is no object
     ncut: NcutResult
     non_finite: Tensor  # (B,) int64, tokens ignored because their features were not finite
-    flaws: tuple[Flaw | None, ...]  # why the component that was cut is no object
+    flaws: tuple[Flaw | None, ...]  # why the component that was cut was rejected
 
 
 def tokencut(
@@ -79,7 +79,7 @@ def tokencut(
         eps: weight of a missing edge. Published: 1e-5.
         valid: (B, N) bool, False removes a token from the graph; None keeps all.
         solver: computes the eigenvector.
-        reject_flawed: no object where ``find_flaws`` says why it is none; False as published, which finds one in noise.
+        reject_flawed: no object in noise and gradients (``find_flaws``); False as published, which finds one there.
 
     Raises:
         TypeError: if the tokens are not a tensor.
@@ -99,8 +99,9 @@ def tokencut(
     foreground = foreground & has_cut(ncut.status, tokens.device)[:, None, None]
     mask = component_of(foreground, seed)
     flaws = find_flaws(tokens, foreground, mask, None if valid is None else valid.view(mask.shape))
-    if reject_flawed:
-        mask = mask & torch.tensor([flaw is None for flaw in flaws], device=mask.device)[:, None, None]
+    # A first cut without a boundary is never noise, and 1 of 36 objects in photographs that were cut correctly has none.
+    flaws = [flaw if reject_flawed and flaw and flaw.ends else None for flaw in flaws]
+    mask = mask & torch.tensor([flaw is None for flaw in flaws], device=mask.device)[:, None, None]
     return Cut(
         mask=mask,
         box=mask_boxes(mask),
