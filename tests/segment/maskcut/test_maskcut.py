@@ -158,7 +158,7 @@ def test_images_without_an_object_have_a_reason() -> None:
     method = MaskCut()
     alike, single = torch.ones(1, 20, 3), torch.ones(1, 1, 3)
     (nothing,) = apply(method, batch_of(alike, (4, 5)))
-    assert (len(nothing), nothing.reason) == (0, "no object: the remaining tokens look alike, their graph has no cut")
+    assert (len(nothing), nothing.reason) == (0, "no object: all tokens look alike, the graph has no cut")
     (one,) = apply(method, batch_of(single, (1, 1)))
     assert one.reason is not None
     assert "a single token" in one.reason

@@ -113,7 +113,7 @@ def test_extras_and_scores_equal_an_implementation_with_full_matrices(points: to
     expected = by_hand(points.double().numpy(), 3, published)
     assert expected
     for score in SCORES:
-        method = MaskCut(max_masks=3, score=score, compat=compat, solver=solve_ncut_dense)
+        method = MaskCut(max_masks=3, score=score, compat=compat, solver=solve_ncut_dense, reject_flawed=False)
         (instances,) = apply(method, batch_of(points[None], GRID))
         assert len(instances) == len(expected)
         for i, one in enumerate(expected):
@@ -204,7 +204,7 @@ def test_lambda_2_is_never_above_1_so_the_default_limit_ends_no_search() -> None
         tokens[:20, 0] = 0  # a token without features
         for tau in (0.0, 0.15, 0.9):
             assert solve_ncut_dense(build_affinity(tokens, tau=tau)).eigenvalues[:, 0].max() <= 1 + 1e-12
-    results = apply(MaskCut(min_area=0), batch_of(torch.stack([scene(i, 0.6) for i in range(8)]), GRID))
+    results = apply(MaskCut(min_area=0, reject_flawed=False), batch_of(torch.stack([scene(i, 0.6) for i in range(8)]), GRID))
     assert all("lambda_2" not in one.metadata["stopped"] for one in results)
     assert max(value for one in results for value in one.extras["eigenvalue"]) > 0.75
 
@@ -212,7 +212,9 @@ def test_lambda_2_is_never_above_1_so_the_default_limit_ends_no_search() -> None
 def test_a_limit_on_lambda_2_ends_the_search_earlier_and_changes_nothing_before() -> None:
     tokens = torch.stack([scene(i, 0.5) for i in range(4)])
     lengths = []
-    for whole, limited in zip(maskcut(tokens, GRID), maskcut(tokens, GRID, stop=StopRule(max_eigenvalue=0.8)), strict=True):
+    all_rounds = maskcut(tokens, GRID, reject_flawed=False)
+    limited_rounds = maskcut(tokens, GRID, stop=StopRule(max_eigenvalue=0.8), reject_flawed=False)
+    for whole, limited in zip(all_rounds, limited_rounds, strict=True):
         values = [one.eigenvalue for one in whole.rounds]
         count = next((i for i, value in enumerate(values) if value > 0.8), len(values))
         assert [one.seed for one in limited.rounds] == [one.seed for one in whole.rounds[:count]]
@@ -233,7 +235,7 @@ def real(test_data: Path) -> dict[str, Instances]:
 
 
 def test_with_real_features_the_default_finds_something_wherever_there_is_a_cut(real: dict[str, Instances]) -> None:
-    assert sum(len(one) for one in real.values()) >= 15  # a limit of 0.7 leaves 7
+    assert sum(len(one) for one in real.values()) >= 14  # a limit of 0.7 leaves 7
     assert sum(len(one) > 0 for one in real.values()) == 7  # and objects in 4
 
 
@@ -256,8 +258,8 @@ def average_precision(right: list[bool], scores: list[float]) -> float:
 
 def test_parts_have_at_most_their_objects_score(test_data: Path) -> None:
     features = real_features(test_data, "402433")
-    (whole,) = apply(MaskCut(), features)
-    (parts,) = apply(PartHierarchy(MaskCut()), features)
+    (whole,) = apply(MaskCut(reject_flawed=False), features)
+    (parts,) = apply(PartHierarchy(MaskCut(reject_flawed=False)), features)
     top = [i for i, parent in enumerate(parts.extras["parent"]) if parent < 0]
     np.testing.assert_array_equal(parts.scores[top], whole.scores)
     assert len(parts) > len(top)
