@@ -149,6 +149,7 @@ def test_a_token_of_a_resized_image_is_at_its_patchs_scaled_center() -> None:
     torch.testing.assert_close(geometry.token_centers(torch.arange(6)), torch.tensor(expected))
 
 
+@settings(deadline=None)
 @given(geometries())
 def test_a_patch_counts_as_padded_when_one_of_its_pixels_is(geometry: Geometry) -> None:
     added = np.ones(geometry.input_size, dtype=bool)
