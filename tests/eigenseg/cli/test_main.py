@@ -171,7 +171,8 @@ def test_other_settings_in_the_same_folder_are_rejected_and_resume_false_replace
     assert "error: out holds results of another run; choose another output.dir, or resume=false to replace them. " in err
     assert "Different: method.tau (0.2 before, 0.3 now)\n" in err
     _, _, err = extract(run, photos, "method=maskcut")
-    assert "Different: method._target_ (eigenseg.discovery.TokenCut before, eigenseg.segment.maskcut.MaskCut now)\n" in err
+    assert "Different: method._target_ (eigenseg.discovery.TokenCut before, eigenseg.segment.maskcut.MaskCut now), " in err
+    assert "revisions.method (1 before, 2 now)\n" in err
     assert extract(run, photos, "method.tau=0.3", "resume=false")[0] == 0
 
 
