@@ -182,8 +182,7 @@ class ClipPredictor:
 
     def provenance(self) -> Mapping[str, Any]:
         """What was built: name, and weights with their sha256, of backbone, method, its base and the refiner."""
-        base = getattr(self.method, "base", None)
-        return provenances(backbone=self.backbone, method=self.method, base=base, refiner=self.refiner)
+        return provenances(backbone=self.backbone, method=self.method, refiner=self.refiner)
 
     def _frames(self, clip: Clip, times: StageTimes, on_frames: Callable[[int], None]) -> Any:
         if self.image_predictor is not None:

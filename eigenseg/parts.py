@@ -50,10 +50,11 @@ def provenances(**parts: Any) -> dict[str, Mapping[str, Any]]:
     ``revision`` is an integer attribute of a class or solver, raised when its results change; 1 if absent.
 
     Args:
-        parts: by name; None is left out, and the solver of a method is added.
+        parts: by name; None is left out. The method within a method is added as ``base``, and the solver of either.
     """
-    solver = next((part.solver for part in parts.values() if getattr(part, "solver", None) is not None), None)
-    return {name: _provenance(part) for name, part in {**parts, "solver": solver}.items() if part is not None}
+    named = {**parts, "base": getattr(parts.get("method"), "base", None)}
+    named["solver"] = next((part.solver for part in named.values() if getattr(part, "solver", None) is not None), None)
+    return {name: _provenance(part) for name, part in named.items() if part is not None}
 
 
 def stream_results(outcomes: Generator[Outcome[Any, T], None, None], errors: str) -> Iterator[tuple[str, T]]:

@@ -35,6 +35,7 @@ from eigenseg.cli.main import main
 from eigenseg.data import UnreadableFrame, encode_masks
 from eigenseg.discovery import ColorTexture, PlainImage
 from eigenseg.segment import FOUND
+from eigenseg.segment.parts import PartHierarchy
 from eigenseg.video import ClipFeatures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -561,6 +562,12 @@ def test_provenance_names_every_part_and_its_revision() -> None:
     assert parts["method"] == {"class": "eigenseg.video.per_frame.PerFrame", "revision": 1}
     assert parts["base"]["class"] == "eigenseg.discovery.tokencut.TokenCut"
     assert parts["backbone"]["weights"] == {"source": "none"}
+
+
+def test_the_revision_of_a_method_within_an_image_method_counts_too() -> None:
+    parts = Predictor(ColorTexture(), PartHierarchy(MaskCut()), device="cpu").provenance()
+    assert parts.keys() == {"backbone", "method", "base", "solver"}
+    assert parts["base"] == {"class": "eigenseg.segment.maskcut.maskcut.MaskCut", "revision": MaskCut.revision}
 
 
 KEYS = """\

@@ -204,7 +204,9 @@ def test_lambda_2_is_never_above_1_so_the_default_limit_ends_no_search() -> None
         tokens[:20, 0] = 0  # a token without features
         for tau in (0.0, 0.15, 0.9):
             assert solve_ncut_dense(build_affinity(tokens, tau=tau)).eigenvalues[:, 0].max() <= 1 + 1e-12
-    results = apply(MaskCut(min_area=0, reject_flawed=False), batch_of(torch.stack([scene(i, 0.6) for i in range(8)]), GRID))
+    results = apply(
+        MaskCut(min_area=0, reject_flawed=False), batch_of(torch.stack([scene(i, 0.6) for i in range(8)]), GRID)
+    )
     assert all("lambda_2" not in one.metadata["stopped"] for one in results)
     assert max(value for one in results for value in one.extras["eigenvalue"]) > 0.75
 
