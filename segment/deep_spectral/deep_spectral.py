@@ -22,6 +22,7 @@ from eigenseg.data.geometry import Geometry, Size
 from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.preprocess import Preprocess, grid_colors
+from eigenseg.discovery.coherence import Flaw, find_flaws
 from eigenseg.discovery.grid import largest_component, mask_boxes
 from eigenseg.discovery.method import in_chunks, token_instances
 from eigenseg.discovery.reasons import no_cut_reason, single_tokens
@@ -121,11 +122,14 @@ class DeepSpectral:
         task: ``"localization"``: the largest component of the smaller side, see ``localize``; ``"segmentation"``: all of
             the positive side; the published results are refined by a CRF.
         color_weight, upsample, laplacian, solver: as in ``eigensegments``.
+        reject_flawed: no object in constants and noise (``find_flaws``); False as published, which finds one there.
+            With ``color_weight`` or ``upsample`` nothing is rejected, because a cell is more than its token.
 
     Raises:
         ValueError: if a parameter is out of range.
     """
 
+    revision = 2  # no object in constants and noise
     preprocess = Preprocess(mode="crop")
     needs_attention = False
 
@@ -136,12 +140,14 @@ class DeepSpectral:
         upsample: int = 1,
         laplacian: Laplacian = "generalized",
         solver: NcutSolver = solve_ncut,
+        reject_flawed: bool = True,
     ) -> None:
         check_choice("task", task, ("localization", "segmentation"))
         check_graph(color_weight, upsample, laplacian)
         check_solver(solver)
         self.task, self.color_weight, self.upsample = task, color_weight, upsample
         self.laplacian, self.solver = laplacian, solver
+        self.reject_flawed = reject_flawed and not color_weight and upsample == 1
 
     def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
         """Find the object of every image of a batch.
@@ -178,18 +184,26 @@ class DeepSpectral:
         else:
             masks = positive_side(vectors, segments.grid)
         tokens = features.tokens.shape[1]
+        flaws: list[Flaw | None] = [None] * len(features)
+        if self.reject_flawed:
+            found = find_flaws(features.tokens, positive_side(vectors, segments.grid), masks)
+            # Its side, thresholded at 0, reaches into the blur around an object: 4 of 20 discs would count as gradients.
+            flaws = [None if flaw is Flaw.GRADIENT else flaw for flaw in found]
+            masks = masks & torch.tensor([flaw is None for flaw in flaws], device=masks.device)[:, None, None]
         # A graph of colors has a cut even if no token has features.
         cuttable = has_cut(segments.status, masks.device) & (segments.affinity.non_finite < tokens)
         masks = masks & cuttable[:, None, None]
         values = normalized_cut(segments.affinity, vectors > 0)
-        return [_instances(segments, masks, float(values[i]), geometries[i], tokens, i) for i in range(len(features))]
+        return [
+            _instances(segments, masks, float(values[i]), geometries[i], tokens, i, flaws[i]) for i in range(len(features))
+        ]
 
 
 def _instances(
-    segments: Eigensegments, masks: Tensor, cut_value: float, geometry: Geometry, tokens: int, i: int
+    segments: Eigensegments, masks: Tensor, cut_value: float, geometry: Geometry, tokens: int, i: int, flaw: Flaw | None
 ) -> Instances:
     status, non_finite = segments.status[i], int(segments.affinity.non_finite[i])
-    otherwise = "the eigenvector has one sign, or its object lies outside the image"
+    otherwise = flaw.value if flaw else "the eigenvector has one sign, or its object lies outside the image"
     return token_instances(
         masks[i : i + 1],
         [max(0.0, 1 - cut_value)],

@@ -15,18 +15,19 @@ from toy_images import EMPTY, Image, disc, five_discs
 from eigenseg.data import FeatureGrid, Preprocess
 from eigenseg.data.geometry import Geometry
 from eigenseg.discovery import ColorTexture, FeatureExtractor, TokenCut, ViTBackbone
-from eigenseg.segment import MaskCut
+from eigenseg.segment import DeepSpectral, MaskCut
 
 SEEDS = range(20)
-Counts = tuple[list[int], list[int]]
+METHODS = (TokenCut(), MaskCut(tau=0.2, max_eigenvalue=1.0), DeepSpectral())  # no eigenvalue stops MaskCut
+NONE, ONE = [0] * 20, [1] * 20
 
 
-def count(draw: Callable[[np.random.Generator], Image], extractor: FeatureExtractor) -> Counts:
-    """Objects of TokenCut and of MaskCut for every seed; no eigenvalue stops MaskCut."""
-    found: Counts = ([], [])
+def count(draw: Callable[[np.random.Generator], Image], extractor: FeatureExtractor) -> list[list[int]]:
+    """Objects of each method for every seed."""
+    found: list[list[int]] = [[] for _ in METHODS]
     for seed in SEEDS:
         features = extractor.extract([extractor.prepare(draw(np.random.default_rng(seed)))])
-        for method, counts in zip((TokenCut(), MaskCut(tau=0.2, max_eigenvalue=1.0)), found, strict=True):
+        for method, counts in zip(METHODS, found, strict=True):
             (result,) = apply(method, features)
             counts.append(len(result))
             assert len(result) or result.reason.startswith("no object: ")
@@ -47,19 +48,20 @@ def real(real_weights: Path) -> FeatureExtractor:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("draw", EMPTY.values(), ids=EMPTY)
 def test_handcrafted_features_show_no_object_where_there_is_none(draw: Callable, handcrafted: FeatureExtractor) -> None:
-    assert count(draw, handcrafted) == ([0] * 20, [0] * 20)
+    # Deep Spectral cannot tell the gradients of these features from the blurred outline of an object.
+    assert count(draw, handcrafted) == [NONE, NONE, ONE if draw is EMPTY["gradient"] else NONE]
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_handcrafted_features_show_one_disc(handcrafted: FeatureExtractor) -> None:
-    assert count(disc, handcrafted) == ([1] * 20, [1] * 20)
+    assert count(disc, handcrafted) == [ONE, ONE, ONE]
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_handcrafted_features_show_about_five_discs(handcrafted: FeatureExtractor) -> None:
     # Discs of colors that are close among the six of an image may be cut together, and blurred outlines are left over.
-    salient, several = count(five_discs, handcrafted)
-    assert salient == [1] * 20
+    salient, several, localized = count(five_discs, handcrafted)
+    assert salient == localized == ONE
     assert 4 <= np.median(several) <= 6
 
 
@@ -67,15 +69,15 @@ def test_handcrafted_features_show_about_five_discs(handcrafted: FeatureExtracto
 @pytest.mark.weights
 @pytest.mark.parametrize("draw", EMPTY.values(), ids=EMPTY)
 def test_real_features_show_no_object_where_there_is_none(draw: Callable, real: FeatureExtractor) -> None:
-    assert count(draw, real) == ([0] * 20, [0] * 20)
+    assert count(draw, real) == [NONE, NONE, NONE]
 
 
 @pytest.mark.slow
 @pytest.mark.weights
 def test_real_features_show_one_disc_and_five(real: FeatureExtractor) -> None:
-    assert count(disc, real) == ([1] * 20, [1] * 20)
-    salient, several = count(five_discs, real)
-    assert salient == [1] * 20
+    assert count(disc, real) == [ONE, ONE, ONE]
+    salient, several, localized = count(five_discs, real)
+    assert salient == localized == ONE
     assert min(several) == 5
     assert Counter(several)[5] >= 18
 
