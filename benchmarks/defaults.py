@@ -66,6 +66,7 @@ def main() -> int:
     parser.add_argument("--coco", required=True, help="root with annotations/ and val2017/")
     parser.add_argument("--weights", required=True, help="of dinov2_vits14")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--methods", nargs="+", default=[*WITH_TAU, *WITHOUT_TAU])
     parser.add_argument("--name", default="defaults-cpu", help="of the file in results/")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -75,7 +76,7 @@ def main() -> int:
     backbone = ViTBackbone(architecture, options.weights, "+".join(FACETS), position="dino")
     for size in options.sizes:
         images = list(encode(CocoInstances(options.coco, masks=False), FeatureExtractor(backbone, SIZES[size])))
-        for row in sweep(images, size):
+        for row in sweep(images, size, options.methods):
             record["rows"].append(row)
             print(row, flush=True)
         save(options.name, record)  # after every size, so that a long run loses at most one
@@ -91,14 +92,16 @@ def encode(dataset: CocoInstances, extractor: FeatureExtractor) -> Iterator[Enco
         yield Encoded(fitted.image, annotation.boxes[~annotation.crowd], extractor.extract([fitted], attention=True))
 
 
-def sweep(images: Sequence[Encoded], size: str) -> Iterator[dict[str, Any]]:
-    """One row for every combination."""
+def sweep(images: Sequence[Encoded], size: str, methods: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """One row for every combination of these methods."""
     for facet in FACETS:
         for center in (False, True):
             chosen = [one.of(facet, center) for one in images]
             settings = [(name, tau, make(tau)) for name, make in WITH_TAU.items() for tau in TAUS]
             settings += [(name, None, make()) for name, make in WITHOUT_TAU.items()]
             for name, tau, method in settings:
+                if name not in methods:
+                    continue
                 if name == "MaskCut" and (center or (size == "native" and facet != "token")):
                     continue  # ten solves an image, where TokenCut has said that the features are worse
                 results = [method(features, [one.image])[0] for features, one in zip(chosen, images, strict=True)]
