@@ -43,9 +43,9 @@ _SIMILAR = 0.94  # between the rest without its disc and photographs
 class Flaw(Enum):
     """Why a mask is no object; the value says it to the user."""
 
-    SCATTERED = "the side of the cut is scattered over the image, as in noise"
-    GRADIENT = "features change gradually across the image and have no step at the mask's boundary"
-    NO_BOUNDARY = "tokens on both sides of the mask's boundary are alike"
+    SCATTERED = "the side of the cut is scattered over the image, as in noise; method.reject_flawed=false keeps it"
+    GRADIENT = "features change gradually and have no step at the mask's boundary; method.reject_flawed=false keeps it"
+    NO_BOUNDARY = "tokens on both sides of the mask's boundary are alike; method.reject_flawed=false keeps it"
 
     @property
     def ends(self) -> bool:

@@ -65,7 +65,7 @@ def tokencut(
     eps: float = 1e-5,
     valid: Tensor | None = None,
     solver: NcutSolver = solve_ncut,
-    reject_flawed: bool = True,
+    reject_flawed: bool = False,
 ) -> Cut:
     """Cut a batch of token grids into object and background.
 
@@ -79,7 +79,8 @@ def tokencut(
         eps: weight of a missing edge. Published: 1e-5.
         valid: (B, N) bool, False removes a token from the graph; None keeps all.
         solver: computes the eigenvector.
-        reject_flawed: no object in noise and gradients (``find_flaws``); False as published, which finds one there.
+        reject_flawed: no object in noise and gradients (``find_flaws``), for features that this was measured on. Published:
+            False, which finds one there.
 
     Raises:
         TypeError: if the tokens are not a tensor.
@@ -175,7 +176,7 @@ class TokenCut:
         padding: Padding = "keep",
         solver: NcutSolver = solve_ncut,
         nearest: Nearest = "center",
-        reject_flawed: bool = True,
+        reject_flawed: bool = False,
     ) -> None:
         check_graph_parameters(tau, eps)
         check_choice("padding", padding, PADDING)

@@ -122,7 +122,8 @@ class DeepSpectral:
         task: ``"localization"``: the largest component of the smaller side, see ``localize``; ``"segmentation"``: all of
             the positive side; the published results are refined by a CRF.
         color_weight, upsample, laplacian, solver: as in ``eigensegments``.
-        reject_flawed: no object in constants and noise (``find_flaws``); False as published, which finds one there.
+        reject_flawed: no object in constants and noise (``find_flaws``), for features that this was measured on. Published:
+            False, which finds one there.
             With ``color_weight`` or ``upsample`` nothing is rejected, because a cell is more than its token.
 
     Raises:
@@ -140,7 +141,7 @@ class DeepSpectral:
         upsample: int = 1,
         laplacian: Laplacian = "generalized",
         solver: NcutSolver = solve_ncut,
-        reject_flawed: bool = True,
+        reject_flawed: bool = False,
     ) -> None:
         check_choice("task", task, ("localization", "segmentation"))
         check_graph(color_weight, upsample, laplacian)

@@ -56,7 +56,7 @@ def maskcut(
     stop: StopRule | None = None,
     valid: Tensor | None = None,
     solver: NcutSolver = solve_ncut,
-    reject_flawed: bool = True,
+    reject_flawed: bool = False,
 ) -> list[CutRounds]:
     """Find objects one after the other; the tokens of each leave the graph.
 
@@ -74,7 +74,8 @@ def maskcut(
         stop: when an image is finished; None: the default ``StopRule``.
         valid: (B, N) bool, False removes a token from all graphs; None keeps all.
         solver: computes the eigenvectors.
-        reject_flawed: False keeps every mask, as published.
+        reject_flawed: reject masks in noise, gradients and plain backgrounds (``find_flaws``), for features that this was
+            measured on. Published: False.
 
     Returns:
         One ``CutRounds`` per image.
@@ -170,7 +171,7 @@ class MaskCut:
         padding: Padding = "keep",
         compat: Compat = None,
         solver: NcutSolver = solve_ncut,
-        reject_flawed: bool = True,
+        reject_flawed: bool = False,
     ) -> None:
         check_graph_parameters(tau, eps)
         StopRule(max_masks, min_area, max_overlap, max_eigenvalue)  # raises if a number is out of range

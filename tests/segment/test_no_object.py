@@ -18,7 +18,7 @@ from eigenseg.discovery import ColorTexture, FeatureExtractor, TokenCut, ViTBack
 from eigenseg.segment import DeepSpectral, MaskCut
 
 SEEDS = range(20)
-METHODS = (TokenCut(), MaskCut(tau=0.2, max_eigenvalue=1.0), DeepSpectral())  # no eigenvalue stops MaskCut
+METHODS = (TokenCut(reject_flawed=True), MaskCut(tau=0.2, reject_flawed=True), DeepSpectral(reject_flawed=True))
 NONE, ONE = [0] * 20, [1] * 20
 
 
@@ -88,7 +88,7 @@ def test_photographs_keep_their_objects(test_data: Path) -> None:
         (height, width), (gh, gw) = stored["input_size"].tolist(), stored["grid"].tolist()
         geometry = Geometry((height, width), (height, width), (height, width), height // gh)
         features = FeatureGrid(torch.from_numpy(stored["tokens"]).float()[None], (gh, gw), "token", (geometry,))
-        (kept,), (published,) = apply(TokenCut(), features), apply(TokenCut(reject_flawed=False), features)
+        (kept,), (published,) = (apply(TokenCut(reject_flawed=flag), features) for flag in (True, False))
         np.testing.assert_array_equal(kept.masks, published.masks)
         first, every = (
             apply(MaskCut(tau=0.2, max_eigenvalue=1.0, reject_flawed=flag), features)[0] for flag in (True, False)

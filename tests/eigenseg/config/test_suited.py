@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_only_what_the_backbone_decides_is_told(backbone: Path) -> None:
     assert suited_settings(compose("tokencut", backbone)) == {"method.tau": 0.35}
     assert suited_settings(compose("tokencut", backbone, ["method.tau=0.3"])) == {}
     assert suited_settings(compose("maskcut_reference", backbone)) == {}
-    assert suited_settings(compose("tokencut", "color_texture")) == {}
+    assert suited_settings(compose("tokencut", "color_texture")) == {"method.reject_flawed": True}
     assert suited_settings(compose("tokencut", "dino_vits16")) == {}
 
 
@@ -79,7 +80,9 @@ def test_without_an_answer_the_published_value_of_the_constructor_holds(method: 
     name = line.partition(":")[0]
     node: Any = compose(method, "color_texture", ["~backbone"]).method
     node = node.base if "base" in node else node
-    assert line.startswith(f"{name}: ${{oc.select:backbone.suited.{get_class(node._target_).__name__.lower()}.{name},")
+    entry = re.escape(f".{name},")
+    (table,) = re.findall(rf"^{name}: \$\{{oc\.select:backbone\.suited\.(\w+){entry}", line)
+    assert table.replace("_", "") == get_class(node._target_).__name__.lower()
     assert node[name] == inspect.signature(get_class(node._target_)).parameters[name].default
 
 
