@@ -1,13 +1,77 @@
-"""The kinds of methods, told apart by what they offer."""
+"""The kinds of things that a configuration puts together, told apart by what they offer."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.metric import Metric
+from eigenseg.data.results.base import Writer
+from eigenseg.discovery.backbones.base import Backbone
+from eigenseg.discovery.method import Method
 from eigenseg.discovery.predicting import ImageModel
+from eigenseg.segment.refine.base import Refiner
 from eigenseg.video.method import VideoMethod, check_needs
 
-_METHOD = ("__call__", "preprocess", "needs_attention")
+# What each group of the configuration holds: one of these.
+PROTOCOLS: dict[str, tuple[type, ...]] = {
+    "backbone": (Backbone,),
+    "method": (Method, ImageModel, VideoMethod),
+    "postprocess": (Refiner,),
+    "dataset": (Dataset,),
+    "evaluation": (Metric,),
+    "output.writers": (Writer,),
+}
+_RULES = {
+    "backbone": "no backbone: it must be callable and have {}",
+    "method": "no method: an image method is callable and has preprocess and needs_attention, an image model has prepare, "
+    "infer, to and provenance, a video method is callable and has needs",
+    "postprocess": "no refiner: it must be callable and have to(device); one that works on masks derives from "
+    "eigenseg.segment.refine.MaskRefiner",
+    "dataset": "no dataset: it must have {}",
+    "evaluation": "no metric: it must have {}",
+    "output.writers": "no writer; it must derive from eigenseg.data.results.Writer",
+}
+
+
+def fits(cls: type, group: str) -> bool:
+    """Whether a class has the functions of a group's protocol, with their arguments; nothing is built.
+
+    Example:
+        >>> from eigenseg import TokenCut
+        >>> fits(TokenCut, "method"), fits(TokenCut, "postprocess")
+        (True, False)
+    """
+    if group == "output.writers":
+        return issubclass(cls, Writer)
+    return any(
+        all(_arguments(cls, name)[: len(arguments)] == arguments for name, arguments in _functions(protocol).items())
+        for protocol in PROTOCOLS[group]
+    )
+
+
+def misfit(group: str, cls: type) -> str:
+    """Why a class, or what was built from it, is not what a group holds; one sentence."""
+    members = [name for name in _members(PROTOCOLS[group][0]) if name != "__call__"]
+    return f"{cls.__name__} is {_RULES[group].format(', '.join(members))}"
+
+
+def check_built(group: str, thing: Any) -> None:
+    """Raise if an object is not what a group of the configuration holds.
+
+    Raises:
+        ValueError: naming its class and what the group holds.
+    """
+    if group == "method":
+        check_method(thing)
+    elif group == "postprocess":
+        check_refiner(thing)
+    elif group == "output.writers":
+        if not isinstance(thing, Writer):
+            raise ValueError(misfit(group, type(thing)))
+    elif not all(hasattr(thing, name) for name in _members(PROTOCOLS[group][0])):
+        raise ValueError(misfit(group, type(thing)))
 
 
 def check_method(method: Any) -> None:
@@ -18,11 +82,8 @@ def check_method(method: Any) -> None:
     """
     if isinstance(method, VideoMethod):
         check_needs(method)
-    elif not isinstance(method, ImageModel) and not all(hasattr(method, name) for name in _METHOD):
-        raise ValueError(
-            f"{type(method).__name__} is no method: an image method is callable and has preprocess and needs_attention, an "
-            "image model has prepare, infer, to and provenance, a video method is callable and has needs"
-        )
+    elif not isinstance(method, ImageModel) and not all(hasattr(method, name) for name in _members(Method)):
+        raise ValueError(misfit("method", type(method)))
 
 
 def check_image_method(method: Any, backbone: Any) -> None:
@@ -66,7 +127,25 @@ def check_refiner(refiner: Any) -> None:
         ValueError: naming its class and the interface.
     """
     if refiner is not None and not (callable(refiner) and hasattr(refiner, "to")):
-        raise ValueError(
-            f"{type(refiner).__name__} is no refiner: it must be callable and have to(device); one that works on masks "
-            "derives from eigenseg.segment.refine.MaskRefiner"
-        )
+        raise ValueError(misfit("postprocess", type(refiner)))
+
+
+def _members(protocol: type) -> list[str]:
+    """Names of a protocol's functions and attributes, in their order."""
+    names = [name for base in protocol.__mro__[::-1] for name in (*inspect.get_annotations(base), *vars(base))]
+    return [name for name in dict.fromkeys(names) if name == "__call__" or (name[0] != "_" and name not in dir(object))]
+
+
+def _functions(protocol: type) -> dict[str, list[str]]:
+    return {name: _arguments(protocol, name) for name in _members(protocol) if _function(protocol, name) is not None}
+
+
+def _arguments(cls: type, name: str) -> list[str]:
+    """Names of a method's arguments, ``self`` among them; none if there is no such method."""
+    function = _function(cls, name)
+    return [] if function is None else list(inspect.signature(function).parameters)
+
+
+def _function(cls: type, name: str) -> Any:
+    found = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+    return found if inspect.isfunction(found) else None
