@@ -76,7 +76,7 @@ class Predictor:
         *,
         backbone: str | os.PathLike[str] | None = None,
         device: str = "auto",
-        overrides: Sequence[str] = (),
+        overrides: Sequence[str] | Mapping[str, Any] = (),
         config_dir: str | os.PathLike[str] | None = None,
     ) -> Any:
         """Build a predictor of images or of clips, as the method is one: ``build_predictor``, see there."""
@@ -209,7 +209,7 @@ def build_predictor(
     *,
     backbone: str | os.PathLike[str] | None = None,
     device: str = "auto",
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Mapping[str, Any] = (),
     config_dir: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Build a predictor from the configurations that the command line uses.
@@ -218,7 +218,9 @@ def build_predictor(
         method, backbone: a name (``"maskcut"``) or the path of a yaml; None: what an experiment among the overrides
             says, else tokencut and dino_vits16.
         device: ``"auto"`` (CUDA if there is one, else CPU; logged), or anything ``torch.device`` knows.
-        overrides: as on the command line, such as ``["method.tau=0.3", "backbone.weights=dino.pth"]``.
+        overrides: as on the command line, ``["method.tau=0.3", "backbone.weights=dino.pth"]``, or a dict,
+            ``{"method.tau": 0.3, "backbone": {"weights": "dino.pth"}, "postprocess": None}``. A yaml may name code of your
+            own where ``allow_targets`` says so here.
         config_dir: folder with your own ``method/`` and ``backbone/`` yamls, searched besides the shipped ones.
 
     Returns:
@@ -235,9 +237,10 @@ def build_predictor(
     """
     from eigenseg.config.build import build_parts
     from eigenseg.config.compose import compose
+    from eigenseg.config.overrides import as_overrides
 
-    # Quoted: a device such as cuda:1 is not a plain word in Hydra's grammar.
-    config = compose(method, backbone, [*overrides, f"runtime.device='{device}'"], config_dir)
+    settings = [*as_overrides(overrides), *as_overrides({"runtime.device": device})]
+    config = compose(method, backbone, settings, config_dir)
     return make_predictor(**build_parts(config))
 
 

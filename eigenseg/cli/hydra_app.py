@@ -9,10 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from eigenseg.config.schema import PATHS, nest
+from eigenseg.config.overrides import allowed_targets, as_overrides, quoted
+from eigenseg.config.schema import PATHS
+from eigenseg.config.source import search_path
+from eigenseg.config.spelling import did_you_mean
 
-# Hydra's options that take a value, and those that do not; everything else is a setting, written without dashes.
-_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+# Hydra's options that take a value, and those that do not; everything else is a setting, written without dashes. Its options
+# for another root (--config-path, --config-name) are left out: the root is the command's.
+_FOLDER = ("--config-dir", "-cd")
+_WITH_VALUE = ("--cfg", "-c", "--package", "-p", *_FOLDER)
 _FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--resolve", "--run", "-r", "--multirun", "-m", "-sc")
 _SWEEP = ("--multirun", "-m")
 
@@ -30,12 +35,19 @@ def run_hydra(command: str, task: Callable[[Any], None], arguments: Sequence[str
     """
     import hydra
 
-    from eigenseg.config.compose import CONFIG_MODULE, readable_errors
+    from eigenseg.config.compose import CONFIG_MODULE, check_allowed, readable_errors
 
-    entry = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(task)
+    arranged = arrange(arguments)
+    allowed_targets(arranged)  # a sweep cannot vary it, and says so before its first job
+
+    def checked(config: Any) -> None:
+        check_allowed(config, arranged)
+        task(config)
+
+    entry = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(checked)
     # A sweep names its folders by what was set; a path would make a folder name of its own.
     folder_names = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(PATHS)}]"
-    saved, sys.argv = sys.argv, [f"eigenseg {command}", *arrange(arguments), folder_names]
+    saved, sys.argv = sys.argv, [f"eigenseg {command}", *arranged, folder_names]
     try:
         with _full_error(), readable_errors(command), _log_on_stderr():
             entry()
@@ -55,31 +67,39 @@ def arrange(arguments: Sequence[str]) -> list[str]:
     """
     options: list[str] = []
     overrides: list[str] = []
-    value_follows = False
+    folders: list[str] = []
     sweep = any(flag in arguments for flag in _SWEEP)
-    for argument in arguments:
-        if value_follows or argument.startswith("-"):
-            if not value_follows and argument.split("=")[0] not in (*_WITH_VALUE, *_FLAGS):
-                raise ValueError(f"unknown option {argument}; settings are written without dashes, such as input=photos/")
-            options.append(argument)
-            value_follows = not value_follows and argument in _WITH_VALUE
+    left = iter(arguments)
+    for argument in left:
+        if argument.startswith("-"):
+            option, equals, value = argument.partition("=")
+            if option not in (*_WITH_VALUE, *_FLAGS):
+                raise ValueError(
+                    f"unknown option {argument}; {did_you_mean(option, (*_WITH_VALUE, *_FLAGS))}"
+                    "settings are written without dashes, such as input=photos/"
+                )
+            if option in _WITH_VALUE and not equals:
+                value = next(left, "")
+                if not value:
+                    raise ValueError(f"{option} needs a value")
+            if option in _FOLDER:
+                folders.append(value)
+            else:
+                options += [option, value] if option in _WITH_VALUE else [argument]
         elif "=" in argument or argument.startswith("~"):
-            overrides.append(nest(_literal_path(argument, sweep)))
+            overrides.append(argument)
         else:
             raise ValueError(f"{argument!r} is not a setting; write key=value, such as input={argument}")
-    return [*options, *overrides]
+    return [*options, *_search(folders), *as_overrides(overrides, sweep)]
 
 
-def _literal_path(override: str, sweep: bool) -> str:
-    """Quote a path for Hydra, with ~ expanded; in a sweep a comma separates values, unless a file is called so."""
-    key, _, value = override.partition("=")
-    if key not in PATHS or value in ("", "null") or value[0] in "'\"":
-        return override
-    path = os.path.expanduser(value)
-    if sweep and "," in value and not os.path.exists(path):
-        return override
-    escaped = path.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"{key}='{escaped}'"
+def _search(folders: Sequence[str]) -> list[str]:
+    """The folders of the user's own yamls; Hydra's option for them would read them unchecked."""
+    for folder in folders:
+        if not os.path.isdir(os.path.expanduser(folder)):
+            raise FileNotFoundError(f"--config-dir: no such folder {folder}")
+    paths = [quoted(search_path(os.path.expanduser(folder))) for folder in folders]
+    return [f"hydra.searchpath=[{','.join(paths)}]"] if paths else []
 
 
 @contextlib.contextmanager

@@ -22,7 +22,11 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from eigenseg import configs
 from eigenseg.config import schema
+from eigenseg.config.overrides import ALLOW, Overrides, allowed_targets, as_overrides, quoted
+from eigenseg.config.source import search_path
+from eigenseg.config.spelling import did_you_mean
 
 CONFIG_MODULE = "eigenseg.configs"
 schema.register()
@@ -31,7 +35,7 @@ schema.register()
 def compose(
     method: str | os.PathLike[str] | None = None,
     backbone: str | os.PathLike[str] | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     config_dir: str | os.PathLike[str] | None = None,
     command: str = "extract",
 ) -> DictConfig:
@@ -40,18 +44,17 @@ def compose(
     Args:
         method, backbone: a name, or the path of a yaml; None: what an experiment among the overrides says, else tokencut
             and dino_vits16.
-        overrides: Hydra overrides.
+        overrides: as on the command line, or a dict: ``{"method.tau": 0.3, "runtime": {"batch_size": 4}}``.
         config_dir: a folder that is searched besides the shipped one.
         command: whose: extract or evaluate.
 
     Raises:
         FileNotFoundError: if a yaml or the folder is missing.
-        ValueError: if a name or an override is unknown.
+        ValueError: if a name or an override is unknown, or a yaml reaches beyond its group.
     """
+    settings = as_overrides(overrides)
     with contextlib.ExitStack() as stack:
-        folders = []
-        if isinstance(overrides, str):
-            raise TypeError(f"overrides must be a list of strings, got the string {overrides!r}")
+        folders: list[Path] = []
         if config_dir is not None:
             if not Path(config_dir).is_dir():
                 raise FileNotFoundError(f"config_dir: no such folder {os.fspath(config_dir)}")
@@ -65,11 +68,24 @@ def compose(
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 names[group] = _copy_yaml(Path(choice), folder / group)
                 folders.append(folder)
-        search = ",".join(f"'file://{folder}'" for folder in folders)
-        chosen = [f"{group}='{name}'" for group, name in names.items()]
+        search = ",".join(quoted(search_path(folder)) for folder in folders)
+        chosen = [f"{group}={quoted(name)}" for group, name in names.items()]
         stack.enter_context(_own_hydra())
         with readable_errors(command):
-            return hydra_compose(command, overrides=[f"hydra.searchpath=[{search}]", *chosen, *map(schema.nest, overrides)])
+            config = hydra_compose(command, overrides=[f"hydra.searchpath=[{search}]", *chosen, *settings])
+    check_allowed(config, settings)
+    return config
+
+
+def check_allowed(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise if ``allow_targets`` was not set by the overrides alone.
+
+    Raises:
+        ValueError: naming what a yaml allows.
+    """
+    allowed, typed = list(config.get(ALLOW) or []), allowed_targets(overrides)
+    if allowed != typed:
+        raise ValueError(f"{ALLOW} counts only from the command line or the overrides, a yaml must not set it, got {allowed}")
 
 
 def choices() -> dict[str, str]:
@@ -107,12 +123,15 @@ def readable_errors(command: str = "extract") -> Iterator[None]:
         missing, options = error.missing_cfg_file or "", error.options or []
         group, _, name = missing.rpartition("/")
         if group and options:
-            raise ValueError(f"unknown {group} {name!r}; known: {', '.join(sorted(options))}") from None
+            nested = group in schema.NESTED.values() and str(error).startswith(f"In '{group}/")
+            known = sorted(option for option in options if not nested or _finds_in_images(group, option))
+            raise ValueError(f"unknown {group} {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}") from None
         raise ValueError(" ".join(str(error).split())) from None
     except (HydraException, OmegaConfBaseException) as error:
         unknown = re.match(r"Could not override '(?:\w+@)?(.+?)'\.", str(error))
         if unknown:
-            raise ValueError(f"unknown setting {unknown[1]!r}; eigenseg {command} --help lists all of them") from None
+            near = _near(error.__cause__)
+            raise ValueError(f"unknown setting {unknown[1]!r}; {near}eigenseg {command} --help lists all of them") from None
         cause = error.__cause__
         detail = f" {cause}" if isinstance(cause, OmegaConfBaseException) else ""
         if isinstance(cause, ValidationError):  # its first line says what was wrong with the value
@@ -121,12 +140,29 @@ def readable_errors(command: str = "extract") -> Iterator[None]:
         raise ValueError(" ".join(f"{error}{detail}".split())) from None
 
 
+def _near(cause: BaseException | None) -> str:
+    """A hint at the setting that an unknown one may be a misspelling of."""
+    parent, key = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", ""))
+    if not isinstance(parent, DictConfig):
+        return ""
+    above, dot, name = key.rpartition(".")
+    return did_you_mean(name, (str(known) for known in parent)).replace("mean ", f"mean {above}{dot}")
+
+
+def _finds_in_images(group: str, option: str) -> bool:
+    """Whether a shipped yaml is one of an image method; a video method finds objects in clips, and is no part of another."""
+    shipped = Path(configs.__path__[0]) / group / f"{option}.yaml"
+    return not (shipped.is_file() and str(OmegaConf.load(shipped).get("_target_")).startswith("eigenseg.video."))
+
+
 def _copy_yaml(path: Path, group: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"no such configuration: {path}")
     group.mkdir()
-    shutil.copy(path, group / f"{path.stem}.yaml")
-    return path.stem
+    # A name that no shipped yaml has: those would be found first.
+    name = f"own_{path.stem}"
+    shutil.copy(path, group / f"{name}.yaml")
+    return name
 
 
 @contextlib.contextmanager

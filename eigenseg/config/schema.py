@@ -11,21 +11,30 @@ from omegaconf import MISSING
 # Settings that are paths. The command line takes them as they are typed, whatever Hydra's grammar makes of their
 # characters, and the folder names of a sweep leave them out. Locations say where things lie: equal data there give equal
 # results. What files hold decides the results.
-LOCATIONS = ("input", "output.dir", "dataset.root", "dataset.images", "dataset.masks", "hydra.sweep.dir")
+LOCATIONS = (
+    "input",
+    "output.dir",
+    "dataset.root",
+    "dataset.images",
+    "dataset.masks",
+    "hydra.sweep.dir",
+    "hydra.run.dir",
+)
+# Settings that name a method whose yaml is composed in their place: method.base=lost is Hydra's method@method.base=lost.
+NESTED = {"method.base": "method", "method.first": "method"}
 FILES = (
     "predictions",
     "backbone.weights",
     "method.head",
-    "method.base.head",
+    *(f"{nested}.head" for nested in NESTED),  # what a method has, one within a method has
     "dataset.annotations",
     "dataset.image_list",
 )
 PATHS = (*LOCATIONS, *FILES)
-# Settings that name a method whose yaml is composed in their place: method.base=lost is Hydra's method@method.base=lost.
-NESTED = {"method.base": "method", "method.first": "method"}
 
-# Groups of which nothing may be chosen; Hydra has no backbone=null.
+# Groups of which nothing may be chosen (Hydra has no backbone=null), and those that are always chosen.
 OPTIONAL = ("backbone", "postprocess", "evaluation", "dataset", "experiment")
+CHOSEN = ("method", "solver", "output")
 
 
 @dataclass
@@ -84,7 +93,7 @@ class CommandConfig:
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     resume: bool = True  # continue in an output folder of the same settings
-    allow_targets: list[str] = field(default_factory=list)  # further packages that a yaml's _target_ may come from
+    allow_targets: list[str] = field(default_factory=list)  # what a yaml's _target_ may name besides; only the command line counts
     expected: Any = None  # an experiment's published numbers
 
 
@@ -105,22 +114,6 @@ class EvaluateConfig(CommandConfig):
     missing: str = "error"  # or empty: an item without a prediction counts as empty
     limit: int | None = None  # items, from the first one
     output: EvaluateOutputConfig = field(default_factory=EvaluateOutputConfig)
-
-
-def nest(override: str) -> str:
-    """An override in the form that Hydra takes: the name of a nested method selects its yaml, and no group is a deletion.
-
-    Example:
-        >>> nest("method.base=maskcut"), nest("method.base.tau=0.3"), nest("method.base=null")
-        ('method@method.base=maskcut', 'method.base.tau=0.3', 'method.base=null')
-        >>> nest("backbone=null"), nest("backbone=dino_vits16")
-        ('~backbone', 'backbone=dino_vits16')
-    """
-    key, equals, value = override.partition("=")
-    if key in OPTIONAL and value == "null":
-        return f"~{key}"
-    named = key in NESTED and value not in ("", "null") and value[0] not in "{["
-    return f"{NESTED[key]}@{key}{equals}{value}" if named else override
 
 
 def register() -> None:

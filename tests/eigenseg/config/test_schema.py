@@ -11,7 +11,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from eigenseg.cli.hydra_app import arrange
-from eigenseg.config.schema import LOCATIONS, PATHS, EvaluateConfig, ExtractConfig
+from eigenseg.config.schema import LOCATIONS, NESTED, PATHS, EvaluateConfig, ExtractConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 GROUPS = ("backbone", "method", "solver", "dataset", "evaluation", "postprocess")
@@ -27,7 +27,8 @@ def settings_of_constructors() -> dict[str, Any]:
                 annotations[f"{group}.{name}"] = str(parameter.annotation)
     of_methods = {key: value for key, value in annotations.items() if key.startswith("method.")}
     # A method within a method has all settings of its own.
-    return {**annotations, **{key.replace("method.", "method.base.", 1): value for key, value in of_methods.items()}}
+    nested = {key.replace("method", place, 1): value for place in NESTED for key, value in of_methods.items()}
+    return {**annotations, **nested}
 
 
 def test_every_constructor_argument_that_takes_a_path_is_a_path_setting_and_no_other_is() -> None:

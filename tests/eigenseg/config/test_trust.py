@@ -15,9 +15,9 @@ from eigenseg.config.compose import compose
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("os.system", r"method._target_=os.system is outside eigenseg, torch, .*add allow_targets=\[os\]"),
-        ("torch.os.system", r"torch.os.system \(defined in (posix|nt)\) is outside"),
-        ("eigenseg.data.images.os.remove", r"os.remove \(defined in (posix|nt)\) is outside"),
+        ("os.system", r"method._target_=os.system is outside what a yaml may name: .*add allow_targets=\[os.system\]"),
+        ("torch.os.system", "torch.os.system is outside"),
+        ("eigenseg.data.images.os.remove", "os.remove is outside"),
         ("eigenseg.nothing.Here", "cannot be imported"),
         ("torchvisionary.Thing", "torchvisionary.Thing is outside"),
     ],
