@@ -18,12 +18,14 @@ from eigenseg.cli.console import format_number, plural, print_table, progress_ba
 from eigenseg.cli.predict import advice, build_job, check_dataset, dataset_sources, predict_into
 from eigenseg.config.build import build_dataset, build_method, build_metric
 from eigenseg.config.compose import choices, given_settings, job_folder, plain
+from eigenseg.config.schema import PATHS
 from eigenseg.data.datasets.base import Dataset
-from eigenseg.data.files import make_folder, write_json
+from eigenseg.data.files import make_folder, read_json, write_json
 from eigenseg.data.metric import Metric
 from eigenseg.data.predictions.base import FramePredictions, Predictions, check_overlap
 from eigenseg.data.predictions.open import check_missing, open_predictions
 from eigenseg.data.results.folder import read_run
+from eigenseg.data.results.identity import differences
 from eigenseg.data.results.writers import SaliencyWriter
 from eigenseg.data.scoring import check_kind, check_processes, score_dataset
 from eigenseg.pipeline import Summary
@@ -65,6 +67,7 @@ def run_evaluate(config: Any) -> dict[str, Any]:
         *computed,
         *_notes(len(indices), len(dataset.items), lacking, summary.failures),
         *_warnings(predictions, dataset, indices, missing),
+        *_experiment_notes(settings),
     ]
     parts = read_run(Path(path)).get("parts", {})  # of a folder that eigenseg wrote
     result = _result(settings, dataset, scored, len(indices), parts, notes)
@@ -72,10 +75,11 @@ def run_evaluate(config: Any) -> dict[str, Any]:
         result["notes"].append(
             "no item has an object in its annotation, so there is nothing to score; are these the right annotations?"
         )
+    replaced = _replaced(root / "metrics.json", settings)
     write_json(root / "metrics.json", result)
     if settings["output"]["report"]:
         write_report(root / "report.html", result, dataset, predictions)
-    _print(result, root, settings["output"]["report"])
+    _print(result, root, settings["output"]["report"], replaced)
     return {**result, "output": str(root), "failures": summary.failures + summary.incomplete}
 
 
@@ -132,9 +136,9 @@ def _result(
 
 
 def _paper(expected: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, Any] | None:
-    """The published numbers of this backbone, where the experiment carries them."""
+    """The published numbers of this backbone, where the experiment carries them and its method is the one that ran."""
     method, backbone = names.get("method"), names.get("backbone")
-    if not expected or backbone not in expected.get("values", {}):
+    if not expected or backbone not in expected.get("values", {}) or _changed("method"):
         return None
     values = expected["values"][backbone]
     return {
@@ -143,6 +147,39 @@ def _paper(expected: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict
         "source": expected["source"],
         "verified": bool(expected.get("verified", False)),
     }
+
+
+def _experiment_notes(settings: Mapping[str, Any]) -> list[str]:
+    """Why an experiment's published numbers are left out, or what differs from how they were made."""
+    expected, names = settings["expected"], choices()
+    if not expected:
+        return []
+    if _paper(expected, names) is None:
+        with_method = f"method={names.get('method')}" if _changed("method") else f"backbone={names.get('backbone')}"
+        return [f"the experiment has no published number with {with_method}; it has those of {', '.join(expected['values'])}"]
+    decisive = ("method.", "backbone.", "solver", "postprocess", "preprocess.", "evaluation", "limit")
+    changed = [setting for setting in given_settings() if setting.lstrip("+~").startswith(decisive)]
+    # Where weights and heads lie says nothing of how they are used.
+    changed = [setting for setting in changed if setting.lstrip("+").partition("=")[0] not in PATHS]
+    return [f"set otherwise than in the experiment: {', '.join(changed)}"] if changed else []
+
+
+def _changed(group: str) -> bool:
+    """Whether the command line chose another yaml of a group."""
+    return any(setting.startswith(f"{group}=") for setting in given_settings())
+
+
+def _replaced(path: Path, settings: Mapping[str, Any]) -> list[str]:
+    """That numbers of other settings stand where these go; resume=false asks for it."""
+    if not settings["resume"]:
+        return []
+    try:
+        before = read_json(path)["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    decisive = [name for name in settings if name not in ("output", "runtime", "resume", "allow_targets", "expected")]
+    changed = differences({name: before.get(name) for name in decisive}, {name: settings[name] for name in decisive})
+    return [f"{path} held numbers of other settings, which these replace. Different: {', '.join(changed)}"] if changed else []
 
 
 def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:
@@ -168,7 +205,7 @@ def _warnings(predictions: Predictions, dataset: Dataset, indices: Sequence[int]
     return notes
 
 
-def _print(result: Mapping[str, Any], root: Path, report: bool) -> None:
+def _print(result: Mapping[str, Any], root: Path, report: bool, replaced: Sequence[str]) -> None:
     """The numbers as a table, and where the rest is."""
     paper = result["paper"]
     table = Table(
@@ -188,5 +225,5 @@ def _print(result: Mapping[str, Any], root: Path, report: bool) -> None:
     if paper:
         remembered = "" if paper["verified"] else " (remembered, not verified)"
         lines.append(f"paper: {paper['method']}, {paper['source']}{remembered}")
-    lines += [f"note: {note}" for note in result["notes"]]
+    lines += [f"note: {note}" for note in (*result["notes"], *replaced)]
     print_table(table, *lines, f"{root / 'metrics.json'}" + (f", look at {root / 'report.html'}" if report else ""))

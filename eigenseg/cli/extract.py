@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from eigenseg.cli.console import plural
 from eigenseg.cli.predict import advice, build_job, check_dataset, dataset_sources, output_writers, predict_into
 from eigenseg.config.build import build_dataset, build_method, build_writers
-from eigenseg.config.compose import job_folder, plain
+from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.data.inputs import Inputs, choose_inputs
 from eigenseg.pipeline import Summary
 from eigenseg.runtime import limit_threads
@@ -32,7 +33,8 @@ def run_extract(config: Any) -> dict[str, Any]:
     inputs, origin = _find_inputs(config, settings, method)
     job = build_job(config, method, inputs.sources, inputs.clips, origin)
     heatmap = ("output.heatmap=true is for images; overlays of clips have none",) if job.clips and output["heatmap"] else ()
-    for note in (*inputs.notes, *job.notes(), *heatmap):
+    unread = ("input is read instead of the experiment's dataset",) if settings["input"] and settings["dataset"] else ()
+    for note in (*inputs.notes, *unread, *job.notes(), *heatmap):
         print(f"note: {note}")
     summary, _ = predict_into(root, config, job, [*output_writers(output, job.clips), *writers])
     _print(summary, root, job.clips, overlays=output["overlays"])
@@ -48,8 +50,18 @@ def _check_input(config: Any, settings: dict[str, Any], root: Path) -> None:
         raise ValueError(
             "input is missing; say what to read: input=photos/ (image, video, folder, glob pattern or .txt list)"
         )
+    if given is not None and config.dataset is not None and _chose_dataset(settings):
+        raise ValueError(
+            f"input={given} and dataset={choices().get('dataset', 'NAME')} both say what to read; give one of them"
+        )
     if given is not None and root.exists() and Path(given).exists() and root.samefile(given):
         raise ValueError(f"output.dir is the input folder, {root}; choose another one, such as output.dir={root / 'out'}")
+
+
+def _chose_dataset(settings: dict[str, Any]) -> bool:
+    """Whether the dataset is the user's choice and not an experiment's, which input replaces."""
+    typed = (re.split("[=.]", setting.lstrip("+"))[0] for setting in given_settings())
+    return settings["expected"] is None or "dataset" in typed
 
 
 def _find_inputs(config: Any, settings: dict[str, Any], method: Any) -> tuple[Inputs, Any]:

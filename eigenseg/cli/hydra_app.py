@@ -22,12 +22,12 @@ _FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--resolve", "--run", 
 _SWEEP = ("--multirun", "-m")
 
 
-def run_hydra(command: str, task: Callable[[Any], None], arguments: Sequence[str]) -> None:
+def run_hydra(command: str, task: Callable[[Any, Sequence[str]], None], arguments: Sequence[str]) -> None:
     """Compose the configuration of a command and call its task, once or, in a sweep, once a job.
 
     Args:
         command: extract or evaluate; the name of a root yaml.
-        task: takes the composed configuration.
+        task: takes the composed configuration, and the settings of the command line.
         arguments: as typed.
 
     Raises:
@@ -35,16 +35,15 @@ def run_hydra(command: str, task: Callable[[Any], None], arguments: Sequence[str
     """
     import hydra
 
-    from eigenseg.config.compose import CONFIG_MODULE, check_allowed, readable_errors
+    from eigenseg.config.compose import CONFIG_MODULE, readable_errors
 
     arranged = arrange(arguments)
     allowed_targets(arranged)  # a sweep cannot vary it, and says so before its first job
 
-    def checked(config: Any) -> None:
-        check_allowed(config, arranged)
-        task(config)
+    def job(config: Any) -> None:
+        task(config, arranged)
 
-    entry = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(checked)
+    entry = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(job)
     # A sweep names its folders by what was set; a path would make a folder name of its own.
     folder_names = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(PATHS)}]"
     saved, sys.argv = sys.argv, [f"eigenseg {command}", *arranged, folder_names]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eigenseg._version import __version__
+from eigenseg.config.spelling import did_you_mean
 
 USAGE = """\
 eigenseg: objects in images and videos, found without labels
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in NOT_YET:
         return _fail(NOT_YET[command])
     if command not in (*_CONFIGURED, *_PLAIN):
-        return _fail(f"unknown command {command!r}; known: {', '.join((*_CONFIGURED, *_PLAIN, *NOT_YET))}")
+        known = (*_CONFIGURED, *_PLAIN, *NOT_YET)
+        return _fail(f"unknown command {command!r}; {did_you_mean(command, known)}known: {', '.join(known)}")
     jobs = _Jobs(command)
     try:
         with jobs.reporting():
@@ -74,9 +76,12 @@ class _Jobs:
         self.command, self.exit_code = command, 0
         self.verbose = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
-    def run(self, config: Any) -> None:
+    def run(self, config: Any, overrides: Sequence[str]) -> None:
         """Run the command with a composed configuration."""
+        from eigenseg.config.compose import check_composed
+
         with self.reporting():
+            check_composed(config, overrides)
             # Only now, so that --help and a wrong setting do not wait for torch.
             if _load(self.command)(config)["failures"]:
                 self.exit_code = max(self.exit_code, 1)

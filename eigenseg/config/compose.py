@@ -73,16 +73,21 @@ def compose(
         stack.enter_context(_own_hydra())
         with readable_errors(command):
             config = hydra_compose(command, overrides=[f"hydra.searchpath=[{search}]", *chosen, *settings])
-    check_allowed(config, settings)
+    check_composed(config, settings)
     return config
 
 
-def check_allowed(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Raise if ``allow_targets`` was not set by the overrides alone.
+def check_composed(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise if an interpolation leads nowhere, or ``allow_targets`` was not set by the overrides alone.
 
     Raises:
-        ValueError: naming what a yaml allows.
+        ValueError: naming the setting, or what a yaml allows.
     """
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        key = re.search(r"full_key: (\S+)", str(error))
+        raise ValueError(f"{f'{key[1]}: ' if key else ''}{str(error).splitlines()[0]}") from None
     allowed, typed = list(config.get(ALLOW) or []), allowed_targets(overrides)
     if allowed != typed:
         raise ValueError(f"{ALLOW} counts only from the command line or the overrides, a yaml must not set it, got {allowed}")
@@ -161,7 +166,10 @@ def _copy_yaml(path: Path, group: Path) -> str:
     group.mkdir()
     # A name that no shipped yaml has: those would be found first.
     name = f"own_{path.stem}"
-    shutil.copy(path, group / f"{name}.yaml")
+    try:
+        os.symlink(path.resolve(), group / f"{name}.yaml")  # errors name the file itself
+    except OSError:  # some systems ask for a right to link
+        shutil.copy(path, group / f"{name}.yaml")
     return name
 
 

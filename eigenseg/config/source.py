@@ -43,11 +43,11 @@ class UserSource(FileConfigSource):
         Raises:
             ValueError: if it is no yaml, is too large, or reaches beyond its group.
         """
-        path = os.path.join(self.path, self._normalize_file_name(config_path))
+        path = os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path)))
         content = _read(path)
         try:
             result = super().load_config(config_path)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, yaml.YAMLError) as error:
             raise ValueError(f"{path} cannot be read: {_line(error)}") from None
         _check_place(path, config_path, result, content)
         return result
