@@ -74,7 +74,7 @@ def arrange(arguments: Sequence[str]) -> list[str]:
             option, equals, value = argument.partition("=")
             if option not in (*_WITH_VALUE, *_FLAGS):
                 raise ValueError(
-                    f"unknown option {argument}; {did_you_mean(option, (*_WITH_VALUE, *_FLAGS))}"
+                    f"unknown option {argument}; {'' if equals else did_you_mean(option, (*_WITH_VALUE, *_FLAGS))}"
                     "settings are written without dashes, such as input=photos/"
                 )
             if option in _WITH_VALUE and not equals:

@@ -78,10 +78,10 @@ class _Jobs:
 
     def run(self, config: Any, overrides: Sequence[str]) -> None:
         """Run the command with a composed configuration."""
-        from eigenseg.config.compose import check_composed
+        from eigenseg.config.compose import settle
 
         with self.reporting():
-            check_composed(config, overrides)
+            settle(config, overrides)
             # Only now, so that --help and a wrong setting do not wait for torch.
             if _load(self.command)(config)["failures"]:
                 self.exit_code = max(self.exit_code, 1)

@@ -73,16 +73,23 @@ def compose(
         stack.enter_context(_own_hydra())
         with readable_errors(command):
             config = hydra_compose(command, overrides=[f"hydra.searchpath=[{search}]", *chosen, *settings])
-    check_composed(config, settings)
+    settle(config, settings)
     return config
 
 
-def check_composed(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Raise if an interpolation leads nowhere, or ``allow_targets`` was not set by the overrides alone.
+def settle(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Let the overrides have the last word: groups without a choice are null, ``allow_targets`` is what they say alone.
+
+    Args:
+        config: as composed; changed in place.
+        overrides: in the form that Hydra takes, see ``as_overrides``.
 
     Raises:
-        ValueError: naming the setting, or what a yaml allows.
+        ValueError: if a yaml sets ``allow_targets``, or an interpolation leads nowhere; naming it.
     """
+    for group in schema.OPTIONAL:
+        if f"~{group}" in overrides and group in config:
+            config[group] = None  # an experiment's settings of it are left otherwise
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:

@@ -213,7 +213,7 @@ def test_empty_annotation_has_no_number_and_a_note(run: Run, discs: Path, tmp_pa
     ("arguments", "message"),
     [
         ([], "dataset is missing; choose one, such as dataset=voc2007"),
-        (["dataset=voc"], "unknown dataset 'voc'; known: coco, coco20k, cub,"),
+        (["dataset=voc"], "unknown dataset 'voc'; did you mean voc2012? known: coco, coco20k, cub,"),
         (["dataset=voc2007"], "dataset.root is missing; say where it lies, dataset.root=PATH (the layout"),
         (
             ["dataset=voc2007", "dataset.root=gone"],
