@@ -156,7 +156,9 @@ def _experiment_notes(settings: Mapping[str, Any]) -> list[str]:
         return []
     if _paper(expected, names) is None:
         with_method = f"method={names.get('method')}" if _changed("method") else f"backbone={names.get('backbone')}"
-        return [f"the experiment has no published number with {with_method}; it has those of {', '.join(expected['values'])}"]
+        return [
+            f"the experiment has no published number with {with_method}; it has those of {', '.join(expected['values'])}"
+        ]
     decisive = ("method.", "backbone.", "solver", "postprocess", "preprocess.", "evaluation", "limit")
     changed = [setting for setting in given_settings() if setting.lstrip("+~").startswith(decisive)]
     # Where weights and heads lie says nothing of how they are used.
@@ -179,7 +181,9 @@ def _replaced(path: Path, settings: Mapping[str, Any]) -> list[str]:
         return []
     decisive = [name for name in settings if name not in ("output", "runtime", "resume", "allow_targets", "expected")]
     changed = differences({name: before.get(name) for name in decisive}, {name: settings[name] for name in decisive})
-    return [f"{path} held numbers of other settings, which these replace. Different: {', '.join(changed)}"] if changed else []
+    return (
+        [f"{path} held numbers of other settings, which these replace. Different: {', '.join(changed)}"] if changed else []
+    )
 
 
 def _notes(scored: int, items: int, lacking: int, failures: int) -> list[str]:

@@ -14,8 +14,8 @@ from eigenseg.config.schema import PATHS
 from eigenseg.config.source import search_path
 from eigenseg.config.spelling import did_you_mean
 
-# Hydra's options that take a value, and those that do not; everything else is a setting, written without dashes. Its options
-# for another root (--config-path, --config-name) are left out: the root is the command's.
+# Hydra's options that take a value, and those that do not; everything else is a setting, written without dashes. Its
+# options for another root (--config-path, --config-name) are left out: the root is the command's.
 _FOLDER = ("--config-dir", "-cd")
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", *_FOLDER)
 _FLAGS = ("--help", "-h", "--hydra-help", "--info", "-i", "--resolve", "--run", "-r", "--multirun", "-m", "-sc")

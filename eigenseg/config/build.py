@@ -178,11 +178,15 @@ def _check_arguments(maker: Callable[..., Any], values: Mapping[str, Any], key: 
     unknown = [argument for argument in values if argument not in known]
     if unknown:
         raise ValueError(
-            f"{key}: {name} takes no {', '.join(unknown)}, only {', '.join(known) or 'nothing'}; to use another class choose "
-            f"its yaml ({key}=NAME), which brings its own settings"
+            f"{key}: {name} takes no {', '.join(unknown)}, only {', '.join(known) or 'nothing'}; to use another class "
+            f"choose its yaml ({key}=NAME), which brings its own settings"
         )
     lacking = [argument for argument, one in known.items() if one.default is one.empty and argument not in values]
-    if lacking and not partial and not any(known[argument].kind is inspect.Parameter.VAR_POSITIONAL for argument in lacking):
+    if (
+        lacking
+        and not partial
+        and not any(known[argument].kind is inspect.Parameter.VAR_POSITIONAL for argument in lacking)
+    ):
         raise ValueError(f"{key}: {name} needs {', '.join(lacking)}")
     gaps = [argument for argument, value in values.items() if isinstance(value, str) and value == "???"]
     if gaps:

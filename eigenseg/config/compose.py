@@ -97,7 +97,9 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> None:
         raise ValueError(f"{f'{key[1]}: ' if key else ''}{str(error).splitlines()[0]}") from None
     allowed, typed = list(config.get(ALLOW) or []), allowed_targets(overrides)
     if allowed != typed:
-        raise ValueError(f"{ALLOW} counts only from the command line or the overrides, a yaml must not set it, got {allowed}")
+        raise ValueError(
+            f"{ALLOW} counts only from the command line or the overrides, a yaml must not set it, got {allowed}"
+        )
 
 
 def choices() -> dict[str, str]:
@@ -162,9 +164,9 @@ def _near(cause: BaseException | None) -> str:
 
 
 def _finds_in_images(group: str, option: str) -> bool:
-    """Whether a shipped yaml is one of an image method; a video method finds objects in clips, and is no part of another."""
+    """Whether a yaml is not the shipped one of a video method, which is no part of another."""
     shipped = Path(configs.__path__[0]) / group / f"{option}.yaml"
-    return not (shipped.is_file() and str(OmegaConf.load(shipped).get("_target_")).startswith("eigenseg.video."))
+    return not (shipped.is_file() and "_target_: eigenseg.video." in shipped.read_text(encoding="utf-8"))
 
 
 def _copy_yaml(path: Path, group: Path) -> str:

@@ -27,7 +27,7 @@ def as_overrides(settings: Overrides, sweep: bool = False) -> list[str]:
     """Overrides as Hydra takes them.
 
     Args:
-        settings: as typed (``["method.tau=0.3"]``), or a dict, nested or with dotted names, of plain values, lists and paths.
+        settings: as typed (``["method.tau=0.3"]``), or a dict, nested or with dotted names, of plain values, lists, paths.
         sweep: commas separate values.
 
     Raises:
@@ -39,7 +39,8 @@ def as_overrides(settings: Overrides, sweep: bool = False) -> list[str]:
         >>> as_overrides({"method": "found", "method.head": "h(1).pth", "runtime": {"batch_size": 4}, "postprocess": None})
         ["method='found'", "method.head='h(1).pth'", 'runtime.batch_size=4', '~postprocess']
     """
-    if isinstance(settings, str) or not isinstance(settings, (Mapping, Sequence)):
+    given: Any = settings
+    if isinstance(given, str) or not isinstance(given, (Mapping, Sequence)):
         raise TypeError(f"overrides must be a list of strings, or a dict, got {type(settings).__name__} {settings!r}")
     if isinstance(settings, Mapping):
         return [_nest(f"{key}={value}") for key, value in _flat(settings, "")]
@@ -86,7 +87,9 @@ def _literal(override: str, sweep: bool) -> str:
     key, equals, value = override.partition("=")
     name = key.lstrip("+")
     if name == _SEARCH:
-        raise ValueError(f"{_SEARCH} is not a setting; a folder of your own yamls is --config-dir FOLDER (config_dir in Python)")
+        raise ValueError(
+            f"{_SEARCH} is not a setting; a folder of your own yamls is --config-dir FOLDER (config_dir in Python)"
+        )
     if name == ALLOW and value and value[0] not in "['\"":
         return f"{key}=[{value}]"
     if not equals or value in ("", "null") or value[0] in "'\"":
@@ -117,7 +120,7 @@ def _nest(override: str, sweep: bool = False) -> str:
 
 def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.@/+~-]+", name):
+        if not re.fullmatch(r"[\w.@/+~-]+", str(name)) or not isinstance(name, str):
             raise TypeError(f"overrides: names of settings are strings, such as 'method.tau', got {name!r}")
         key = f"{prefix}{name}"
         if key == _SEARCH:

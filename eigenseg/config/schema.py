@@ -93,7 +93,9 @@ class CommandConfig:
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     resume: bool = True  # continue in an output folder of the same settings
-    allow_targets: list[str] = field(default_factory=list)  # what a yaml's _target_ may name besides; only the command line counts
+    allow_targets: list[str] = field(
+        default_factory=list
+    )  # what a yaml's _target_ may name besides; only the command line counts
     expected: Any = None  # an experiment's published numbers
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
@@ -91,7 +91,9 @@ def _count(node: Any, known: dict[int, int], depth: int = 0) -> int:
 def _check_place(path: str, config_path: str, result: ConfigResult, content: Any) -> None:
     group = config_path.rpartition("/")[0]
     if not group or ".." in config_path.split("/"):
-        raise ValueError(f"{path} is in no group; a yaml lies in GROUP/NAME.yaml below the folder, such as method/mine.yaml")
+        raise ValueError(
+            f"{path} is in no group; a yaml lies in GROUP/NAME.yaml below the folder, such as method/mine.yaml"
+        )
     package = result.header.get("package")
     if package not in (None, "_group_"):
         raise ValueError(
@@ -101,8 +103,8 @@ def _check_place(path: str, config_path: str, result: ConfigResult, content: Any
     for entry in _default_keys((content or {}).get("defaults")):
         if ("_global_" in entry or "${" in entry) and not _CHOICE.fullmatch(entry):
             raise ValueError(
-                f"{path} must not have {entry!r} among its defaults: a yaml sets its own group, {group}, alone, and may choose "
-                "another group's yaml, such as 'override /backbone@_global_.backbone: dino_vits16'"
+                f"{path} must not have {entry!r} among its defaults: a yaml sets its own group, {group}, alone, and may "
+                "choose another group's yaml, such as 'override /backbone@_global_.backbone: dino_vits16'"
             )
     if f"{group}/".startswith("hydra/"):
         _check_site(path, f"{group}/", content)
@@ -113,8 +115,8 @@ def _check_site(path: str, group: str, content: Any) -> None:
     text = OmegaConf.to_yaml(OmegaConf.create(content or {}))
     if group not in _SITE or "_target_" in text or "${" in text:
         raise ValueError(
-            f"{path}: of Hydra's own groups, a yaml may set hydra/launcher and hydra/sweeper, by plain values over a shipped "
-            "one (defaults: [submitit_slurm]), without _target_ and ${...}"
+            f"{path}: of Hydra's own groups, a yaml may set hydra/launcher and hydra/sweeper, by plain values over a "
+            "shipped one (defaults: [submitit_slurm]), without _target_ and ${...}"
         )
 
 

@@ -132,7 +132,7 @@ def _locate(target: str, key: str, own: bool) -> Any:
     """Import what a dotted name means: modules as far as they go, then attributes."""
     first, *rest = target.split(".")
     try:
-        found = importlib.import_module(first)
+        found: Any = importlib.import_module(first)
         path = first
         for part in rest:
             path = f"{path}.{part}"
@@ -150,8 +150,8 @@ def _locate(target: str, key: str, own: bool) -> Any:
 def _outside(what: str, target: str, key: str) -> ValueError:
     return ValueError(
         f"{key}._target_={what} is outside what a yaml may name: classes of eigenseg that fit, its solvers, and as their "
-        f"arguments classes of {', '.join(_LIBRARIES)}; if you trust it, add allow_targets=[{target}] to the command or the "
-        "overrides"
+        f"arguments classes of {', '.join(_LIBRARIES)}; if you trust it, add allow_targets=[{target}] to the command or "
+        "the overrides"
     )
 
 

@@ -14,7 +14,8 @@ import pytest
 from conftest import draw_disc
 from PIL import Image
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
+CODE = {**os.environ, "PYTHONPATH": str(ROOT)}
 RUN = [sys.executable, "-m", "eigenseg", "extract", "input=photos", "backbone=color_texture", "output.dir=out"]
 
 
@@ -27,7 +28,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def code_of(folder: Path, *settings: str) -> int:
-    return subprocess.run([*RUN, *settings], cwd=folder, capture_output=True, check=False).returncode
+    return subprocess.run([*RUN, *settings], cwd=folder, env=CODE, capture_output=True, check=False).returncode
 
 
 def test_0_all_done_1_some_images_failed_2_wrong_usage(photos: Path, tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_130_stopped_by_ctrl_c(photos: Path, tmp_path: Path) -> None:
     image = draw_disc(90, 120, 20)[0]
     for i in range(300):
         Image.fromarray(image).save(photos / f"{i}.png")
-    process = subprocess.Popen([*RUN, "runtime.batch_size=1"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*RUN, "runtime.batch_size=1"], cwd=tmp_path, env=CODE, stderr=subprocess.PIPE, text=True)
     manifest = tmp_path / "out" / "manifest.jsonl"
     while not (manifest.exists() and manifest.stat().st_size):
         assert process.poll() is None
@@ -57,6 +58,6 @@ def test_130_stopped_by_ctrl_c(photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_codes_tested_here_are_documented() -> None:
-    text = " ".join(README.read_text().split())
+    text = " ".join((ROOT / "README.md").read_text().split())
     (listed,) = re.findall(r"Exit codes: (.*?)\.", text)
     assert {"0", "1", "2", "130"} <= set(re.findall(r"\b\d+\b", listed))

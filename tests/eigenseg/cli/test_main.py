@@ -364,7 +364,10 @@ def test_help_version_and_unknown_commands(run: Run) -> None:
     assert run()[0] == 2
     assert "eigenseg extract input=photos/" in run("--help")[1]
     assert run("--version")[:2] == run("extract", "--version")[:2] == (0, f"eigenseg {__version__}\n")
-    assert "unknown command 'extrakt'; did you mean extract? known: extract, evaluate, collect, export, train" in run("extrakt")[2]
+    assert (
+        "unknown command 'extrakt'; did you mean extract? known: extract, evaluate, collect, export, train"
+        in run("extrakt")[2]
+    )
 
 
 def test_help_of_extract_lists_the_choices(capfd: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,10 @@ def numbers(folder: Path) -> dict[str, Any]:
     ("arguments", "message"),
     [
         (["method=found", "method.mode=head", "method.head=h(1).pth"], "no such file h(1).pth"),
-        (["method=per_frame", "method.base=found", "method.base.mode=head", "method.base.head=~/h [1].pth"], "no such file /home/me/h [1].pth"),
+        (
+            ["method=per_frame", "method.base=found", "method.base.mode=head", "method.base.head=~/h [1].pth"],
+            "no such file /home/me/h [1].pth",
+        ),
         (["backbone=dino_vits16", "backbone.weights=w {1}.pth"], "no such file w {1}.pth"),
         (["method=tokenkut"], "unknown method 'tokenkut'; did you mean tokencut? known: "),
         (["backbone=dino_vits61"], "unknown backbone 'dino_vits61'; did you mean dino_vits16? known: "),
@@ -115,9 +118,15 @@ VOC = ("experiment=tokencut_voc07", "dataset.root=voc", "predictions=boxes.json"
 @pytest.mark.parametrize(
     ("settings", "note"),
     [
-        ([BACKBONE], "the experiment has no published number with backbone=color_texture; it has those of dino_vits16, dino_"),
+        (
+            [BACKBONE],
+            "the experiment has no published number with backbone=color_texture; it has those of dino_vits16, dino_",
+        ),
         (["method=lost"], "the experiment has no published number with method=lost; it has those of dino_vits16, "),
-        (["method.tau=0.3", "preprocess.resize=90"], "set otherwise than in the experiment: method.tau=0.3, preprocess.resize"),
+        (
+            ["method.tau=0.3", "preprocess.resize=90"],
+            "set otherwise than in the experiment: method.tau=0.3, preprocess.resize",
+        ),
         ([], None),
         (["backbone=dino_vits8", "backbone.weights=w.pth"], None),
     ],
@@ -138,7 +147,9 @@ def test_numbers_of_other_settings_that_are_replaced_are_named(run: Run, photos:
     assert "replace" not in run("evaluate", *settings)[1]
     assert "replace" not in run("evaluate", *settings, "runtime.batch_size=1")[1]
     out = run("evaluate", *settings, "evaluation=saliency_toolbox")[1]
-    assert "note: out/metrics.json held numbers of other settings, which these replace. Different: evaluation._target_" in out
+    assert (
+        "note: out/metrics.json held numbers of other settings, which these replace. Different: evaluation._target_" in out
+    )
     assert not any("replace" in note for note in numbers(tmp_path / "out")["notes"])
     assert "replace" not in run("evaluate", *settings, "resume=false")[1]
     (tmp_path / "out" / "metrics.json").write_text("[")

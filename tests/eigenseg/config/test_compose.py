@@ -57,7 +57,10 @@ def test_an_applications_own_hydra_is_untouched(tmp_path: Path) -> None:
     [
         ({"method": "tokenkut"}, "unknown method 'tokenkut'; did you mean tokencut. known: .*tokencut"),
         ({"backbone": "dino"}, "unknown backbone 'dino'; known: color_texture, dino_vitb16"),
-        ({"overrides": ["method.taux=1"]}, "unknown setting 'method.taux'; did you mean method.tau. eigenseg extract --help"),
+        (
+            {"overrides": ["method.taux=1"]},
+            "unknown setting 'method.taux'; did you mean method.tau. eigenseg extract --help",
+        ),
         ({"overrides": ["solver=fast"]}, "unknown solver 'fast'; known: arpack, dense, krylov, lobpcg"),
         ({"overrides": ["runtime.batch_size=many"]}, "runtime.batch_size"),
         ({"overrides": ["outputs.dir=x"]}, "unknown setting 'outputs.dir'; did you mean output. eigenseg extract --help"),
@@ -128,7 +131,9 @@ def test_a_dict_and_the_command_line_say_the_same() -> None:
     assert plain(compose(overrides=typed)) == plain(compose(overrides=given))
 
 
-@pytest.mark.parametrize("path", ["h(1).pth", "a [1].json", "~/x y.txt", "it's {1}.pth", "a,b=c.pth", "${oc.env:HOME}", "a\\b"])
+@pytest.mark.parametrize(
+    "path", ["h(1).pth", "a [1].json", "~/x y.txt", "it's {1}.pth", "a,b=c.pth", "${oc.env:HOME}", "a\\b"]
+)
 def test_a_path_means_the_same_in_every_way_of_writing_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     expected = path.replace("~", "/home/me")

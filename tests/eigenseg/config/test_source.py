@@ -40,7 +40,10 @@ HOSTILE = {
     ),
     "another place": ({"method/x.yaml": f"defaults: [override /solver@_global_.method: dense]\n{CUT}"}, PLACE),
     "beside a group": ({"method/x.yaml": f"defaults: [/y]\n{CUT}", "y.yaml": "a: 1\n"}, "y.yaml is in no group"),
-    "command of Python": ({"method/x.yaml": "_target_: !!python/object/apply:os.system [ls]\n"}, "is no yaml of plain values"),
+    "command of Python": (
+        {"method/x.yaml": "_target_: !!python/object/apply:os.system [ls]\n"},
+        "is no yaml of plain values",
+    ),
     "aliases": ({"method/x.yaml": BOMB}, "has more than 10000 values"),
     "itself": ({"method/x.yaml": "a: &a\n  b: *a\n"}, "is nested more than 40 deep"),
     "deep": ({"method/x.yaml": f"a: {'[' * 20000}{']' * 20000}\n"}, "is nested more than 40 deep"),
@@ -48,7 +51,10 @@ HOSTILE = {
     "twice": ({"method/x.yaml": CUT + CUT}, "found duplicate key"),
     "list": ({"method/x.yaml": "- 1\n"}, "must hold settings, key: value, got a list"),
     "no text": ({"method/x.yaml": "\0"}, "is no yaml of plain values"),
-    "loop": ({"method/x.yaml": f"{CUT}tau: ${{method.eps}}\neps: ${{method.tau}}\n"}, "method.tau: Recursive interpolation"),
+    "loop": (
+        {"method/x.yaml": f"{CUT}tau: ${{method.eps}}\neps: ${{method.tau}}\n"},
+        "method.tau: Recursive interpolation",
+    ),
     "nowhere": ({"method/x.yaml": f"{CUT}tau: ${{a.b}}\n"}, "method.tau: Interpolation key 'a.b' not found"),
 }
 
@@ -91,7 +97,9 @@ def test_groups_of_hydra_that_call_their_targets_unchecked_are_not_the_users(
 
 def test_a_cluster_of_ones_own_may_be_set_by_plain_values(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "conf", {"hydra/launcher/y.yaml": "defaults: [basic, _self_]\n"})
-    check_one_error(*run("extract", "--config-dir", "conf", "input=gone", "-m", "hydra/launcher=y"), "no such file or folder")
+    check_one_error(
+        *run("extract", "--config-dir", "conf", "input=gone", "-m", "hydra/launcher=y"), "no such file or folder"
+    )
 
 
 def test_a_yaml_given_by_its_path_is_named_by_it(tmp_path: Path) -> None:
@@ -103,7 +111,9 @@ def test_a_yaml_given_by_its_path_is_named_by_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--config-name", "--config-path=conf", "-cn", "hydra.searchpath=[file://conf]"])
 def test_no_other_root_is_taken(option: str, run: Run) -> None:
-    code, _, err = run("extract", "input=.", option, *(["evil"] if option[:2] in ("--", "-c") and "=" not in option else []))
+    code, _, err = run(
+        "extract", "input=.", option, *(["evil"] if option[:2] in ("--", "-c") and "=" not in option else [])
+    )
     assert code == 2
     assert "unknown option" in err or "is not a setting; a folder of your own yamls is --config-dir" in err
 

@@ -44,7 +44,9 @@ HOSTILE = (
 @pytest.mark.parametrize("key", [*PROTOCOLS, "method.solver", "backbone.model_args.x", "output.writers[0]"])
 def test_what_is_no_class_that_fits_is_refused_by_whatever_name(target: str, key: str) -> None:
     modules = set(sys.modules)
-    with pytest.raises(ValueError, match=rf"_target_={target} is outside what a yaml may name: .*allow_targets=\[{target}\]"):
+    with pytest.raises(
+        ValueError, match=rf"_target_={target} is outside what a yaml may name: .*allow_targets=\[{target}\]"
+    ):
         check_targets({"_target_": target, "x": 1}, (), key)
     assert not {name for name in set(sys.modules) - modules if name.startswith("torch.utils.collect_env")}
 
@@ -55,7 +57,11 @@ def test_what_is_no_class_that_fits_is_refused_by_whatever_name(target: str, key
         ("method", "eigenseg.discovery.ColorTexture", "ColorTexture is no method: an image method is callable"),
         ("method", "torch.nn.Linear", "Linear is no method"),
         ("method", "eigenseg.data.results.store.ResultStore", "ResultStore is no method"),
-        ("backbone", "eigenseg.discovery.TokenCut", "TokenCut is no backbone: it must be callable and have patch_size, mean"),
+        (
+            "backbone",
+            "eigenseg.discovery.TokenCut",
+            "TokenCut is no backbone: it must be callable and have patch_size, mean",
+        ),
         ("postprocess", "eigenseg.discovery.ColorTexture", "ColorTexture is no refiner: it must be callable"),
         ("dataset", "eigenseg.discovery.TokenCut", "TokenCut is no dataset: it must have kind, title, classes, items"),
         ("evaluation", "eigenseg.discovery.TokenCut", "TokenCut is no metric: it must have kind, main"),
@@ -96,7 +102,10 @@ def test_arguments_may_be_methods_parameters_solvers_networks_and_optimizers(key
         ({"_target_": "eigenseg.discovery.LOST", "_recursive_": False}, "method._recursive_ is not supported"),
         ({"_target_": "eigenseg.discovery.LOST", 1: 2}, "names of settings are strings, got 1"),
         ({"k": 3}, "method has no _target_"),
-        ({"_target_": "eigenseg.discovery.LOST", "k": [{"a": {"_target_": "os.system"}}]}, r"method.k\[0\].a._target_=os.sys"),
+        (
+            {"_target_": "eigenseg.discovery.LOST", "k": [{"a": {"_target_": "os.system"}}]},
+            r"method.k\[0\].a._target_=os.sys",
+        ),
     ],
 )
 def test_a_node_says_only_what_is_checked(node: Any, message: str) -> None:
@@ -127,7 +136,8 @@ def test_a_method_yaml_that_is_a_command_is_refused(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    "solver", ["\"${oc.decode:'{_target_: os.getcwd}'}\"", '"\\\\${oc.decode:\'{_target_: os.getcwd}\'}"', "${method.hidden}"]
+    "solver",
+    ["\"${oc.decode:'{_target_: os.getcwd}'}\"", "\"\\\\${oc.decode:'{_target_: os.getcwd}'}\"", "${method.hidden}"],
 )
 def test_a_target_that_an_interpolation_makes_is_refused_too(solver: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
