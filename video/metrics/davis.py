@@ -3,8 +3,8 @@
 ====================  =======================================================================================
 mode                  protocol
 ====================  =======================================================================================
-``davis2016``         one foreground (any id above 0); means over all frames, recall and decay without the first
-                      and last frame; averaged over sequences
+``davis2016``         one foreground (any id above 0); first and last frame dropped from mean, recall and decay;
+                      averaged over sequences
 ``semi_supervised``   DAVIS 2017: predicted ids are those of the annotation; first and last frame dropped
 ``unsupervised``      DAVIS 2017/2019 official: one matching of proposals to objects per video (Hungarian, on
                       (J + F) / 2 averaged over frames), at most 20 non-overlapping proposals; all frames
@@ -40,6 +40,8 @@ from eigenseg.video.metrics.regions import (
 from eigenseg.video.metrics.statistics import decay, nan_mean, recall
 
 Mode = Literal["davis2016", "semi_supervised", "unsupervised", "oracle_per_frame"]
+# The first frame is given to semi-supervised methods; the published evaluators leave the last one out with it.
+WITHOUT_ENDS = ("davis2016", "semi_supervised")
 Scores = NDArray[np.float64]
 # The official limit, and the one used by SSL-UVOS and SMTC.
 MAX_PROPOSALS = {"unsupervised": 20, "oracle_per_frame": 300}
@@ -90,15 +92,18 @@ def score_video(
         prediction, annotation = (prediction > 0).astype(np.uint8), (annotation > 0).astype(np.uint8)
     objects = 1 if mode == "davis2016" else _count_objects(annotation)
     limit = MAX_PROPOSALS.get(mode) if max_proposals is None else max_proposals
-    frames = range(1, len(annotation) - 1) if mode == "semi_supervised" else range(len(annotation))
+    frames = range(1, len(annotation) - 1) if mode in WITHOUT_ENDS else range(len(annotation))
     proposals = prediction.shape[0] if stacked else int(prediction[frames.start : frames.stop].max(initial=0))
+    if mode != "davis2016" and not stacked and proposals == VOID:
+        _check_not_binary(prediction)
     if mode == "semi_supervised":
         _check_ids(proposals, objects)
         annotation = np.where(annotation == VOID, 0, annotation)
     elif limit is not None and proposals > limit:
+        hint = "; 255 marks void pixels in annotations alone" if proposals == VOID else ""
         raise ValueError(
             f"the prediction has {proposals} proposals (its highest id), at most {limit} are allowed; "
-            "keep the best ones and give them ids from 1"
+            f"keep the best ones and give them ids from 1{hint}"
         )
     if not frames:
         raise ValueError(
@@ -153,7 +158,7 @@ class DavisScore(Accumulator[VideoScores]):
     def protocol(self) -> str:
         """The protocol in one line."""
         rules = {
-            "davis2016": "one foreground, averaged over sequences",
+            "davis2016": "one foreground, without first and last frame, averaged over sequences",
             "semi_supervised": "predicted ids as given, without first and last frame, averaged over objects",
             "unsupervised": "official, one matching per video, at most 20 proposals, averaged over objects",
             "oracle_per_frame": "a new matching in every frame, identity ignored: an upper bound of J&F",
@@ -194,14 +199,8 @@ class DavisScore(Accumulator[VideoScores]):
 
     def statistics(self, scores: VideoScores) -> list[list[float | None]]:
         """Mean, recall and decay of J, then of F, for every object; None if no frame counts."""
-        # DAVIS 2016's script drops the first and last frame for recall and decay, not for the mean.
-        inner = slice(1, -1) if self.mode == "davis2016" else slice(None)
         return [
-            [
-                None if np.isnan(value) else value
-                for row in (j, f)
-                for value in (nan_mean(row), recall(row[inner]), decay(row[inner]))
-            ]
+            [None if np.isnan(value) else value for row in (j, f) for value in (nan_mean(row), recall(row), decay(row))]
             for j, f in zip(scores.jaccard, scores.contour, strict=True)
         ]
 
@@ -209,6 +208,14 @@ class DavisScore(Accumulator[VideoScores]):
 def _count_objects(annotation: NDArray[np.uint8]) -> int:
     first = annotation[0]
     return int(first[first != VOID].max(initial=0))
+
+
+def _check_not_binary(prediction: NDArray[np.integer] | NDArray[np.bool_]) -> None:
+    """A foreground mask of 0 and 255 would be 254 empty proposals and one."""
+    if np.isin(prediction, (0, VOID)).all():
+        raise ValueError(
+            "the prediction holds 0 and 255 alone; number objects from 1, or score one foreground with evaluation=davis2016"
+        )
 
 
 def _check_ids(highest: int, objects: int) -> None:

@@ -11,7 +11,6 @@ from hypothesis import given, settings, strategies as st
 from metric_references import slow_pairs
 from metric_samples import as_video, clip, slow_contour, slow_jaccard
 
-from eigenseg.data.datasets import VideoAnnotation
 from eigenseg.video.metrics import DavisScore, score_video
 
 seeds = st.integers(0, 2**32 - 1)
@@ -164,8 +163,8 @@ def test_an_empty_prediction_scores_0_in_frames_with_an_object_and_1_in_empty_fr
     annotation = two_squares(6)
     annotation[2:4] = 0
     values = values_of(np.zeros_like(annotation), annotation, mode)
-    # Two of six frames are empty; semi-supervised scores four frames, two of them empty.
-    expected = 2 / 4 if mode == "semi_supervised" else 2 / 6
+    # Two of six frames are empty; without the first and last, two of four.
+    expected = 2 / 4 if mode in ("davis2016", "semi_supervised") else 2 / 6
     assert (values["J_mean"], values["F_mean"]) == pytest.approx((expected, expected))
     assert values["objects"] == (1 if mode == "davis2016" else 2)
 
@@ -183,7 +182,11 @@ def test_extra_proposals_are_not_penalized_and_missing_ones_are_empty() -> None:
     ("highest", "mode", "message"),
     [
         (21, "unsupervised", "clip: the prediction has 21 proposals .its highest id., at most 20 are allowed"),
-        (255, "unsupervised", "clip: the prediction has 255 proposals .its highest id., at most 20 are allowed"),
+        (
+            255,
+            "unsupervised",
+            "clip: the prediction has 255 proposals .its highest id., at most 20 .* 255 marks void pixels",
+        ),
         (301, "oracle_per_frame", "clip: the prediction has 301 proposals .its highest id., at most 300 are allowed"),
         (3, "semi_supervised", "clip: the prediction has id 3, but the first frame of the annotation has 2 objects"),
         (255, "semi_supervised", "clip: the prediction has id 255, but the first frame of the annotation has 2 objects"),
@@ -220,12 +223,13 @@ def test_overlapping_masks_require_the_oracle() -> None:
         score_video(np.zeros((1, *two_squares().shape), dtype=bool), two_squares())
 
 
-def test_semi_supervised_needs_a_frame_between_the_first_and_the_last() -> None:
+@pytest.mark.parametrize("mode", ["davis2016", "semi_supervised"])
+def test_protocols_without_the_first_and_last_frame_need_one_between(mode: Any) -> None:
     with pytest.raises(
         ValueError, match="clip: the video has 2 frames; at least 3 are needed, because the first and last are not scored"
     ):
-        values_of(two_squares(2), two_squares(2), "semi_supervised")
-    assert values_of(two_squares(3), two_squares(3), "semi_supervised")["J&F"] == 1
+        values_of(two_squares(2), two_squares(2), mode)
+    assert values_of(two_squares(3), two_squares(3), mode)["J&F"] == 1
     assert values_of(two_squares(2), two_squares(2))["J&F"] == 1
 
 
@@ -255,16 +259,18 @@ def test_in_davis2016_an_object_that_appears_later_is_scored_from_the_first_fram
     annotation = np.zeros((4, 6, 8), dtype=np.uint8)
     annotation[2:, 2:4, 2:5] = 255
     scores = score_video((annotation > 0).astype(np.int32), annotation, "davis2016")
-    np.testing.assert_array_equal(scores.jaccard, np.ones((1, 4)))
+    np.testing.assert_array_equal(scores.jaccard, np.ones((1, 2)))
 
 
-def test_a_video_of_two_frames_has_means_and_no_recall_in_davis2016() -> None:
-    annotation = np.ones((2, 6, 8), dtype=np.uint8)
-    metric = DavisScore("davis2016")
-    metric.update("short", annotation.astype(np.int32), VideoAnnotation(("0", "1"), annotation))
-    values = metric.compute()
-    assert (values["J_mean"], values["F_mean"], values["J&F"]) == (1.0, 1.0, 1.0)
-    assert values["J_recall"] is values["F_decay"] is None
+@pytest.mark.parametrize("mode", ["semi_supervised", "unsupervised", "oracle_per_frame"])
+def test_a_prediction_of_0_and_255_is_no_numbering_of_objects(mode: Any) -> None:
+    annotation = np.minimum(two_squares(), 1)
+    with pytest.raises(
+        ValueError,
+        match=r"clip: the prediction holds 0 and 255 alone; number objects from 1, or score .*evaluation=davis2016",
+    ):
+        values_of(annotation * 255, annotation, mode)
+    assert values_of(annotation * 255, annotation, "davis2016")["J&F"] == 1
 
 
 def test_semi_supervised_checks_ids_in_scored_frames_only() -> None:
