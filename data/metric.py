@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from eigenseg.data.datasets.base import Kind
 
@@ -58,8 +58,24 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
+class NotingMetric(Metric, Protocol):
+    """A metric that also says what its numbers do not show, as every ``Accumulator`` can."""
+
+    @property
+    def item_explanation(self) -> str:
+        """What ``item_score`` is, in a few words for the report; empty if its name says it."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What a reader of the numbers might not expect: one sentence each."""
+        ...
+
+
 class Accumulator(Generic[Record]):
     """Keeps one record per item and returns them sorted by name, so that sums do not depend on the order of updates."""
+
+    item_explanation: ClassVar[str] = ""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
@@ -86,6 +102,10 @@ class Accumulator(Generic[Record]):
         for name in self.records.keys() & other.records.keys():
             self.add(name, other.records[name])
         self.records.update(other.records)
+
+    def notes(self) -> list[str]:
+        """What a reader of the numbers might not expect: one sentence each; none by default."""
+        return []
 
     def in_order(self) -> list[tuple[str, Record]]:
         """(name, record), sorted by name."""

@@ -36,27 +36,33 @@ def ratio(numerator: Any, denominator: Any, empty: float = 0.0) -> float:
     return int(numerator.sum()) / int(denominator.sum()) if denominator.any() else empty
 
 
-def slow_toolbox(images: Maps) -> dict[str, float]:
-    errors, adaptive, rows = [], [], []
+def slow_toolbox(images: Maps) -> dict[str, float | None]:
+    """The published sums: over all images, divided by the number of maps that are not all zero; a constant map has no MAE."""
+    errors, adaptive, rows, counted = [], [], [], 0
     for prediction, annotation in images:
         gray = prediction.astype(int)
-        # A constant map cannot be stretched: in the MAE it is all foreground, or all background if it is 0.
         foreground, low, peak = annotation >= 25.5, int(gray.min()), int(gray.max())
-        soft = [Fraction(int(v) - low, peak - low) if peak > low else Fraction(int(v > 0)) for v in gray.ravel()]
-        errors.append(float(sum(abs(s - int(w)) for s, w in zip(soft, foreground.ravel(), strict=True)) / gray.size))
+        counted += peak > 0
+        if peak > low:
+            soft = [Fraction(int(v) - low, peak - low) for v in gray.ravel()]
+            errors.append(float(sum(abs(s - int(w)) for s, w in zip(soft, foreground.ravel(), strict=True)) / gray.size))
         # Map / maximum >= min(2 mean, 1), both sides multiplied by the maximum and the number of pixels.
         adapted = gray * gray.size >= min(2 * int(gray.sum()), max(peak, 1) * gray.size)
         adaptive.append(f_of(ratio(adapted & foreground, adapted), ratio(adapted & foreground, foreground)))
+        scaled = gray / 255 / (peak / 255) if peak else np.zeros(gray.shape)
         row = []
         for k in range(255, -1, -1):
-            predicted = gray * 255 >= k * peak if peak else np.full(gray.shape, k == 0)
+            predicted = scaled >= k / 255
             matches = predicted & foreground
             row.append((ratio(matches, predicted), ratio(matches, foreground), ratio(matches, predicted | foreground)))
         rows.append(row)
-    precision, recall, iou = np.array(rows).mean(axis=0).T
+    mae = sum(errors) / len(errors) if errors else None
+    if not counted:
+        return {"mae": mae, "adaptive_f": None, "max_f": None, "max_iou": None, "mean_iou": None}
+    precision, recall, iou = np.array(rows).sum(axis=0).T / counted
     return {
-        "mae": sum(errors) / len(errors),
-        "adaptive_f": sum(adaptive) / len(adaptive),
+        "mae": mae,
+        "adaptive_f": sum(adaptive) / counted,
         "max_f": max(f_of(p, r) for p, r in zip(precision, recall, strict=True)),
         "max_iou": float(iou.max()),
         "mean_iou": float(iou.mean()),

@@ -72,7 +72,7 @@ def test_images_are_ranked_by_iou_at_one_half(pair: tuple[np.ndarray, np.ndarray
     toolbox.update("a", prediction, annotation)
     tokencut.update("a", prediction, annotation)
     peak, foreground = max(int(prediction.max()), 1), annotation >= 25.5
-    predicted = prediction.astype(int) * 255 // peak >= 128
+    predicted = prediction / 255 / (peak / 255) >= 128 / 255
     assert toolbox.item_scores()["a"]["iou"] == ratio(predicted & foreground, predicted | foreground)
     predicted, foreground = prediction >= 128, annotation > 0
     precision, recall = ratio(predicted & foreground, predicted, 1.0), ratio(predicted & foreground, foreground, 1.0)
@@ -91,23 +91,65 @@ HALF = np.repeat([[255], [255], [0], [0]], 3, axis=1).T.astype(np.uint8)
 @pytest.mark.parametrize(
     ("prediction", "annotation", "toolbox", "tokencut"),
     [
-        # MAE, adaptive F, max F; then IoU, accuracy, max F. An empty map has threshold 0, and 0 >= 0: all is predicted.
-        (BLACK, HALF, (0.5, 0.65 / 1.15, 0.65 / 1.15), (0.0, 0.5, 0.0)),
-        (BLACK, BLACK, (0.0, 0.0, 0.0), (None, 1.0, 1.0)),
+        # MAE, adaptive F, max F; then IoU, accuracy, max F. The toolbox has no average over maps that are all zero.
+        (BLACK, HALF, (None, None, None), (0.0, 0.5, 0.0)),
+        (BLACK, BLACK, (None, None, None), (None, 1.0, 1.0)),
         (HALF, BLACK, (0.5, 0.0, 0.0), (0.0, 0.5, 0.0)),
         (HALF, WHITE, (0.5, 0.65 / 0.8, 1.0), (0.5, 0.5, 0.65 / 0.8)),
         (HALF, HALF, (0.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
-        (WHITE, WHITE, (0.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
-        (WHITE, HALF, (0.5, 0.65 / 1.15, 0.65 / 1.15), (0.5, 0.5, 0.65 / 1.15)),
+        (WHITE, WHITE, (None, 1.0, 1.0), (1.0, 1.0, 1.0)),
+        (WHITE, HALF, (None, 0.65 / 1.15, 0.65 / 1.15), (0.5, 0.5, 0.65 / 1.15)),
     ],
 )
 def test_empty_and_full_maps_and_annotations_have_defined_scores(
-    prediction: np.ndarray, annotation: np.ndarray, toolbox: tuple[float, ...], tokencut: tuple[float | None, ...]
+    prediction: np.ndarray, annotation: np.ndarray, toolbox: tuple[float | None, ...], tokencut: tuple[float | None, ...]
 ) -> None:
     values = evaluate(ToolboxSaliency(), [(prediction, annotation)])
     assert [values[key] for key in ("mae", "adaptive_f", "max_f")] == pytest.approx(toolbox, abs=1e-12)
     values = evaluate(TokenCutSaliency(), [(prediction, annotation)])
     assert [values[key] for key in ("iou", "accuracy", "max_f")] == pytest.approx(tokencut, abs=1e-12)
+
+
+def test_the_toolbox_leaves_maps_that_are_all_zero_out_of_its_denominators_and_of_the_mae() -> None:
+    # The published sums: an empty map adds precision 1/2, recall 1 and IoU 1/2 at threshold 0, where all is foreground.
+    values = evaluate(ToolboxSaliency(), [(HALF, HALF), (BLACK, HALF)])
+    at_zero = 1.3 * (0.5 + 0.5) * (1 + 1) / (0.3 * (0.5 + 0.5) + (1 + 1))
+    assert values["max_f"] == pytest.approx(max(1.0, at_zero))
+    assert values["adaptive_f"] == pytest.approx(1 + 0.65 / 1.15)
+    assert (values["mae"], values["max_iou"]) == (0.0, 1.0)
+    assert values["mean_iou"] == pytest.approx(1.0)  # 255 thresholds of HALF at 1, and 1/2 + 1/2 at threshold 0
+    metric = ToolboxSaliency()
+    for i, map_ in enumerate((HALF, BLACK, WHITE)):
+        metric.update(str(i), map_, HALF)
+    empty, constant = metric.notes()
+    assert empty.startswith("1 of 3 maps are all zero: averages are divided by the number of the others")
+    assert constant.startswith("1 of 3 maps have one value everywhere and no MAE")
+    assert metric.compute()["mae"] == 0.0
+
+
+def test_the_toolbox_bins_by_the_published_quotient_of_floats() -> None:
+    # 15/255 / (75/255) is 0.19999999999999998 in floats, below the threshold 51/255 that it equals.
+    prediction, annotation = np.array([[15, 75, 0, 0]], dtype=np.uint8), np.array([[255, 255, 0, 0]], dtype=np.uint8)
+    assert 15 / 255 / (75 / 255) < 51 / 255
+    values = evaluate(ToolboxSaliency(), [(prediction, annotation)])
+    assert values["mean_iou"] == pytest.approx((0.5 + 50 * 1 + 205 * 0.5) / 256)
+
+
+@pytest.mark.parametrize("metric", [ToolboxSaliency, TokenCutSaliency])
+def test_maps_and_annotations_of_0_and_1_are_noted_where_they_mean_nothing(metric: Any) -> None:
+    ones = HALF // 255
+    for map_, annotation, family, note in (
+        (ones, HALF, TokenCutSaliency, "2 of 2 maps hold 0 and 1 alone"),
+        (HALF, ones, ToolboxSaliency, "2 of 2 annotations have no value of 26 or more"),
+        (HALF, HALF, None, ""),
+        (HALF, BLACK, None, ""),
+    ):
+        scored = metric()
+        for name in "ab":
+            scored.update(name, map_, annotation)
+        notes = scored.notes()
+        assert len(notes) == (metric is family)
+        assert all(one.startswith(note) for one in notes)
 
 
 def test_an_image_without_any_foreground_is_skipped_in_the_mean_iou_only() -> None:
