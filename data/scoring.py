@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import cv2
 
 from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.detections import Detections
 from eigenseg.data.metric import Metric
+from eigenseg.data.placement import BoxPlacement
 from eigenseg.data.predictions.base import Predictions
 
 M = TypeVar("M", bound=Metric)
@@ -33,6 +35,7 @@ def score_dataset(
     indices: Sequence[int] | None = None,
     processes: int | None = 1,
     on_items: Callable[[int], None] = lambda count: None,
+    placement: BoxPlacement | None = None,
 ) -> M:
     """Score items of a dataset.
 
@@ -43,6 +46,7 @@ def score_dataset(
         indices: of the items; all if not given.
         processes: 1 stays in this process, ``None`` chooses by the number of cores and items.
         on_items: called with the number of newly finished items, for a progress bar.
+        placement: if given, predicted boxes are counted in it.
 
     Returns:
         A copy of the metric that holds the items.
@@ -57,22 +61,28 @@ def score_dataset(
     total = copy.deepcopy(metric)
     workers = _choose_processes(dataset, len(indices), processes)
     parts = (
-        ((score_items(dataset, predictions, copy.deepcopy(metric), [i]), 1) for i in indices)
+        ((*score_items(dataset, predictions, copy.deepcopy(metric), [i]), 1) for i in indices)
         if workers == 1
         else _score_in_processes(dataset, predictions, metric, indices, workers)
     )
-    for part, count in parts:
+    for part, boxes, count in parts:
         total.merge(part)
+        if placement is not None:
+            placement.merge(boxes)
         on_items(count)
     return total
 
 
-def score_items(dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int]) -> M:
-    """Add some items to a metric and return it."""
+def score_items(dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int]) -> tuple[M, BoxPlacement]:
+    """Add some items to a metric; return it, and where the predicted boxes lie."""
+    placement = BoxPlacement()
     for i in indices:
         item, annotation = dataset.items[i], dataset.annotation(i)
-        metric.update(item, predictions.read(item, annotation), annotation)
-    return metric
+        prediction = predictions.read(item, annotation)
+        metric.update(item, prediction, annotation)
+        if isinstance(prediction, Detections):
+            placement.add(prediction.boxes, annotation.image_size)
+    return metric, placement
 
 
 def check_kind(dataset: Dataset, metric: Metric) -> None:
@@ -107,7 +117,7 @@ def _choose_processes(dataset: Dataset, items: int, requested: int | None) -> in
 
 def _score_in_processes(
     dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int], workers: int
-) -> Iterator[tuple[M, int]]:
+) -> Iterator[tuple[M, BoxPlacement, int]]:
     # Several chunks per worker, so that one slow video does not delay all others.
     size = max(1, len(indices) // (workers * 8))
     chunks = [list(indices[start : start + size]) for start in range(0, len(indices), size)]
@@ -119,7 +129,7 @@ def _score_in_processes(
         with _without_interrupts():
             running = {pool.submit(_score_chunk, chunk): len(chunk) for chunk in chunks}
         for future in as_completed(running):
-            yield future.result(), running[future]
+            yield *future.result(), running[future]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

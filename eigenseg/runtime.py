@@ -14,7 +14,21 @@ from eigenseg._version import __version__
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "opencv-python-headless", "pillow", "hydra-core")
+# Everything that computes or decodes a part of the results.
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "opencv-python-headless",
+    "pillow",
+    "av",
+    "faster-coco-eval",
+    "segment-anything",
+    "hydra-core",
+)
 
 
 def choose_device(name: str) -> torch.device:

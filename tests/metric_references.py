@@ -37,7 +37,7 @@ def ratio(numerator: Any, denominator: Any, empty: float = 0.0) -> float:
 
 
 def slow_toolbox(images: Maps) -> dict[str, float | None]:
-    """The published sums: over all images, divided by the number of maps that are not all zero; a constant map has no MAE."""
+    """The published sums: over all images, divided by the number of maps above zero; a constant map has no MAE."""
     errors, adaptive, rows, counted = [], [], [], 0
     for prediction, annotation in images:
         gray = prediction.astype(int)

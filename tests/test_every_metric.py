@@ -28,6 +28,7 @@ from metric_samples import as_video, clip, frayed, near, objects, rectangles
 from numpy.typing import NDArray
 
 from eigenseg.data.datasets import ObjectAnnotation
+from eigenseg.data.metric import NotingMetric
 from eigenseg.discovery.metrics import CorLoc, Localization
 from eigenseg.segment.metrics import CocoAP, SemanticIoU, TokenCutSaliency, ToolboxSaliency
 from eigenseg.video.metrics import DavisScore, ForegroundIoU, ImageSlotScores, SlotScores
@@ -143,6 +144,14 @@ def test_numbers_are_finite_or_none_and_a_single_item_scores_what_it_contributes
     assert all(number is None or np.isfinite(number) for number in numbers)
     (alone,) = scored(key, NAMES[:1]).item_scores().values()
     assert alone == metric.item_scores()[NAMES[0]] or metric.kind == "semantic"  # whose matching depends on all items
+
+
+@pytest.mark.parametrize("key", METRICS)
+def test_a_metric_explains_the_score_of_its_items_and_has_no_note_on_ordinary_ones(key: str) -> None:
+    metric = scored(key, NAMES)
+    assert isinstance(metric, NotingMetric)
+    assert len(metric.item_explanation) > 20
+    assert metric.notes() == []
 
 
 @pytest.mark.parametrize("key", METRICS)

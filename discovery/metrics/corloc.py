@@ -53,6 +53,7 @@ class CorLoc(Accumulator[float | None]):
 
     kind: ClassVar[Kind] = "objects"
     main, item_score = "corloc", "iou"
+    item_explanation = "IoU of the highest-scoring box with the object that it fits best"
 
     def __init__(self, threshold: float = 0.5, hard: Hard = "keep", round_boxes: bool = False) -> None:
         super().__init__()

@@ -35,6 +35,7 @@ class Localization(Accumulator[dict[str, Any] | None]):
 
     kind: ClassVar[Kind] = "objects"
     main, item_score = "gt_known_loc", "iou"
+    item_explanation = "IoU of the highest-scoring box with the object that it fits best"
 
     def __init__(
         self, threshold: float = 0.5, classes: bool = False, inclusive: bool = True, compat: Compat = None

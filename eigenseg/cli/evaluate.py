@@ -21,8 +21,10 @@ from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.config.schema import PATHS
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.files import make_folder, read_json, write_json
-from eigenseg.data.metric import Metric
+from eigenseg.data.metric import Metric, NotingMetric
+from eigenseg.data.placement import BoxPlacement
 from eigenseg.data.predictions.base import FramePredictions, Predictions, check_overlap
+from eigenseg.data.predictions.coco import CocoPredictions
 from eigenseg.data.predictions.open import check_missing, open_predictions
 from eigenseg.data.results.folder import read_run
 from eigenseg.data.results.identity import differences
@@ -61,13 +63,17 @@ def run_evaluate(config: Any) -> dict[str, Any]:
         path, missing = root / "predictions", "empty"
     predictions = open_predictions(path, dataset, missing)
     lacking = check_overlap(predictions, dataset, indices)
+    placement = BoxPlacement()
     with progress_bar("scoring", len(indices)) as advance:
-        scored = score_dataset(dataset, predictions, metric, indices, settings["runtime"]["processes"], advance)
+        processes = settings["runtime"]["processes"]
+        scored = score_dataset(dataset, predictions, metric, indices, processes, advance, placement)
     notes = [
         *computed,
         *_notes(len(indices), len(dataset.items), lacking, summary.failures),
         *_warnings(predictions, dataset, indices, missing),
         *_experiment_notes(settings),
+        *placement.notes(xywh=isinstance(predictions, CocoPredictions)),
+        *(scored.notes() if isinstance(scored, NotingMetric) else []),
     ]
     parts = read_run(Path(path)).get("parts", {})  # of a folder that eigenseg wrote
     result = _result(settings, dataset, scored, len(indices), parts, notes)
@@ -78,7 +84,7 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     replaced = _replaced(root / "metrics.json", settings)
     write_json(root / "metrics.json", result)
     if settings["output"]["report"]:
-        write_report(root / "report.html", result, dataset, predictions)
+        write_report(root / "report.html", result, dataset, predictions, scored)
     _print(result, root, settings["output"]["report"], replaced)
     return {**result, "output": str(root), "failures": summary.failures + summary.incomplete}
 
@@ -122,6 +128,7 @@ def _result(
         "source": source,
         "main": metric.main,
         "item_score": metric.item_score,
+        "item_explanation": metric.item_explanation if isinstance(metric, NotingMetric) else "",
         "metrics": metric.compute(),
         "paper": _paper(settings["expected"], names),
         "notes": notes,

@@ -14,6 +14,7 @@ from eigenseg.data.detections import Detections
 from eigenseg.data.images import ImageArray, read_image
 from eigenseg.data.predictions.base import Predictions
 from eigenseg.data.results.overlay import draw_regions
+from eigenseg.data.rle import encode_masks, mask_boxes
 from eigenseg.data.sources import ImageSource
 
 # As many detections as annotated objects are shown, best first, but at least these; more would only cover the image.
@@ -29,31 +30,33 @@ class Panel(NamedTuple):
     image: ImageArray
 
 
-def draw_case(dataset: Dataset, predictions: Predictions, index: int) -> list[Panel]:
-    """Draw one item; an image that cannot be read is replaced by a gray background.
+def draw_case(
+    dataset: Dataset, predictions: Predictions, index: int, matches: NDArray[np.integer] | None = None
+) -> list[Panel]:
+    """Draw one item; regions lie on a gray background where its image is absent or cannot be read.
 
     Args:
         dataset, predictions: those that were scored.
         index: of the item.
+        matches: (O, T) index of the proposal matched to each object of a video in each frame; negative where none is.
     """
     item, annotation = dataset.items[index], dataset.annotation(index)
     prediction, images = predictions.read(item, annotation), dataset.images(index)
     if dataset.kind == "objects":
         return _draw_objects(images[0], prediction, annotation)
     if dataset.kind == "saliency":
-        image = _read_or_gray(images, annotation.shape)
-        return [
-            Panel("image", image),
-            Panel("annotation", _as_rgb(annotation)),
-            Panel("prediction", _as_rgb(prediction)),
-        ]
+        maps = [Panel("annotation", _as_rgb(annotation)), Panel("prediction", _as_rgb(prediction))]
+        if not images or not images[0].path.is_file():  # an empty panel in every case would say nothing
+            return maps
+        unread = ", which cannot be read" if _read(images) is None else ""
+        return [Panel(f"image{unread}", _read_or_gray(images, annotation.shape)), *maps]
     if dataset.kind == "semantic":
         image = _read_or_gray(images, annotation.shape)
         return [
             Panel("annotation", _draw_labels(image, annotation)),
             Panel("prediction (cluster colors are arbitrary)", _draw_labels(image, prediction)),
         ]
-    return _draw_video(images, prediction, annotation.frames, annotation.labels)
+    return _draw_video(images, prediction, annotation.frames, annotation.labels, matches)
 
 
 def _draw_objects(source: ImageSource, prediction: Detections, annotation: ObjectAnnotation) -> list[Panel]:
@@ -82,7 +85,11 @@ def _draw_objects(source: ImageSource, prediction: Detections, annotation: Objec
 
 
 def _draw_video(
-    images: list[ImageSource], prediction: NDArray[Any], frames: Sequence[str], labels: NDArray[np.uint8]
+    images: list[ImageSource],
+    prediction: NDArray[Any],
+    frames: Sequence[str],
+    labels: NDArray[np.uint8],
+    matches: NDArray[np.integer] | None,
 ) -> list[Panel]:
     by_name = {source.name: source for source in images}
     steps = np.linspace(0, len(frames) - 1, 2 * _FRAMES_SHOWN + 1)[1::2]
@@ -92,9 +99,27 @@ def _draw_video(
         image = _read_or_gray(source, labels[step].shape)
         panels += [
             Panel(f"annotation, {frames[step]}", _draw_labels(image, labels[step])),
-            Panel("prediction", _draw_labels(image, prediction[step])),
+            Panel("prediction", _draw_labels(image, prediction[step]))
+            if matches is None
+            else _draw_matches(image, prediction[step], matches[:, step]),
         ]
     return panels
+
+
+def _draw_matches(image: ImageArray, labels: NDArray[np.integer], matches: NDArray[np.integer]) -> Panel:
+    """The proposals of a frame: those matched to an object framed in its color and named after it, the others tinted."""
+    objects = {int(proposal) + 1: number for number, proposal in enumerate(matches, start=1)}
+    ids = [i for i in np.unique(labels).tolist() if i]
+    matched, others = [i for i in ids if i in objects], [i for i in ids if i not in objects]
+    no_boxes = np.zeros((0, 4))
+    # The colors after those of the objects, so that no proposal looks like another one's object.
+    colors = [len(matches) + i for i in range(len(others))]
+    canvas = draw_regions(image, [labels == i for i in others], no_boxes, colors=colors, nothing=None if ids else "empty")
+    masks = [labels == i for i in matched]
+    boxes = mask_boxes(encode_masks(np.stack(masks))) if masks else no_boxes
+    captions, colors = [f"object {objects[i]}" for i in matched], [objects[i] - 1 for i in matched]
+    drawn = draw_regions(canvas, masks, boxes, captions=captions, colors=colors)
+    return Panel(f"prediction: {len(matched)} of {len(ids)} proposals matched, framed in the object's color", drawn)
 
 
 def _draw_labels(image: ImageArray, labels: NDArray[np.integer]) -> ImageArray:

@@ -14,9 +14,11 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.files import write_bytes
 from eigenseg.data.images import ImageArray
+from eigenseg.data.metric import Metric
 from eigenseg.data.predictions.base import Predictions
 from eigenseg.report.cases import draw_case
 from eigenseg.report.charts import histogram
+from eigenseg.video.metrics.davis import DavisScore
 
 _CASES = 4  # per section, so that the page stays short enough to read
 _LONGEST_SIDE = 420  # pixels of a panel; twelve cases then take about a megabyte
@@ -28,13 +30,16 @@ class _Case(NamedTuple):
     panels: list[tuple[str, str]]  # caption, data URI
 
 
-def write_report(path: Path, result: Mapping[str, Any], dataset: Dataset, predictions: Predictions) -> None:
+def write_report(
+    path: Path, result: Mapping[str, Any], dataset: Dataset, predictions: Predictions, metric: Metric | None = None
+) -> None:
     """Write the report of one evaluation.
 
     Args:
         path: of the HTML file.
         result: the content of ``metrics.json``.
         dataset, predictions: those that were scored.
+        metric: with the scores; it knows which proposals of a video were matched.
 
     Raises:
         OutputError: if the file cannot be written.
@@ -45,7 +50,8 @@ def write_report(path: Path, result: Mapping[str, Any], dataset: Dataset, predic
     index = {name: i for i, name in enumerate(dataset.items)}
 
     def case(name: str) -> _Case:
-        panels = draw_case(dataset, predictions, index[name])
+        matches = metric.matches(name) if isinstance(metric, DavisScore) else None
+        panels = draw_case(dataset, predictions, index[name], matches)
         return _Case(name, scores[name], [(panel.caption, _embed(panel.image)) for panel in panels])
 
     sections = [(title, [case(name) for name in names]) for title, names in _choose(ranked)]
@@ -53,6 +59,7 @@ def write_report(path: Path, result: Mapping[str, Any], dataset: Dataset, predic
     html = environment.get_template("page.html").render(
         result=result,
         score=key,
+        explanation=result.get("item_explanation", ""),
         scored=len(scores),
         chart=histogram(list(scores.values()), key) if scores else None,
         sections=sections,

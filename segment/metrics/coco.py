@@ -50,6 +50,9 @@ class CocoAP(Accumulator[_Record]):
 
     kind: ClassVar[Kind] = "objects"
     main, item_score = "AP", "best_iou"
+    item_explanation = (
+        "the best IoU of each object with any prediction, whatever its score, averaged over an image's objects"
+    )
 
     def __init__(
         self,

@@ -126,7 +126,7 @@ class ToolboxSaliency(Saliency):
         return SaliencyRecord(values, curves, peak, int(annotation.max(initial=0)))
 
     def compute(self) -> ItemScores:
-        """``max_f``, ``adaptive_f``, ``mae`` (lower is better), ``max_iou``, ``mean_iou``; None if all maps are all zero."""
+        """``max_f``, ``adaptive_f``, ``mae`` (lower is better), ``max_iou``, ``mean_iou``; None if no map counts."""
         records = [record for _, record in self.in_order()]
         values: ItemScores = dict.fromkeys(("max_f", "adaptive_f", "mae", "max_iou", "mean_iou"))
         values["mae"] = self._mean_value("mae")
@@ -154,13 +154,12 @@ class ToolboxSaliency(Saliency):
                 "have no MAE, as in the published toolbox"
             )
         if constant:
-            notes.append(
-                f"{constant} of {len(records)} maps have one value everywhere and no MAE, as in the published toolbox"
-            )
+            notes.append(f"{constant} of {len(records)} maps have one value everywhere and no MAE, as published")
         if faint:
+            least = math.ceil(_FOREGROUND)
             notes.append(
-                f"{faint} of {len(records)} annotations have no value of {math.ceil(_FOREGROUND)} or more, so nothing in them "
-                "is foreground here; write masks as 0 and 255"
+                f"{faint} of {len(records)} annotations have no value of {least} or more: nothing in them is "
+                "foreground here; write masks as 0 and 255"
             )
         return notes
 
@@ -232,7 +231,7 @@ def f_measure(precision: Curve, recall: Curve) -> Curve:
 def _toolbox_levels(peak: int) -> NDArray[np.int64]:
     """The highest k with k/255 <= gray / peak for every gray level, in the published floats: (256,) int64.
 
-    Both sides are rounded quotients, (gray/255) / (peak/255) and k/255, so that some levels fall one below their exact place.
+    Both sides are rounded quotients, (gray/255) / (peak/255) and k/255, so some levels fall one below their exact place.
     """
     if not peak:
         return np.zeros(256, dtype=np.int64)

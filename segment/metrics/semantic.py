@@ -31,6 +31,7 @@ class SemanticIoU(Accumulator[Counts]):
 
     kind: ClassVar[Kind] = "semantic"
     main, item_score = "miou", "miou"
+    item_explanation = "IoU of the classes, averaged over those of an image, with the matching of the whole dataset"
 
     def __init__(self, classes: int = 21, matching: Matching = "hungarian") -> None:
         super().__init__()

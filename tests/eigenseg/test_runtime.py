@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from importlib.metadata import requires
 
 import pytest
 import torch
@@ -46,3 +48,13 @@ def test_versions_name_this_package_and_what_results_depend_on() -> None:
     assert versions()["eigenseg"] == __version__
     assert versions()["torch"] == torch.__version__.partition("+")[0]
     assert {"python", "timm", "numpy", "scipy"} <= versions().keys()
+
+
+def test_versions_name_every_required_package_that_results_depend_on() -> None:
+    # Drawing, templates, locks, lazy imports, typed json and the format of weights change no number.
+    others = {"matplotlib", "rich", "jinja2", "filelock", "lazy-loader", "msgspec", "safetensors"}
+    required = {
+        re.split(r"[^A-Za-z0-9_-]", line)[0].replace("_", "-") for line in requires("eigenseg") or () if ";" not in line
+    }
+    assert required - others <= versions().keys()
+    assert "faster-coco-eval" in versions()

@@ -139,6 +139,7 @@ class DavisScore(Accumulator[VideoScores]):
 
     kind: ClassVar[Kind] = "video"
     main, item_score = "J&F", "J&F"
+    item_explanation = "mean of J and F over the objects and scored frames of a video"
 
     def __init__(self, mode: Mode = "unsupervised", bound_th: float = BOUND_TH, max_proposals: int | None = None) -> None:
         super().__init__()
@@ -196,6 +197,13 @@ class DavisScore(Accumulator[VideoScores]):
             for i, row in enumerate(rows, start=1):
                 items[name] |= {f"J_{i}": row[0], f"F_{i}": row[3]}
         return items
+
+    def matches(self, name: str) -> NDArray[np.int64] | None:
+        """Index of the proposal matched to each object of a video in each annotated frame: (O, T) int64.
+
+        None in the modes that match none, where ids are taken as given.
+        """
+        return self.records[name].proposals if self.mode in MAX_PROPOSALS else None
 
     def statistics(self, scores: VideoScores) -> list[list[float | None]]:
         """Mean, recall and decay of J, then of F, for every object; None if no frame counts."""

@@ -20,6 +20,7 @@ class ForegroundIoU(Accumulator[list[float]]):
 
     kind: ClassVar[Kind] = "video"
     main, item_score = "sequence_iou", "iou"
+    item_explanation = "IoU of the foreground, averaged over the annotated frames"
 
     @property
     def tag(self) -> str:

@@ -45,6 +45,7 @@ class SlotScores(Accumulator[VideoSlots]):
 
     kind: ClassVar[Kind] = "video"
     main, item_score = "video_fg_ari", "video_fg_ari"
+    item_explanation = "adjusted Rand index over the pixels of annotated objects, over the whole video"
 
     @property
     def tag(self) -> str:
@@ -98,6 +99,7 @@ class ImageSlotScores(Accumulator[SampleScores]):
 
     kind: ClassVar[Kind] = "objects"
     main, item_score = "image_fg_ari", "image_fg_ari"
+    item_explanation = "adjusted Rand index over the pixels of annotated objects"
 
     @property
     def tag(self) -> str:

@@ -13,12 +13,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from eigenseg.data.datasets import ObjectAnnotation, VideoAnnotation
+from eigenseg.data.datasets import ObjectAnnotation, SaliencyFolder, VideoAnnotation
 from eigenseg.data.detections import Detections
+from eigenseg.data.predictions import open_predictions
+from eigenseg.data.results.overlay import PALETTE
 from eigenseg.data.rle import RleMasks, encode_masks
 from eigenseg.data.sources import ImageSource
 from eigenseg.report import write_report
 from eigenseg.report.cases import draw_case
+from eigenseg.video.metrics import DavisScore
 
 SIZE = (40, 60)
 GRAY = 225
@@ -112,8 +115,7 @@ def test_only_the_best_of_many_detections_are_drawn_and_the_caption_says_so() ->
 
 def test_saliency_and_semantic_maps_are_shown_side_by_side() -> None:
     dataset = Toy("saliency", ["a"])
-    image, annotation, prediction = draw_case(dataset, dataset, 0)
-    assert (image.image == GRAY).all()
+    annotation, prediction = draw_case(dataset, dataset, 0)
     np.testing.assert_array_equal(annotation.image[..., 0], square(4, 6) * np.uint8(255))
     np.testing.assert_array_equal(prediction.image[..., 0], square(20, 30) * np.uint8(255))
     dataset = Toy("semantic", ["a"])
@@ -130,13 +132,68 @@ def test_three_frames_spread_over_a_video_are_shown() -> None:
     assert all(changed(panel.image)[21:31, 31:41].all() for panel in panels[1::2])
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not an image"])
-def test_an_image_that_cannot_be_read_is_a_gray_background(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+def test_an_image_that_cannot_be_read_is_gray_and_says_so(tmp_path: Path, content: bytes) -> None:
     dataset = Toy("saliency", ["a.png"])
     dataset.unreadable = tmp_path
-    if content is not None:
-        (tmp_path / "a.png").write_bytes(content)
-    assert (draw_case(dataset, dataset, 0)[0].image == GRAY).all()
+    (tmp_path / "a.png").write_bytes(content)
+    panel = draw_case(dataset, dataset, 0)[0]
+    assert (panel.image == GRAY).all()
+    assert panel.caption == "image, which cannot be read"
+
+
+def test_maps_that_are_scored_without_images_have_no_empty_panel(tmp_path: Path) -> None:
+    save_mask(tmp_path / "masks" / "a.png", square(4, 6))
+    save_mask(tmp_path / "maps" / "a.png", square(20, 30))
+    dataset = SaliencyFolder(None, tmp_path / "masks")
+    panels = draw_case(dataset, open_predictions(tmp_path / "maps", dataset), 0)
+    assert [panel.caption for panel in panels] == ["annotation", "prediction"]
+
+
+def save_mask(path: Path, mask: NDArray[np.bool_]) -> None:
+    path.parent.mkdir()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+
+
+class TwoProposals(Toy):
+    """The object of ``Toy``; proposal 2 is near it, proposal 1 is elsewhere."""
+
+    def read(self, item: str, annotation: Any) -> Any:
+        return np.stack([square(20, 30) + 2 * square(5, 7).astype(np.int32)] * 7)
+
+
+@pytest.mark.parametrize("mode", ["unsupervised", "oracle_per_frame"])
+def test_matched_proposals_are_framed_and_counted(tmp_path: Path, mode: Any) -> None:
+    dataset, metric = TwoProposals("video", ["v"]), DavisScore(mode)
+    annotation = dataset.annotation(0)
+    metric.update("v", dataset.read("v", annotation), annotation)
+    matches = metric.matches("v")
+    assert matches is not None
+    assert matches.tolist() == [[1] * 7]
+    panel = draw_case(dataset, dataset, 0, matches)[1]
+    assert panel.caption == "prediction: 1 of 2 proposals matched, framed in the object's color"
+    # The frame's corner below the caption has the color of object 1; unframed proposals have other colors.
+    assert panel.image[16, 18].tolist() == PALETTE[0].tolist()
+    np.testing.assert_allclose(panel.image[31, 41], PALETTE[1], atol=30)  # an antialiased contour
+    unmarked = draw_case(dataset, dataset, 0)[1]
+    assert unmarked.caption == "prediction"
+    np.testing.assert_allclose(unmarked.image[31, 41], PALETTE[0], atol=30)
+    write_report(tmp_path / "report.html", result({"v": 0.5}), dataset, dataset, metric)
+    assert "1 of 2 proposals matched" in (tmp_path / "report.html").read_text()
+
+
+def test_proposals_of_modes_without_a_matching_are_not_marked() -> None:
+    metric = DavisScore("davis2016")
+    dataset = Toy("video", ["v"])
+    metric.update("v", dataset.read("v", None), dataset.annotation(0))
+    assert metric.matches("v") is None
+
+
+def test_the_score_of_the_items_is_explained(tmp_path: Path) -> None:
+    dataset = Toy("saliency", ["a"])
+    content = {**result({"a": 0.5}), "item_explanation": "the overlap & more"}
+    write_report(tmp_path / "report.html", content, dataset, dataset)
+    assert "iou: the overlap &amp; more." in " ".join((tmp_path / "report.html").read_text().split())
 
 
 def test_the_image_itself_is_shown_if_it_exists(tmp_path: Path) -> None:
@@ -183,7 +240,7 @@ def test_the_page_embeds_its_images_and_has_no_external_resources(tmp_path: Path
     assert "<script" not in page
     assert "url(http" not in page
     encoded = [base64.b64decode(source.split(",")[1]) for source in sources if source.startswith("data:")]
-    annotation = cv2.imdecode(np.frombuffer(encoded[1], dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
+    annotation = cv2.imdecode(np.frombuffer(encoded[0], dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
     assert ((annotation > 128) == square(4, 6)).mean() > 0.98
     for text in (
         "0.1235",
