@@ -25,6 +25,7 @@ class Detections:
         scores: (n,) float64, higher is more confident.
         labels: (n,) int64 indices into the dataset's classes; all 0 if not given.
         masks: n masks, or None.
+        unmasked: how many have no mask where others have one; ``masks`` is None then, and boxes can be scored.
 
     Raises:
         ValueError: if lengths differ or a number is not finite.
@@ -34,6 +35,7 @@ class Detections:
     scores: NDArray[np.float64]
     labels: NDArray[np.int64] = None  # type: ignore[assignment]  # zeros are filled in
     masks: RleMasks | None = None
+    unmasked: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", as_boxes(self.boxes))
@@ -45,8 +47,12 @@ class Detections:
             values = getattr(self, name)
             if values is not None and len(values) != len(self.boxes):
                 raise ValueError(f"{name} has {len(values)} entries for {len(self.boxes)} boxes")
-        if not np.isfinite(self.scores).all():
-            raise ValueError(f"scores must be finite numbers, got {self.scores.tolist()}")
+        finite = np.isfinite(self.scores)
+        if not finite.all():
+            first = int(np.argmin(finite))
+            raise ValueError(
+                f"scores must be finite numbers, got {self.scores[first]} as number {first + 1} of {len(self.scores)}"
+            )
 
     @classmethod
     def from_instances(cls, instances: Instances) -> Detections:
@@ -63,6 +69,20 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def check_masks(self) -> None:
+        """Raise if there are detections and not all of them have masks.
+
+        Raises:
+            ValueError: counting those without.
+        """
+        if self.masks is not None or not len(self):
+            return
+        if self.unmasked:
+            raise ValueError(
+                f"{self.unmasked} of {len(self)} predictions have no mask, the others have one; complete the file"
+            )
+        raise ValueError("the prediction has no masks")
 
     def best(self) -> NDArray[np.float64]:
         """The box of the highest score, the first of equals: (1, 4), or (0, 4) if there is no detection."""

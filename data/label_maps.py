@@ -32,11 +32,19 @@ def read_gray_map(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read or has more than 8 bits.
+        ValueError: if it cannot be read, has more than 8 bits, or is partly transparent: a cutout's mask is its alpha
+            channel, which luma would drop.
     """
     with _open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"{path} has mode {image.mode}; a gray map has 8 bits")
+        # A gray level that a PNG declares transparent is still that level.
+        alpha = image.mode not in ("1", "L") and image.has_transparency_data
+        if alpha and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
+            raise ValueError(
+                f"{path} has an alpha channel that is not opaque everywhere; a gray map has one channel: save the alpha as "
+                "a gray image if it is the mask, or remove it"
+            )
         return np.array(image.convert("L"))
 
 

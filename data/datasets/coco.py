@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require
+from eigenseg.data.datasets.base import Kind, ObjectAnnotation, boxes_of_xywh, read_lines, require
 from eigenseg.data.files import read_json
 from eigenseg.data.geometry import Size
 from eigenseg.data.rle import Rle, RleMasks, encode_segmentation
@@ -82,8 +83,7 @@ class CocoInstances:
         image = self._images[index]
         entries = self._annotations.get(image["id"], [])
         size = _image_size(image, entries)
-        corners = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
-        corners[:, 2:] += corners[:, :2]
+        corners = np.concatenate([np.zeros((0, 4)), *(self._corners(entry) for entry in entries)])
         encoded = [self._encode(entry, size) for entry in entries] if self.masks else None
         return ObjectAnnotation(
             boxes=corners,
@@ -94,6 +94,12 @@ class CocoInstances:
             crowd=np.array([entry.get("iscrowd", 0) for entry in entries], dtype=bool),
             image_id=image["id"],
         )
+
+    def _corners(self, entry: dict[str, Any]) -> NDArray[np.float64]:
+        try:
+            return boxes_of_xywh([entry["bbox"]])
+        except ValueError as error:
+            raise ValueError(f"{self.title}: annotation {entry['id']}: {error}") from None
 
     def _encode(self, entry: dict[str, Any], size: Size) -> Rle:
         try:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from eigenseg.data.datasets.base import ObjectAnnotation, as_boxes
+from eigenseg.data.datasets.base import ObjectAnnotation, as_boxes, is_number, quoted
 from eigenseg.data.detections import Detections
 from eigenseg.data.predictions.base import stem, without
+
+FORM = '{"boxes": [...], "scores": [...]}'
 
 
 class BoxPredictions:
@@ -53,6 +55,14 @@ class BoxPredictions:
         entry: Any = self._entries[key]
         try:
             if isinstance(entry, dict):
+                for name in ("boxes", "scores"):
+                    if name not in entry:
+                        raise ValueError(f'it has no "{name}"; an entry is one box, a list of boxes, or {FORM}')
+                for i, score in enumerate(entry["scores"], start=1):
+                    if not is_number(score):
+                        raise ValueError(
+                            f"score {i} of {len(entry['scores'])} is {quoted(score)}; a score is a finite number"
+                        )
                 labels: Any = entry.get("labels")
                 return Detections(entry["boxes"], entry["scores"], labels)
             boxes = as_boxes([entry] if entry and not isinstance(entry[0], list) else entry)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import Dataset, ObjectAnnotation
+from eigenseg.data.datasets.base import Dataset, ObjectAnnotation, boxes_of_xywh, is_number, quoted
 from eigenseg.data.datasets.coco import check_unique
 from eigenseg.data.detections import Detections
 from eigenseg.data.predictions.base import stem
@@ -19,7 +19,8 @@ from eigenseg.data.rle import RleMasks, encode_segmentation, mask_boxes
 class CocoPredictions:
     """Boxes or masks with scores from one json.
 
-    An entry has ``image_id``, ``bbox`` (xywh) or ``segmentation``, and may have ``score`` (1 if not) and ``category_id``.
+    An entry has ``image_id``, ``bbox`` (xywh) or ``segmentation``, and may have ``category_id`` and
+    ``score``: all entries of a file, or none, which are 1 then.
 
     Args:
         entries: of the file.
@@ -52,6 +53,7 @@ class CocoPredictions:
         if any(not isinstance(number, int) for number in by_image):
             raise ValueError(f"{source}: image_id must be an integer in every entry, as in the dataset")
         self._by_image = dict(by_image)
+        self._scored = any("score" in entry for group in by_image.values() for entry in group)
 
     @classmethod
     def from_results(cls, entries: list[Any], dataset: Dataset, source: str = "predictions") -> CocoPredictions:
@@ -107,10 +109,12 @@ class CocoPredictions:
         if not entries:
             return Detections.none()
         try:
-            scores = [entry.get("score", 1.0) for entry in entries]
+            scores = self._scores(entries)
             labels = np.array([self._category.get(entry.get("category_id", 1), -1) for entry in entries], dtype=np.int64)
             masks = self._masks(entries, annotation)
-            return Detections(self._boxes(entries, masks), np.array(scores, dtype=np.float64), labels, masks)
+            unmasked = sum(not entry.get("segmentation") for entry in entries)
+            boxes = self._boxes(entries, masks)
+            return Detections(boxes, scores, labels, masks, unmasked if unmasked < len(entries) else 0)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self._source}: {item}: {error}") from None
 
@@ -128,12 +132,30 @@ class CocoPredictions:
         return RleMasks([encode_segmentation(entry["segmentation"], size) for entry in entries], size)
 
     def _boxes(self, entries: list[Mapping[str, Any]], masks: RleMasks | None) -> NDArray[np.float64]:
-        if all("bbox" in entry for entry in entries):
-            if any(len(entry["bbox"]) != 4 for entry in entries):
-                raise ValueError("a bbox must have four numbers, x, y, width and height")
-            boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64)
-            boxes[:, 2:] += boxes[:, :2]
-            return boxes
-        if masks is None:
-            raise ValueError("an entry has neither bbox nor segmentation")
-        return mask_boxes(masks.rles)
+        boxes = [entry.get("bbox") for entry in entries]
+        if masks is not None and any(box is None for box in boxes):
+            return mask_boxes(masks.rles)
+        for i, (entry, box) in enumerate(zip(entries, boxes, strict=True), start=1):
+            if box is None:
+                has = "bbox null" if "bbox" in entry else "no bbox"
+                raise ValueError(
+                    f"entry {i} of {len(entries)} of this image has {has}, and not all entries have a segmentation"
+                )
+        return boxes_of_xywh(boxes)
+
+    def _scores(self, entries: list[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """The scores of an image's entries; all 1 if no entry of the file has one."""
+        if not self._scored:
+            return np.ones(len(entries))
+        for i, entry in enumerate(entries, start=1):
+            if "score" not in entry:
+                raise ValueError(
+                    f"entry {i} of {len(entries)} of this image has no score, and other entries of the file have one; "
+                    "give every entry a score, or none"
+                )
+            if not is_number(entry["score"]):
+                raise ValueError(
+                    f"entry {i} of {len(entries)} of this image has score {quoted(entry['score'])}; "
+                    "a score is a finite number"
+                )
+        return np.array([entry["score"] for entry in entries], dtype=np.float64)

@@ -13,7 +13,7 @@ from eigenseg.data.checks import check_choice
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.files import read_json
 from eigenseg.data.predictions.base import Missing, Predictions
-from eigenseg.data.predictions.boxes import BoxPredictions
+from eigenseg.data.predictions.boxes import FORM, BoxPredictions
 from eigenseg.data.predictions.coco import CocoPredictions
 from eigenseg.data.predictions.maps import LabelPredictions, MapPredictions, VideoPredictions
 from eigenseg.data.predictions.records import RecordPredictions, holds_records
@@ -115,4 +115,12 @@ def _open_objects(path: Path, dataset: Dataset) -> Predictions:
         )
     if {"images", "annotations"} <= set(content):
         return CocoPredictions.from_dataset(content, dataset.classes, str(path))
+    for name, entries in content.items():
+        if isinstance(entries, list) and entries and isinstance(entries[0], dict):
+            raise ValueError(
+                f"{path} holds a list under {name!r}; a COCO result file is the list itself, and a dict with images has "
+                "the keys images, annotations and categories"
+            )
+    if content.keys() <= {"boxes", "scores", "labels"} and "boxes" in content:
+        raise ValueError(f"{path} holds the boxes of one image without its name; write {{name: {FORM}}}")
     return BoxPredictions(content, str(path))

@@ -91,6 +91,10 @@ class CocoAP(Accumulator[_Record]):
                 "evaluation.class_agnostic=true"
             )
         if self.regions != "bbox":
+            try:
+                prediction.check_masks()
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}; score boxes with evaluation.regions=bbox") from None
             for source, masks, count in (
                 ("annotation", annotation.masks, len(annotation)),
                 ("prediction", prediction.masks, len(prediction)),

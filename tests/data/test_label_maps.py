@@ -45,6 +45,22 @@ def test_a_gray_map_is_the_luma_of_the_shown_colors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_gray_map(tmp_path / "palette.png"), [[10, 200]])
 
 
+def test_a_cutout_is_no_gray_map_and_an_opaque_alpha_channel_is_ignored(tmp_path: Path) -> None:
+    pixels = np.full((*values.shape, 4), 90, dtype=np.uint8)
+    pixels[..., 3] = 255
+    np.testing.assert_array_equal(read_gray_map(save(tmp_path / "opaque.png", pixels)), np.full(values.shape, 90))
+    pixels[..., 3] = values
+    cutout = Image.fromarray(pixels)
+    cutout.save(tmp_path / "rgba.png")
+    cutout.convert("LA").save(tmp_path / "la.png")
+    cutout.quantize(4).save(tmp_path / "palette.png")
+    for name in ("rgba", "la", "palette"):
+        with pytest.raises(ValueError, match=rf"{name}\.png has an alpha channel that is not opaque everywhere"):
+            read_gray_map(tmp_path / f"{name}.png")
+    Image.fromarray(values).save(tmp_path / "key.png", transparency=0)
+    np.testing.assert_array_equal(read_gray_map(tmp_path / "key.png"), values)
+
+
 def test_a_map_that_was_read_is_writable(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", values)
     for read in (read_label_map, read_gray_map):

@@ -22,6 +22,7 @@ from eigenseg.data.results.store import ResultStore
 from eigenseg.data.results.writers import LabelWriter, SaliencyWriter
 from eigenseg.data.rle import encode_masks
 from eigenseg.data.sources import ImageSource
+from eigenseg.segment.metrics import CocoAP
 
 NOWHERE = ObjectAnnotation(np.zeros((0, 4)), image_size=(8, 10))
 SQUARE = np.zeros((8, 10), dtype=bool)
@@ -101,6 +102,8 @@ def test_a_gzipped_file_is_read_like_a_plain_one(tmp_path: Path) -> None:
         ({"a.jpg": [0, 0, 1, 1], "a.png": [0, 0, 1, 1]}, "two names differ in their suffix only"),
         ("{", "is not json"),
         ("7", "is neither a result list nor a dict"),
+        ({"results": [{"image_id": 1}]}, "holds a list under 'results'; a COCO result file is the list itself"),
+        ({"boxes": [[0, 0, 1, 1]]}, "holds the boxes of one image without its name; write {name: "),
         ([1, 2], "names images by id, and toy has no ids"),
         ([{"image_id": 1, "bbox": [0, 0, 1, 1]}], "names images by id, and toy has no ids"),
         ({"images": [], "annotations": [{}], "categories": []}, "not in COCO format"),
@@ -127,9 +130,10 @@ def test_files_that_are_not_predictions_are_rejected_by_name(
     [
         ([3, 0, 1, 1], "x0 <= x1"),
         ([1, 2, 3], r"must be \(n, 4\)"),
-        ({"boxes": [[0, 0, 1, 1]], "scores": [float("nan")]}, "scores must be finite"),
+        ({"boxes": [[0, 0, 1, 1]], "scores": [float("nan")]}, "score 1 of 1 is NaN; a score is a finite number"),
+        ({"boxes": [[0, 0, 1, 1]] * 2, "scores": [1, None]}, "score 2 of 2 is null; a score is a finite number"),
         ({"boxes": [[0, 0, 1, 1]], "scores": []}, "scores has 0 entries for 1 boxes"),
-        ({"boxes": [[0, 0, 1, 1]]}, "'scores'"),
+        ({"boxes": [[0, 0, 1, 1]]}, 'it has no "scores"; an entry is one box, a list of boxes, or {"boxes":'),
     ],
 )
 def test_an_invalid_entry_is_named_when_it_is_read(write: Callable[..., Path], entry: Any, message: str) -> None:
@@ -157,7 +161,7 @@ def test_a_result_list_uses_the_datasets_ids_of_images_and_classes(write: Callab
     dataset = coco(tmp_path)
     results = [
         {"image_id": 9, "category_id": 18, "bbox": [3, 2, 4, 3], "score": 0.25},
-        {"image_id": 9, "category_id": 3, "bbox": [0, 0, 1, 1]},
+        {"image_id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1},
         {"image_id": 9, "category_id": 77, "bbox": [0, 0, 2, 2], "score": 3},
     ]
     predictions = open_predictions(write(results), dataset)
@@ -185,11 +189,55 @@ def test_lists_that_are_not_results_are_rejected_by_name(
         open_predictions(write(results), coco(tmp_path))
 
 
-def test_a_box_of_three_numbers_is_named(write: Callable[..., Path], tmp_path: Path) -> None:
-    dataset = coco(tmp_path)
-    predictions = open_predictions(write([{"image_id": 9, "category_id": 3, "bbox": [3, 2, 4]}]), dataset)
-    with pytest.raises(ValueError, match=r"b.jpg: a bbox must have four numbers"):
+RLE = dict(encode_masks(SQUARE[None])[0])
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"bbox": [3, 2, 4]}, r"a bbox must have four numbers, x, y, width and height, got \[3, 2, 4\]"),
+        ({"bbox": [3, 2, None, 1]}, r"a bbox must have four numbers, .* got \[3, 2, null, 1\]"),
+        (
+            {"bbox": [3, 2, -4, 1]},
+            r"a bbox is x, y, width, height, and no width or .* is negative, got \[3, 2, -4, 1\]",
+        ),
+        ({"bbox": list(range(1000))}, r"a bbox must have four numbers, .{0,200}\.\.\."),
+        ({"bbox": None}, r"entry 2 of 2 of this image has bbox null, and not all entries have a segmentation"),
+        ({}, r"entry 2 of 2 of this image has no bbox, and not all entries have a segmentation"),
+        ({"bbox": [0, 0, 1, 1], "score": None}, r"entry 2 of 2 of this image has score null; a score is a finite number"),
+        ({"bbox": [0, 0, 1, 1], "score": float("nan")}, r"entry 2 of 2 .* has score NaN; a score is a finite number"),
+        ({"bbox": [0, 0, 1, 1], "score": "0.5"}, r"entry 2 of 2 .* has score \"0.5\"; a score is a finite number"),
+        ({"bbox": [0, 0, 1, 1], "score": ...}, r"entry 2 of 2 of this image has no score, and other entries .* or none"),
+    ],
+)
+def test_an_invalid_entry_of_a_result_list_is_quoted_as_it_is_in_the_file(
+    write: Callable[..., Path], tmp_path: Path, entry: dict[str, Any], message: str
+) -> None:
+    dataset, valid = coco(tmp_path), {"image_id": 9, "category_id": 3, "score": 0.5}
+    entry = {name: value for name, value in {**valid, **entry}.items() if value is not ...}
+    predictions = open_predictions(write([{**valid, "bbox": [0, 0, 1, 1]}, entry]), dataset)
+    with pytest.raises(ValueError, match=rf"predictions.json: b.jpg: {message}$"):
         predictions.read("b.jpg", dataset.annotation(1))
+
+
+def test_results_without_any_score_have_score_1_and_null_boxes_are_those_of_the_masks(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = coco(tmp_path)
+    entry = {"image_id": 9, "category_id": 3, "bbox": None, "segmentation": RLE}
+    read = open_predictions(write([entry]), dataset).read("b.jpg", dataset.annotation(1))
+    assert (read.scores.tolist(), read.boxes.tolist()) == ([1.0], [[3, 2, 7, 5]])
+
+
+def test_the_entries_without_a_mask_are_counted(write: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = coco(tmp_path)
+    entry = {"image_id": 9, "category_id": 3, "bbox": [3, 2, 4, 3], "score": 0.5}
+    results = [{**entry, "segmentation": RLE}] * 28 + [entry]
+    read = open_predictions(write(results), dataset).read("b.jpg", dataset.annotation(1))
+    assert len(read) == 29
+    with pytest.raises(ValueError, match="^b.jpg: 1 of 29 predictions have no mask, the others have one; complete"):
+        CocoAP("segm").update("b.jpg", read, dataset.annotation(1))
+    CocoAP("bbox").update("b.jpg", read, dataset.annotation(1))
 
 
 def test_masks_without_boxes_get_tight_ones(write: Callable[..., Path], tmp_path: Path) -> None:

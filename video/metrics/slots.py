@@ -117,11 +117,11 @@ class ImageSlotScores(Accumulator[SampleScores]):
         Raises:
             ValueError: if masks are missing or their sizes differ.
         """
-        if (
-            (annotation.masks is None and len(annotation))
-            or (prediction.masks is None and len(prediction))
-            or annotation.image_size is None
-        ):
+        try:
+            prediction.check_masks()
+        except ValueError as error:
+            raise ValueError(f"{name}: masks are required, but {error}") from None
+        if (annotation.masks is None and len(annotation)) or annotation.image_size is None:
             raise ValueError(f"{name}: masks are required, but there are only boxes")
         for masks in (prediction.masks, annotation.masks):
             if masks is not None and masks.shape[1:] != annotation.image_size:

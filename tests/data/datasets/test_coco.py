@@ -147,6 +147,14 @@ def test_a_file_that_is_not_coco_json_is_rejected(tmp_path: Path, text: str, mes
         CocoInstances(tmp_path)
 
 
+@pytest.mark.parametrize("box", [[2, 1, -4, 3], [2, 1, 4], None])
+def test_a_box_that_is_none_is_quoted_with_its_annotation(tmp_path: Path, box: Any) -> None:
+    root = tree(tmp_path, annotations=[{**dog, "bbox": box}])
+    with pytest.raises(ValueError, match=r"COCO val2017: annotation 1: a bbox .*, got ") as raised:
+        CocoInstances(root).annotation(1)
+    assert str(raised.value).endswith(json.dumps(box))
+
+
 def test_a_damaged_mask_names_its_annotation_and_is_not_needed_for_boxes(tmp_path: Path) -> None:
     wrong = {**dog, "segmentation": {"size": [9, 8], "counts": [72]}}
     root = tree(tmp_path, annotations=[wrong])

@@ -219,7 +219,7 @@ def test_images_require_masks_of_their_own_size() -> None:
         (Detections(boxes, one, masks=square), ObjectAnnotation(boxes, image_size=(4, 5))),
         (Detections(boxes, one, masks=square), ObjectAnnotation(boxes, masks=square)),
     ):
-        with pytest.raises(ValueError, match="a: masks are required, but there are only boxes"):
+        with pytest.raises(ValueError, match="a: masks are required, but (there are only|the prediction has no)"):
             ImageSlotScores().update("a", prediction, target)
     turned = Detections(boxes, one, masks=rle_masks(np.ones((1, 5, 4), dtype=bool)))
     with pytest.raises(ValueError, match=r"a: masks must have the image's size \(4, 5\), got \(5, 4\)"):
