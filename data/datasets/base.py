@@ -212,21 +212,42 @@ def quoted(value: Any) -> str:
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
 
 
-def require(path: str | os.PathLike[str], title: str, origin: str) -> Path:
+def require(path: str | os.PathLike[str], title: str, origin: str, setting: str = "root") -> Path:
     """Return the path of a required file or folder.
 
     Args:
         path: required file or folder.
         title: the dataset's name.
         origin: where to get it.
+        setting: of the dataset that decides where it is looked for.
 
     Raises:
-        FileNotFoundError: naming the path, the dataset and its official source.
+        FileNotFoundError: naming the path, the dataset, the setting and the official source.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{title} needs {path}, which is not there; set dataset.root, or get it from {origin}")
+        raise FileNotFoundError(f"{title} needs {path}, which is not there; set dataset.{setting}, or get it from {origin}")
     return path
+
+
+def require_given(path: str | os.PathLike[str], setting: str, title: str, root: Path) -> Path:
+    """Return the path of a file that the user named, relative to the working folder as all paths are.
+
+    Args:
+        path: as given.
+        setting: of the dataset that names it.
+        title: the dataset's name.
+        root: of the dataset; a file of this path below it is suggested.
+
+    Raises:
+        FileNotFoundError: naming the path and the setting.
+    """
+    given = Path(path)
+    if not given.is_file():
+        below = root / given
+        hint = f"a path is relative to the working folder; did you mean {below}?" if below.is_file() else "correct it"
+        raise FileNotFoundError(f"{title}: dataset.{setting}={given} is no file; {hint}")
+    return given
 
 
 def read_lines(path: Path) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import Kind, ObjectAnnotation, boxes_of_xywh, read_lines, require
+from eigenseg.data.datasets.base import Kind, ObjectAnnotation, boxes_of_xywh, read_lines, require, require_given
 from eigenseg.data.files import read_json
 from eigenseg.data.geometry import Size
 from eigenseg.data.rle import Rle, RleMasks, encode_segmentation
@@ -35,8 +35,9 @@ class CocoInstances:
     Args:
         root: the folder with ``annotations`` and the images.
         split: names both: ``annotations/instances_<split>.json`` and the folder ``<split>``.
-        annotations: another json, instead; a path, relative to ``root`` unless absolute.
-        image_list: a text file; only the images whose file names end its lines are kept, in the list's order.
+        annotations: another json, instead; a path, relative to the working folder.
+        image_list: a text file, relative to the working folder; only the images whose file names end its lines are kept, in
+            the list's order.
         masks: whether masks are read; without them only boxes are scored. Published pseudo-label files with swapped width
             and height are recognized by their masks.
 
@@ -58,10 +59,13 @@ class CocoInstances:
         self.root, self.split, self.masks, self.title = Path(root), split, masks, f"COCO {split}"
         if annotations is not None:
             self.title = f"COCO {Path(annotations).stem}"
-        file = self.root / (annotations or f"annotations/instances_{split}.json")
-        self._load(require(file, self.title, ORIGIN))
+        if annotations is None:
+            file = require(self.root / f"annotations/instances_{split}.json", self.title, ORIGIN)
+        else:
+            file = require_given(annotations, "annotations", self.title, self.root)
+        self._load(file)
         if image_list is not None:
-            self._select(require(image_list, self.title, "https://github.com/valeoai/LOST (datasets/)"))
+            self._select(require_given(image_list, "image_list", self.title, self.root))
             self.title += f", {Path(image_list).stem}"
 
     @property

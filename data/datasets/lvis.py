@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from eigenseg.data.datasets.base import require
+from eigenseg.data.datasets.base import require, require_given
 from eigenseg.data.datasets.coco import CocoInstances
 
 ORIGIN = "https://www.lvisdataset.org/dataset"
@@ -32,8 +32,9 @@ class LvisInstances(CocoInstances):
     Args:
         root: the folder with ``annotations`` and COCO's image folders.
         split: names the annotations: ``annotations/lvis_v1_<split>.json``.
-        annotations: another json, instead; a path, relative to ``root`` unless absolute.
-        image_list: a text file; only the images whose file names end its lines are kept, in the list's order.
+        annotations: another json, instead; a path, relative to the working folder.
+        image_list: a text file, relative to the working folder; only the images whose file names end its lines are kept, in
+            the list's order.
         masks: whether masks are read.
 
     Raises:
@@ -49,8 +50,11 @@ class LvisInstances(CocoInstances):
         image_list: str | os.PathLike[str] | None = None,
         masks: bool = True,
     ) -> None:
-        annotations, title = annotations or f"annotations/lvis_v1_{split}.json", f"LVIS v1 {split}"
-        require(Path(root) / annotations, title, ORIGIN)
+        title = f"LVIS v1 {split}"
+        if annotations is None:
+            annotations = require(Path(root) / f"annotations/lvis_v1_{split}.json", title, ORIGIN)
+        else:
+            require_given(annotations, "annotations", title, Path(root))
         super().__init__(root, split, annotations, image_list, masks)
         self.title = title
 

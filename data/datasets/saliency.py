@@ -57,11 +57,12 @@ class SaliencyFolder:
         root: str | os.PathLike[str] | None = None,
     ) -> None:
         self.title, base = title, Path(root or "")
-        mask_sources = _by_stem(require(base / masks, title, origin), "masks")
+        hint = "root" if root is not None else "root or dataset.{}"
+        mask_sources = _by_stem(require(base / masks, title, origin, hint.format("masks")), "masks")
         if images is None:
             sources = {stem: ImageSource(_NO_FOLDER / mask.name, mask.name) for stem, mask in mask_sources.items()}
         else:
-            sources = _by_stem(require(base / images, title, origin), "images", only=mask_sources)
+            sources = _by_stem(require(base / images, title, origin, hint.format("images")), "images", only=mask_sources)
             missing = [mask for stem, mask in mask_sources.items() if stem not in sources]
             if missing:
                 raise ValueError(

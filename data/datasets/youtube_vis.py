@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require
+from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require, require_given
 from eigenseg.data.datasets.coco import check_unique
 from eigenseg.data.files import read_json
 from eigenseg.data.rle import decode_mask, encode_segmentation
@@ -39,7 +39,7 @@ class YoutubeVis:
         root: the folder with the splits.
         year: 2019 or 2021; decides where the json is.
         split: the folder, and in 2019 the json.
-        annotations: another json, instead; a path, relative to ``root`` unless absolute.
+        annotations: another json, instead; a path, relative to the working folder.
 
     Raises:
         FileNotFoundError: if the json is missing.
@@ -58,7 +58,10 @@ class YoutubeVis:
         self.root, self.title = Path(root), f"YouTube-VIS {year} {split}"
         self._frames = self.root / split / "JPEGImages"
         default = f"{split}.json" if year < 2021 else f"{split}/instances.json"
-        self._file = require(self.root / (annotations or default), self.title, ORIGIN)
+        if annotations is None:
+            self._file = require(self.root / default, self.title, ORIGIN)
+        else:
+            self._file = require_given(annotations, "annotations", self.title, self.root)
         content = read_json(self._file)
         try:
             videos, entries = content["videos"], content.get("annotations")

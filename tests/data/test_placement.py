@@ -84,7 +84,7 @@ def test_scoring_counts_the_boxes_in_one_process_and_in_several(tmp_path: Path, 
 
 def test_published_boxes_are_not_noted(test_data: Path) -> None:
     root = test_data / "coco_eval"
-    dataset = CocoInstances(root, annotations="instances_val2014_100.json", masks=False)
+    dataset = CocoInstances(root, annotations=root / "instances_val2014_100.json", masks=False)
     predictions = open_predictions(root / "instances_val2014_fakebbox100_results.json", dataset)
     placement = BoxPlacement()
     score_dataset(dataset, predictions, CorLoc(), placement=placement)

@@ -154,7 +154,7 @@ def coco(tmp_path: Path) -> CocoInstances:
         "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "cat"}],
     }
     (tmp_path / "annotation.json").write_text(json.dumps(content))
-    return CocoInstances(tmp_path, annotations="annotation.json")
+    return CocoInstances(tmp_path, annotations=tmp_path / "annotation.json")
 
 
 def test_a_result_list_uses_the_datasets_ids_of_images_and_classes(write: Callable[..., Path], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pycocotools import mask as reference
 from pycocotools.coco import COCO
 from tiny_files import assert_same_after_pickling, write
 
-from eigenseg.data.datasets import CocoInstances, LvisInstances, check_images
+from eigenseg.data.datasets import CocoInstances, LvisInstances, YoutubeVis, check_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 
@@ -98,7 +98,7 @@ def test_a_list_selects_and_orders_images(tmp_path: Path) -> None:
     write(chosen, "a/COCO_train2014_000000000003.jpg\nb/COCO_train2014_000000000003.jpg\n")
     with pytest.raises(ValueError, match=r"list\.txt: image 'COCO_train2014_000000000003\.jpg' occurs twice"):
         CocoInstances(tmp_path, split="train2014", image_list=chosen)
-    with pytest.raises(FileNotFoundError, match=r"COCO train2014 needs .*/none\.txt.*github\.com/valeoai/LOST"):
+    with pytest.raises(FileNotFoundError, match=r"COCO train2014: dataset\.image_list=.*/none\.txt is no file; correct it"):
         CocoInstances(tmp_path, split="train2014", image_list=tmp_path / "none.txt")
 
 
@@ -106,10 +106,27 @@ def test_a_missing_json_is_named_with_the_official_source(tmp_path: Path) -> Non
     source = r"https://cocodataset\.org/#download"
     with pytest.raises(FileNotFoundError, match=rf"COCO val2017 needs .*/annotations/instances_val2017\.json, .*{source}"):
         CocoInstances(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"needs .*/mine\.json"):
-        CocoInstances(tmp_path, annotations="mine.json")
     with pytest.raises(FileNotFoundError, match=r"COCO val2017: 2 of 2 images are missing"):
         check_images(CocoInstances(tree(tmp_path)))
+
+
+@pytest.mark.parametrize("dataset", [CocoInstances, LvisInstances, YoutubeVis])
+def test_own_annotations_are_relative_to_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    videos = {"videos": [], "annotations": [], "categories": []}
+    written = json.dumps(videos if dataset is YoutubeVis else content())
+    write(Path("root/below.json"), written)
+    write(Path("mine.json"), written)
+    assert len(dataset("root", annotations="mine.json").items) == (0 if dataset is YoutubeVis else 2)
+    with pytest.raises(FileNotFoundError, match=r": dataset\.annotations=gone\.json is no file; correct it$"):
+        dataset("root", annotations="gone.json")
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"annotations=below\.json is no file; a path is relative to .*; did you mean root/below\.json\?$",
+    ):
+        dataset("root", annotations="below.json")
 
 
 dog = {"id": 1, "image_id": 9, "category_id": 18, "bbox": [2, 1, 4, 3], "area": 11.5, "segmentation": [square]}

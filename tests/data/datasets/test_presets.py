@@ -31,4 +31,4 @@ def test_a_preset_states_every_argument_of_its_reader(path: Path) -> None:
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and not OmegaConf.is_missing(config, key):
             assert isinstance(config[key], str)
-    assert OmegaConf.is_missing(config, "root") or path.stem == "saliency"
+    assert OmegaConf.is_missing(config, "root") or path.stem in ("saliency", "sod")

@@ -82,6 +82,18 @@ def test_two_files_with_the_same_stem_are_rejected(tmp_path: Path) -> None:
         SaliencyFolder("images", "masks", root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("images", "masks", "hint"),
+    [("images", "gone", "root or dataset.masks"), ("gone", "masks", "root or dataset.images")],
+)
+def test_without_a_root_the_hint_names_the_folder_that_is_missing(
+    tmp_path: Path, images: str, masks: str, hint: str
+) -> None:
+    tree(tmp_path, ["a.jpg"], ["a.png"])
+    with pytest.raises(FileNotFoundError, match=rf"needs .*/gone, which is not there; set dataset\.{hint}, or get it"):
+        SaliencyFolder(tmp_path / images, tmp_path / masks)
+
+
 def test_a_missing_folder_is_named_with_its_source(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"ECSSD needs .*/masks, .* or get it from https://ecssd\.org"):
         SaliencyFolder("images", "masks", root=tmp_path, title="ECSSD", origin="https://ecssd.org")

@@ -97,7 +97,7 @@ def test_each_year_has_its_own_path_of_the_json(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=rf"YouTube-VIS 2021 train needs .*/train/instances\.json, .*{source}"):
         YoutubeVis(tmp_path, year=2021)
     assert YoutubeVis(tree(tmp_path, "train/instances.json"), year=2021).title == "YouTube-VIS 2021 train"
-    assert len(YoutubeVis(tree(tmp_path, "own/mine.json"), annotations="own/mine.json").items) == 2
+    assert len(YoutubeVis(tree(tmp_path, "own/mine.json"), annotations=tmp_path / "own/mine.json").items) == 2
 
 
 panda = content()["annotations"][0]

@@ -86,7 +86,7 @@ def swap(content: dict[str, Any]) -> dict[str, Any]:
 def test_correct_and_swapped_files_are_read_equally(results: Path, tmp_path: Path, swapped: bool) -> None:
     content = pseudo_labels(json.loads((results / "instances.json").read_text()))
     (tmp_path / "labels.json").write_text(json.dumps(swap(content) if swapped else content))
-    annotation = CocoInstances(tmp_path, annotations="labels.json").annotation(1)
+    annotation = CocoInstances(tmp_path, annotations=tmp_path / "labels.json").annotation(1)
     assert annotation.image_size == (30, 50)
     assert annotation.masks is not None
     np.testing.assert_array_equal(np.asarray(annotation.masks), masks())

@@ -63,7 +63,7 @@ def test_a_file_does_not_depend_on_the_order_of_clips_and_numbers_have_seven_dig
 
 def test_the_reader_of_the_dataset_reads_our_file(tmp_path: Path) -> None:
     write(tmp_path / "tracks.json", ytvis_dataset([("bear", BEAR), ("camel", CAMEL)]))
-    dataset = YoutubeVis(tmp_path, annotations="tracks.json")
+    dataset = YoutubeVis(tmp_path, annotations=tmp_path / "tracks.json")
     assert list(dataset.items) == ["bear", "camel"]
     annotation = dataset.annotation(0)
     assert annotation.frames == ("bear/00000", "bear/00001", "bear/00002")
@@ -118,7 +118,7 @@ def test_exported_tracks_have_one_category_and_boxes_and_areas_of_their_masks(tm
     assert (bear["score"], bear["length"], bear["height"], bear["width"]) == (0.9, 3, 2, 4)
     np.testing.assert_array_equal(reference.decode(bear["segmentations"][2]), to_mask(RIGHT))
     write(tmp_path / "plain.json", track_labels(content))
-    assert YoutubeVis(tmp_path, annotations="plain.json").annotation(1).labels.tolist() == [[[1]], [[1]]]
+    assert YoutubeVis(tmp_path, annotations=tmp_path / "plain.json").annotation(1).labels.tolist() == [[[1]], [[1]]]
 
 
 def test_tracks_that_show_nothing_are_not_exported() -> None:

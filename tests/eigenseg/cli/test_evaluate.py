@@ -156,6 +156,30 @@ def test_numbers_of_items_average_to_the_number_of_the_set(run: Run, discs: Path
     assert written["metrics"] == metric.compute()
 
 
+def test_maps_and_boxes_in_another_form_are_noted(run: Run, discs: Path, tmp_path: Path) -> None:
+    (tmp_path / "ones").mkdir()
+    for i in range(4):
+        mask = np.asarray(Image.open(discs / "masks" / f"{i}.png"))
+        Image.fromarray(mask // 255).save(tmp_path / "ones" / f"{i}.png")
+    _, out, _ = run(*saliency(discs), "predictions=ones", "output.dir=maps")
+    assert "note: 4 of 4 maps hold 0 and 1 alone" in out
+    assert result(tmp_path / "maps")["metrics"]["iou"] == 0.0
+    ground_truth = [f"dataset.images={discs}/JPEGImages", "dataset.masks=ones", "evaluation=saliency_toolbox"]
+    _, out, _ = run("dataset=sod", *ground_truth, f"predictions={discs}/masks", "output.dir=masks")
+    assert "note: 4 of 4 annotations have no value of 26 or more" in out
+    corners = [{"image_id": i, "category_id": 1, "bbox": [60 + 8 * i, 40, 100 + 5 * i, 85], "score": 1} for i in range(4)]
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": 90, "width": 120} for i in range(4)]
+    content = {"images": images, "annotations": corners, "categories": [{"id": 1, "name": "car"}]}
+    (tmp_path / "corners.json").write_text(json.dumps(content))
+    _, out, _ = run("dataset=voc2007", f"dataset.root={discs}", "predictions=corners.json", "output.dir=boxes")
+    assert (
+        "note: 4 of 4 boxes reach beyond their images as x, y, width, height, and all lie inside as x0, y0, x1, y1" in out
+    )
+    page = (tmp_path / "boxes" / "report.html").read_text()
+    assert "4 of 4 boxes reach beyond their images" in page
+    assert "iou: IoU of the highest-scoring box with the object that it fits best." in " ".join(page.split())
+
+
 def test_a_limit_takes_the_first_items_and_says_so(run: Run, discs: Path, tmp_path: Path) -> None:
     code, out, _ = run(*saliency(discs), *SMALL, "limit=2")
     assert code == 0
@@ -276,7 +300,7 @@ def test_coco_and_davis_end_to_end(run: Run, test_data: Path, tmp_path: Path) ->
     results = test_data / "coco_eval" / "instances_val2014_fakebbox100_results.json"
     arguments = [
         f"dataset.root={test_data}/coco_eval",
-        "dataset.annotations=instances_val2014_100.json",
+        f"dataset.annotations={test_data}/coco_eval/instances_val2014_100.json",
         f"predictions={results}",
     ]
     run("dataset=coco", *arguments, "evaluation=coco_boxes", "evaluation.class_agnostic=false", "output.dir=fake")

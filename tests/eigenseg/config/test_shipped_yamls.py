@@ -10,6 +10,7 @@ import pytest
 import timm
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from eigenseg import Predictor
 from eigenseg.config.build import build, build_dataset, build_metric, build_parts
@@ -177,6 +178,16 @@ def test_a_dataset_without_its_folder_says_which_setting_is_missing(dataset: str
         ValueError, match=r"^dataset\.(root|images|image_list) is missing; say where it lies.*pydoc eigenseg"
     ):
         build_dataset(config)
+
+
+@pytest.mark.parametrize("dataset", ["sod", "saliency"])
+def test_gray_masks_need_no_root_where_both_folders_are_given(dataset: str, tmp_path: Path) -> None:
+    for folder in ("photos", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (4, 3)).save(tmp_path / folder / "a.png")
+    folders = [f"dataset.images={tmp_path}/photos", f"dataset.masks={tmp_path}/masks"]
+    config = compose(overrides=[f"dataset={dataset}", *folders], command="evaluate")
+    assert list(build_dataset(config).items) == ["a.png"]
 
 
 def test_a_constructors_own_error_comes_out_as_it_was_raised() -> None:
