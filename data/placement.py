@@ -1,8 +1,8 @@
-"""Where predicted boxes lie in their images: what shows that they were written in another form than they are read in."""
+"""Where boxes lie in their images: what shows that they were written in another form than they are read in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ _ONE_PIXEL = 1.0  # boxes that end in the first pixel are fractions of the sides
 
 @dataclass
 class BoxPlacement:
-    """Counts of predicted boxes over the images of a dataset whose sizes are known.
+    """Counts of boxes over the images of a dataset whose sizes are known.
 
     Args:
         boxes: all of them.
@@ -59,26 +59,40 @@ class BoxPlacement:
 
     def merge(self, other: BoxPlacement) -> None:
         """Add the counts of other images."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
-    def notes(self, xywh: bool = False) -> list[str]:
+    def notes(self, xywh: bool = False, what: str = "boxes") -> list[str]:
         """One sentence if the boxes are hardly what they are read as, else none.
 
         Args:
             xywh: whether the file holds x, y, width and height, as COCO's do, and not corners.
+            what: the boxes are.
         """
         form = "x, y, width, height" if xywh else "x0, y0, x1, y1"
         if self.off > _MANY * self.boxes:
             if xywh and self.as_corners == self.boxes:
                 return [
-                    f"{self.off} of {self.boxes} boxes reach beyond their images as {form}, and all lie inside as "
+                    f"{self.off} of {self.boxes} {what} reach beyond their images as {form}, and all lie inside as "
                     "x0, y0, x1, y1; COCO files hold x, y, width and height"
                 ]
             return [
-                f"{self.off} of {self.boxes} boxes lie outside their images or reach far beyond them; they are read as "
+                f"{self.off} of {self.boxes} {what} lie outside their images or reach far beyond them; they are read as "
                 f"{form} in pixels of the original image"
             ]
         if self.boxes and self.in_first_pixel == self.boxes:
-            return [f"all {self.boxes} boxes end in the first pixel; they are read as {form} in pixels, not in fractions"]
+            return [f"all {self.boxes} {what} end in the first pixel; they are read as {form} in pixels, not in fractions"]
         return []
+
+
+@dataclass
+class Placements:
+    """Where the predicted and the annotated boxes of a dataset lie."""
+
+    predicted: BoxPlacement = field(default_factory=BoxPlacement)
+    annotated: BoxPlacement = field(default_factory=BoxPlacement)
+
+    def merge(self, other: Placements) -> None:
+        """Add the counts of other images."""
+        self.predicted.merge(other.predicted)
+        self.annotated.merge(other.annotated)

@@ -17,7 +17,7 @@ import cv2
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.detections import Detections
 from eigenseg.data.metric import Metric
-from eigenseg.data.placement import BoxPlacement
+from eigenseg.data.placement import Placements
 from eigenseg.data.predictions.base import Predictions
 
 M = TypeVar("M", bound=Metric)
@@ -35,7 +35,7 @@ def score_dataset(
     indices: Sequence[int] | None = None,
     processes: int | None = 1,
     on_items: Callable[[int], None] = lambda count: None,
-    placement: BoxPlacement | None = None,
+    placements: Placements | None = None,
 ) -> M:
     """Score items of a dataset.
 
@@ -46,7 +46,7 @@ def score_dataset(
         indices: of the items; all if not given.
         processes: 1 stays in this process, ``None`` chooses by the number of cores and items.
         on_items: called with the number of newly finished items, for a progress bar.
-        placement: if given, predicted boxes are counted in it.
+        placements: if given, predicted and annotated boxes are counted in it.
 
     Returns:
         A copy of the metric that holds the items.
@@ -67,22 +67,23 @@ def score_dataset(
     )
     for part, boxes, count in parts:
         total.merge(part)
-        if placement is not None:
-            placement.merge(boxes)
+        if placements is not None:
+            placements.merge(boxes)
         on_items(count)
     return total
 
 
-def score_items(dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int]) -> tuple[M, BoxPlacement]:
-    """Add some items to a metric; return it, and where the predicted boxes lie."""
-    placement = BoxPlacement()
+def score_items(dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int]) -> tuple[M, Placements]:
+    """Add some items to a metric; return it, and where boxes lie."""
+    placements = Placements()
     for i in indices:
         item, annotation = dataset.items[i], dataset.annotation(i)
         prediction = predictions.read(item, annotation)
         metric.update(item, prediction, annotation)
         if isinstance(prediction, Detections):
-            placement.add(prediction.boxes, annotation.image_size)
-    return metric, placement
+            placements.predicted.add(prediction.boxes, annotation.image_size)
+            placements.annotated.add(annotation.boxes, annotation.image_size)
+    return metric, placements
 
 
 def check_kind(dataset: Dataset, metric: Metric) -> None:
@@ -117,7 +118,7 @@ def _choose_processes(dataset: Dataset, items: int, requested: int | None) -> in
 
 def _score_in_processes(
     dataset: Dataset, predictions: Predictions, metric: M, indices: Sequence[int], workers: int
-) -> Iterator[tuple[M, BoxPlacement, int]]:
+) -> Iterator[tuple[M, Placements, int]]:
     # Several chunks per worker, so that one slow video does not delay all others.
     size = max(1, len(indices) // (workers * 8))
     chunks = [list(indices[start : start + size]) for start in range(0, len(indices), size)]

@@ -20,9 +20,10 @@ from eigenseg.config.build import build_dataset, build_method, build_metric
 from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.config.schema import PATHS
 from eigenseg.data.datasets.base import Dataset
+from eigenseg.data.datasets.coco import CocoInstances
 from eigenseg.data.files import make_folder, read_json, write_json
 from eigenseg.data.metric import Metric, NotingMetric
-from eigenseg.data.placement import BoxPlacement
+from eigenseg.data.placement import Placements
 from eigenseg.data.predictions.base import FramePredictions, Predictions, check_overlap
 from eigenseg.data.predictions.coco import CocoPredictions
 from eigenseg.data.predictions.open import check_missing, open_predictions
@@ -63,16 +64,17 @@ def run_evaluate(config: Any) -> dict[str, Any]:
         path, missing = root / "predictions", "empty"
     predictions = open_predictions(path, dataset, missing)
     lacking = check_overlap(predictions, dataset, indices)
-    placement = BoxPlacement()
+    placements = Placements()
     with progress_bar("scoring", len(indices)) as advance:
         processes = settings["runtime"]["processes"]
-        scored = score_dataset(dataset, predictions, metric, indices, processes, advance, placement)
+        scored = score_dataset(dataset, predictions, metric, indices, processes, advance, placements)
     notes = [
         *computed,
         *_notes(len(indices), len(dataset.items), lacking, summary.failures),
         *_warnings(predictions, dataset, indices, missing),
         *_experiment_notes(settings),
-        *placement.notes(xywh=isinstance(predictions, CocoPredictions)),
+        *placements.predicted.notes(isinstance(predictions, CocoPredictions)),
+        *placements.annotated.notes(isinstance(dataset, CocoInstances), "annotated boxes"),
         *(scored.notes() if isinstance(scored, NotingMetric) else []),
     ]
     parts = read_run(Path(path)).get("parts", {})  # of a folder that eigenseg wrote

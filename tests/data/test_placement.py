@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eigenseg.data.datasets import CocoInstances, ObjectAnnotation
-from eigenseg.data.placement import BoxPlacement
+from eigenseg.data.placement import BoxPlacement, Placements
 from eigenseg.data.predictions import open_predictions
 from eigenseg.data.scoring import score_dataset
 from eigenseg.discovery.metrics import CorLoc
@@ -77,16 +77,17 @@ class Photos:
 def test_scoring_counts_the_boxes_in_one_process_and_in_several(tmp_path: Path, processes: int) -> None:
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps({name: [[600, 0, 700, 90], [0, 0, 9, 9]] for name in Photos.items}))
-    placement = BoxPlacement()
-    score_dataset(Photos(), open_predictions(path, Photos()), CorLoc(), processes=processes, placement=placement)  # type: ignore[arg-type]
-    assert (placement.boxes, placement.off) == (24, 12)
+    placements = Placements()
+    score_dataset(Photos(), open_predictions(path, Photos()), CorLoc(), processes=processes, placements=placements)  # type: ignore[arg-type]
+    assert (placements.predicted.boxes, placements.predicted.off) == (24, 12)
+    assert (placements.annotated.boxes, placements.annotated.off) == (12, 0)
 
 
 def test_published_boxes_are_not_noted(test_data: Path) -> None:
     root = test_data / "coco_eval"
     dataset = CocoInstances(root, annotations=root / "instances_val2014_100.json", masks=False)
     predictions = open_predictions(root / "instances_val2014_fakebbox100_results.json", dataset)
-    placement = BoxPlacement()
-    score_dataset(dataset, predictions, CorLoc(), placement=placement)
-    assert placement.boxes > 700
-    assert placement.notes(xywh=True) == []
+    placements = Placements()
+    score_dataset(dataset, predictions, CorLoc(), placements=placements)
+    assert (placements.predicted.boxes > 700, placements.annotated.boxes) == (True, 839)
+    assert placements.predicted.notes(xywh=True) == placements.annotated.notes(xywh=True) == []
