@@ -14,12 +14,9 @@ video      ``VideoAnnotation``: label maps of the annotated frames, 0 is backgro
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -33,7 +30,6 @@ from eigenseg.data.sources import ImageSource
 Kind = Literal["objects", "saliency", "semantic", "video"]
 # Unlabeled pixels, which every metric ignores.
 VOID = 255
-_QUOTED = 80  # characters; a box with many digits fits, a list of a thousand numbers does not
 
 
 class Dataset(Protocol):
@@ -170,46 +166,6 @@ def as_boxes(boxes: Any, name: str = "boxes") -> NDArray[np.float64]:
         wrong = array[~np.isfinite(array).all(axis=1) | (array[:, 0] > array[:, 2]) | (array[:, 1] > array[:, 3])]
         raise ValueError(f"{name} must be finite xyxy with x0 <= x1 and y0 <= y1, got {wrong[0].tolist()}")
     return array
-
-
-def boxes_of_xywh(boxes: Iterable[Any]) -> NDArray[np.float64]:
-    """Convert the boxes of a COCO file, x, y, width and height.
-
-    Returns:
-        (n, 4) float64 xyxy.
-
-    Raises:
-        ValueError: if one is not four finite numbers, or has a negative width or height; it is quoted as it is in the file.
-
-    Example:
-        >>> boxes_of_xywh([[3, 2, 4, 1]]).tolist()
-        [[3.0, 2.0, 7.0, 3.0]]
-    """
-    boxes = list(boxes)
-    for box in boxes:
-        if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(is_number(side) for side in box):
-            raise ValueError(f"a bbox must have four numbers, x, y, width and height, got {quoted(box)}")
-        if box[2] < 0 or box[3] < 0:
-            raise ValueError(f"a bbox is x, y, width, height, and no width or height is negative, got {quoted(box)}")
-    corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2]
-    return corners
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of a json file is a finite number; true and false are none."""
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-
-
-def quoted(value: Any) -> str:
-    """A value as a json file holds it, for messages; a long one is cut.
-
-    Example:
-        >>> quoted(None), quoted(float("nan")), quoted([3, 2, -4, 1])
-        ('null', 'NaN', '[3, 2, -4, 1]')
-    """
-    text = json.dumps(value, default=str)
-    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
 
 
 def require(path: str | os.PathLike[str], title: str, origin: str, setting: str = "root") -> Path:

@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import Kind, ObjectAnnotation, boxes_of_xywh, read_lines, require, require_given
+from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require, require_given
 from eigenseg.data.files import read_json
 from eigenseg.data.geometry import Size
+from eigenseg.data.json_values import boxes_of_xywh
 from eigenseg.data.rle import Rle, RleMasks, encode_segmentation
 from eigenseg.data.sources import ImageSource
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from eigenseg.data.datasets.base import ObjectAnnotation, as_boxes, is_number, quoted
+from eigenseg.data.datasets.base import ObjectAnnotation, as_boxes
 from eigenseg.data.detections import Detections
+from eigenseg.data.json_values import is_number, quoted
 from eigenseg.data.predictions.base import stem, without
 
 FORM = '{"boxes": [...], "scores": [...]}'

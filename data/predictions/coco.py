@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.datasets.base import Dataset, ObjectAnnotation, boxes_of_xywh, is_number, quoted
+from eigenseg.data.datasets.base import Dataset, ObjectAnnotation
 from eigenseg.data.datasets.coco import check_unique
 from eigenseg.data.detections import Detections
+from eigenseg.data.json_values import boxes_of_xywh, is_number, quoted
 from eigenseg.data.predictions.base import stem
 from eigenseg.data.rle import RleMasks, encode_segmentation, mask_boxes
 
