@@ -102,8 +102,8 @@ def sweep(images: Sequence[Encoded], size: str, methods: Sequence[str]) -> Itera
             for name, tau, method in settings:
                 if name not in methods:
                     continue
-                if name == "MaskCut" and (center or (size == "native" and facet != "token")):
-                    continue  # ten solves an image, where TokenCut has said that the features are worse
+                if name == "MaskCut" and (center or facet != "token"):
+                    continue  # up to ten solves an image, where TokenCut has said that the features are worse
                 results = [method(features, [one.image])[0] for features, one in zip(chosen, images, strict=True)]
                 scores = score(results, [one.boxes for one in images])
                 yield {"size": size, "facet": facet, "center": center, "method": name, "tau": tau, **scores}
