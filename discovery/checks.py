@@ -39,3 +39,11 @@ def require_attention(attention: Tensor | None, method: str) -> Tensor:
     if attention is None:
         raise ValueError(f"{method} needs FeatureGrid.attention; call the backbone with attention=True")
     return attention
+
+
+def facet_error(name: str, needed: str, given: str) -> str:
+    """What to say where a trained part meets features of another facet than those that it was trained on."""
+    return (
+        f"{name} was trained on facet {needed!r}, the backbone gives {given!r}; set backbone.facet={needed}, or "
+        f"method.head_facet={given} if that is what the head was trained on"
+    )

@@ -11,6 +11,7 @@ import torch
 from eigenseg.data.images import ImageArray, ImageLike, as_rgb
 from eigenseg.data.instances import Instances
 from eigenseg.data.stages import Prepared
+from eigenseg.discovery.checks import facet_error
 from eigenseg.discovery.extractor import FeatureExtractor, FittedImage
 from eigenseg.discovery.method import Method
 
@@ -168,11 +169,14 @@ def _with_reason(empty: Instances, name: str) -> Instances:
 
 
 def check_attention(method: Any, extractor: FeatureExtractor) -> None:
-    """Raise if a method needs attention that the backbone does not have.
+    """Raise if a method needs attention that the backbone does not have, or another facet (``needs_facet``) than it gives.
 
     Raises:
         ValueError: naming both, and what to choose.
     """
+    needed, given = getattr(method, "needs_facet", None), getattr(extractor.backbone, "facet", None)
+    if needed is not None and given is not None and needed != given:
+        raise ValueError(facet_error(type(method).__name__, needed, given))
     if method.needs_attention and not extractor.backbone.has_attention:
         raise ValueError(
             f"method {type(method).__name__} needs CLS attention, which backbone {type(extractor.backbone).__name__} "

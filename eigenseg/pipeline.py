@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from eigenseg.clip_predictor import CLIPS, ClipPredictor, OpenedClip
 from eigenseg.data.clips import open_clip
@@ -33,7 +33,9 @@ class Summary:
     frames: int = 0  # of clips
     objects: int = 0  # instances or tracks
     failures: int = 0  # images or clips without a result
-    alike: int = 0  # images or clips without objects whose tokens all look alike
+    empty: int = 0  # images or clips without objects
+    alike: int = 0  # those whose tokens all look alike
+    rejected: int = 0  # masks of images that refinement rejected
     incomplete: int = 0  # clips with frames that are missing or cannot be read
     skipped: int = 0  # already done
     filled: int = 0  # already done, files that were missing are written now
@@ -41,6 +43,13 @@ class Summary:
     seconds: float = 0.0
     bottleneck: str | None = None  # the stage that the others wait for
     times: dict[str, Any] = field(default_factory=dict)  # seconds by stage, for run.json
+
+    def add(self, outline: _Outline) -> None:
+        """Count one result."""
+        self.objects += outline.objects
+        self.empty += not outline.objects
+        self.alike += outline.alike
+        self.rejected += outline.rejected
 
 
 def extract(
@@ -85,10 +94,9 @@ def extract(
                 _fail(store, outcome.item, outcome.error)
                 summary.failures += 1
             else:
-                objects, alike = outcome.output or (0, False)
                 summary.items += 1
-                summary.objects += objects
-                summary.alike += alike
+                assert outcome.output is not None
+                summary.add(outcome.output)
             if isinstance(outcome.item, ImageSource):
                 on_progress(1)
     store.finish(sources)
@@ -118,16 +126,16 @@ class _Stamped:
         self.image, self.bucket, self.nbytes = prepared.image, prepared.bucket, prepared.nbytes
 
 
-def _image_stages(predictor: Predictor, store: ResultStore) -> Stages[ImageSource, _Stamped, Instances, tuple[int, bool]]:
+def _image_stages(predictor: Predictor, store: ResultStore) -> Stages[ImageSource, _Stamped, Instances, _Outline]:
     inner = predictor.stages(lambda source: source.path, lambda *_: None)
 
     def prepare(source: ImageSource) -> _Stamped:
         stamp = source.stamp()  # before reading: a file that changes meanwhile is not taken for the new one
         return _Stamped(stamp, inner.prepare(source))
 
-    def finish(source: ImageSource, stamped: _Stamped, instances: Instances, milliseconds: float) -> tuple[int, bool]:
+    def finish(source: ImageSource, stamped: _Stamped, instances: Instances, milliseconds: float) -> _Outline:
         store.add(Record.of(source.name, stamped.stamp, instances, milliseconds), stamped.image)
-        return _outline(instances)
+        return _Outline.of(instances)
 
     return Stages(prepare, lambda batch: inner.infer([one.prepared for one in batch]), finish, inner.refine, inner.measure)
 
@@ -138,21 +146,28 @@ def _clip_stages(
     summary: Summary,
     times: StageTimes,
     on_frames: Callable[[int], None],
-) -> Stages[ClipSource, OpenedClip, Tracks, tuple[int, bool]]:
+) -> Stages[ClipSource, OpenedClip, Tracks, _Outline]:
     def count(frames: int) -> None:
         summary.frames += frames
         on_frames(frames)
 
-    def finish(source: ClipSource, opened: OpenedClip, tracks: Tracks, milliseconds: float) -> tuple[int, bool]:
+    def finish(source: ClipSource, opened: OpenedClip, tracks: Tracks, milliseconds: float) -> _Outline:
         store.add(Record.of(source.name, opened.stamp, tracks, milliseconds, opened.clip.truncated), opened.clip)
-        return _outline(tracks)
+        return _Outline.of(tracks)
 
     return predictor.stages(finish, times, count)
 
 
-def _outline(result: Instances | Tracks) -> tuple[int, bool]:
-    """What a summary counts: the number of objects, and whether there is none because all tokens look alike."""
-    return len(result), LOOK_ALIKE in (result.reason or "")
+class _Outline(NamedTuple):
+    """What a summary counts of a result, which is not kept."""
+
+    objects: int
+    alike: bool
+    rejected: int
+
+    @classmethod
+    def of(cls, result: Instances | Tracks) -> _Outline:
+        return cls(len(result), LOOK_ALIKE in (result.reason or ""), result.metadata.get("rejected", 0))
 
 
 def _fill(

@@ -63,7 +63,9 @@ def refine_tracks(refiner: Refiner, clip: Clip, tracks: Tracks, batching: Batchi
                         notes[row[int(number)]].setdefault(name, []).append(float(refined.extras[name][i]))
     kept = [k for k, track in enumerate(masks) if any(rle is not None for rle in track)]
     if not kept and len(tracks):
-        reason = "no object: refinement rejected all masks, they follow no edge of the image"
+        reason = (
+            "no object: refinement rejected every mask of every frame; postprocess.on_disagreement=keep keeps those before"
+        )
         metadata = {name: value for name, value in tracks.metadata.items() if name != "reason"}
         return Tracks.empty(tracks.frame_names, tracks.image_size, reason, frame_rate=tracks.frame_rate, **metadata)
     names = [name for name in _NOTES if all(name in notes[k] for k in kept)]

@@ -12,9 +12,22 @@ from eigenseg.data.features import FeatureGrid
 from eigenseg.data.geometry import Geometry
 from eigenseg.data.preprocess import Preprocess
 
+# What a ViT gives of a block: outputs of its qkv layer, or its own output.
+QKV = ("query", "key", "value")
+FACETS = (*QKV, "token")
 # RGB statistics of ImageNet for values in [0, 1], with which all DINO models were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def check_facet(name: str, facet: Any) -> None:
+    """Raise if this is no facet, nor several joined by ``+``.
+
+    Raises:
+        ValueError: naming the setting and the facets.
+    """
+    if not isinstance(facet, str) or any(one not in FACETS for one in facet.split("+")):
+        raise ValueError(f"{name} must be {', '.join(FACETS)}, or several joined by '+', got {facet!r}")
 
 
 class Backbone(Protocol):

@@ -23,14 +23,11 @@ from eigenseg.data.checks import check_choice
 from eigenseg.data.features import FeatureGrid
 from eigenseg.data.geometry import Geometry
 from eigenseg.data.preprocess import Preprocess
-from eigenseg.discovery.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from eigenseg.discovery.backbones.base import IMAGENET_MEAN, IMAGENET_STD, QKV, check_facet
 from eigenseg.discovery.backbones.positions import PositionRule, resize_positions
 from eigenseg.discovery.backbones.weights import RANDOM, load_vit
 
 logger = logging.getLogger(__name__)
-
-_QKV = ("query", "key", "value")
-FACETS = (*_QKV, "token")
 
 
 class ViTBackbone:
@@ -71,10 +68,8 @@ class ViTBackbone:
         cached_as: str | None = None,
         model_args: Mapping[str, Any] | None = None,
     ) -> None:
+        check_facet("backbone.facet", facet)
         self.facets = tuple(facet.split("+"))
-        for name in self.facets:
-            if name not in FACETS:
-                raise ValueError(f"backbone.facet must be {', '.join(FACETS)}, or several joined by '+', got {facet!r}")
         check_choice("backbone.position", position, ("dino", "timm"))
         self.model, self._origin = load_vit(architecture, weights, cached_as, model_args, seed)
         self.model.requires_grad_(False)
@@ -134,7 +129,7 @@ class ViTBackbone:
 
     def _facets(self, block: Any, states: Tensor, rotation: dict[str, Tensor]) -> dict[str, Tensor]:
         """The facets of a block that the tokens or the attention may need: name -> (B, prefix + N, D) float32."""
-        facets = dict(zip(_QKV, project_qkv(block.attn, block.norm1(states)), strict=True))
+        facets = dict(zip(QKV, project_qkv(block.attn, block.norm1(states)), strict=True))
         if "token" in self.facets:
             facets["token"] = self.model.norm(block(states, **rotation))  # type: ignore[operator]
         return {name: value.float() for name, value in facets.items()}

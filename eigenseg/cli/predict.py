@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eigenseg.cli.console import is_watched, progress_bar
+from eigenseg.cli.console import is_watched, plural, progress_bar
 from eigenseg.clip_predictor import ClipPredictor
 from eigenseg.config.build import PredictorParts, build_parts
 from eigenseg.config.compose import plain
@@ -59,8 +59,10 @@ class Job:
     def notes(self) -> list[str]:
         """What a user might not expect: settings that the backbone decides, and that an image method on clips is linked."""
         method, notes = self.parts["method"], []
-        if self.suited:
-            settings = " ".join(f"{name}={value}" for name, value in self.suited.items())
+        # Numbers alone: whether masks are rejected is said where one is.
+        numbers = [f"{name}={value}" for name, value in self.suited.items() if not isinstance(value, bool)]
+        if numbers:
+            settings = " ".join(numbers)
             notes.append(f"{settings} as the backbone's features need; the published values belong to DINO's keys")
         if self.clips and not isinstance(method, VideoMethod):
             name = type(method).__name__
@@ -112,25 +114,38 @@ def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -
 
 
 def advice(settings: Mapping[str, Any], summary: Summary) -> list[str]:
-    """What to try where all tokens of several images look alike: their features do not suit the method.
+    """What a run has not found, and what to try where all tokens of several images look alike.
 
     Args:
         settings: with ``backbone`` and ``method``.
         summary: of the run.
     """
-    if not summary.alike or summary.alike < _ALIKE * summary.items:
-        return []
+    kind = "clip" if summary.frames else "image"
+    notes = []
+    if summary.empty:
+        notes.append(f"no object in {summary.empty} of {plural(summary.items, kind)}; manifest.jsonl says why")
+    if summary.rejected:
+        keep = "postprocess.on_disagreement=keep keeps those before"
+        notes.append(f"refinement changed {plural(summary.rejected, 'mask')} too much, and dropped them; {keep}")
+    if summary.alike and summary.alike >= _ALIKE * summary.items:
+        tries = _other_features(settings)
+        where = f"in {summary.alike} of {plural(summary.items, kind)}"
+        notes += [f"{LOOK_ALIKE} {where}; if these hold objects, try {tries}"] if tries else []
+    return notes
+
+
+def _other_features(settings: Mapping[str, Any]) -> str | None:
+    """The setting that makes tokens look less alike."""
     facet = (settings["backbone"] or {}).get("facet")
     name, method = "method", settings["method"]
     if isinstance(method.get("base"), Mapping):
         name, method = "method.base", method["base"]
-    tries = ["backbone.facet=token"] if facet not in (None, "token") else []
-    limits = [limit for limit in ("tau", "threshold") if limit in method]  # cosines above it count as alike
-    tries += [f"{name}.{limit} above {method[limit]:g}" for limit in limits]
-    if not limits and facet is not None:
-        tries.append("backbone.center=true")
-    where = f"in {summary.alike} of {summary.items} {'clips' if summary.frames else 'images'}"
-    return [f"{LOOK_ALIKE} {where}; try {' or '.join(tries)}"] if tries else []
+    if facet not in (None, "token"):
+        return "backbone.facet=token"
+    for limit in ("tau", "threshold"):  # cosines above it count as alike
+        if limit in method:
+            return f"{name}.{limit}={min(method[limit] + 0.1, 0.9):.2g}"
+    return None if facet is None else "backbone.center=true"
 
 
 def run_identity(settings: Mapping[str, Any], predictor: Predictor | ClipPredictor, job: Job) -> dict[str, Any]:

@@ -181,6 +181,9 @@ def _check_arguments(maker: Callable[..., Any], values: Mapping[str, Any], key: 
             f"{key}: {name} takes no {', '.join(unknown)}, only {', '.join(known) or 'nothing'}; to use another class "
             f"choose its yaml ({key}=NAME), which brings its own settings"
         )
+    for argument, value in values.items():
+        if known[argument].annotation in (bool, "bool") and not isinstance(value, bool):
+            raise ValueError(f"{key}.{argument} must be true or false, got {value!r}")
     lacking = [argument for argument, one in known.items() if one.default is one.empty and argument not in values]
     if (
         lacking

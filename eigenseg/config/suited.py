@@ -24,7 +24,7 @@ def suited_settings(config: DictConfig) -> dict[str, Any]:
     Example:
         >>> from eigenseg.config.compose import compose
         >>> suited_settings(compose("tokencut", "color_texture"))
-        {}
+        {'method.reject_flawed': True}
     """
     if not isinstance(config.backbone, DictConfig) or TABLE not in config.backbone:
         return {}

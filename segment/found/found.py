@@ -22,7 +22,8 @@ from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import DENSE_BYTES, Instances
 from eigenseg.data.preprocess import Preprocess
 from eigenseg.data.rle import RleMasks, encode_masks
-from eigenseg.discovery.checks import require_attention
+from eigenseg.discovery.backbones.base import check_facet
+from eigenseg.discovery.checks import facet_error, require_attention
 from eigenseg.discovery.grid import component_sizes, label_components, mask_boxes
 from eigenseg.discovery.method import PADDING, Padding, valid_tokens
 from eigenseg.discovery.reasons import LOOK_ALIKE, too_few_reason
@@ -94,7 +95,9 @@ class FOUND:
         if mode == "background" and head is not None:
             raise ValueError(f"head={head!r} is used with mode='head' only, got mode='background'")
         self.mode, self.head, self.outputs, self.level, self.padding = mode, head, outputs, level, padding
+        check_facet("head_facet", head_facet)
         self.head_facet = head_facet
+        self.needs_facet = head_facet if mode == "head" else None
         self.threshold, self.epsilon, self.weighted = threshold, epsilon, weighted
         self.needs_attention = mode == "background"  # a head uses tokens alone
         self._head: FoundHead | None = None
@@ -113,10 +116,7 @@ class FOUND:
             ValueError: if the features are of another facet or width than the head's, or carry no attention.
         """
         if self.mode == "head" and features.kind != self.head_facet:
-            raise ValueError(
-                f"FOUND's head was trained on facet {self.head_facet!r}, got {features.kind!r}; set "
-                f"backbone.facet={self.head_facet}, or method.head_facet if the head was trained on other features"
-            )
+            raise ValueError(facet_error("FOUND", self.head_facet, features.kind))
         if not len(features):
             return []
         valid = valid_or_all(valid_tokens(features, self.padding), features.tokens)

@@ -23,9 +23,10 @@ from eigenseg.data.preprocess import Preprocess
 from eigenseg.discovery.coherence import Flaw, find_flaws, roughness
 from eigenseg.discovery.grid import check_grid
 from eigenseg.discovery.method import PADDING, Padding, in_chunks, seed_points, token_instances, valid_tokens
-from eigenseg.discovery.reasons import single_tokens
+from eigenseg.discovery.reasons import ALL_ALIKE, single_tokens
 from eigenseg.discovery.spectral import (
     NcutSolver,
+    Status,
     build_affinity,
     check_features,
     check_graph_parameters,
@@ -216,7 +217,7 @@ class MaskCut:
         )
         stopped = f"all {self.max_masks} rounds are done"
         return [
-            self._instances([cut for cut in rounds if cut.mask.any()], geometry, stopped, otherwise="no round kept a mask")
+            self._instances([cut for cut in rounds if cut.mask.any()], geometry, stopped, _no_mask(rounds))
             for rounds, geometry in zip(reference.rounds, features.geometries, strict=True)
         ]
 
@@ -235,3 +236,8 @@ class MaskCut:
         scores = [score_round(cut, self.score) for cut in rounds]
         reason = _PADDED if rounds else otherwise
         return token_instances(masks, scores, geometry, reason, extras, {"stopped": stopped})
+
+
+def _no_mask(rounds: Sequence[Round]) -> str:
+    """Why the published loop kept no mask."""
+    return ALL_ALIKE if rounds and rounds[0].status is Status.TRIVIAL else "no round kept a mask"

@@ -22,6 +22,7 @@ from eigenseg.data.images import ImageArray
 from eigenseg.data.instances import Instances
 from eigenseg.data.rle import encode_masks, mask_boxes
 from eigenseg.segment.refine.base import ON_DISAGREEMENT, OnDisagreement, Refined
+from eigenseg.segment.refine.cleanup import remove_specks
 from eigenseg.segment.refine.overlap import separate
 
 RefineMasks = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Refined]]
@@ -34,10 +35,14 @@ class MaskRefiner:
         on_disagreement: what happens to a refined mask with less than ``min_iou`` in common with the mask before, or
             without a pixel: ``"keep"`` keeps the mask before, ``"drop"`` removes the instance.
         separate: whether masks may share only pixels that they shared before, see ``eigenseg.segment.refine.overlap``.
+        min_component: refined components with less than this fraction of their mask's pixels are removed.
     """
 
     on_disagreement: OnDisagreement = "drop"
     separate: bool = True
+    # Refined masks of photographs have up to 200 specks, of a few pixels each, that double the height of a box; objects
+    # behind poles have halves.
+    min_component: float = 0.01
     device = torch.device("cpu")
 
     def to(self, device: torch.device) -> Self:
@@ -60,7 +65,13 @@ class MaskRefiner:
     def __call__(self, images: Sequence[ImageArray], instances: Sequence[Instances]) -> list[Instances]:
         """Refine instances, see ``Refiner`` and ``refine_instances``."""
         return refine_instances(
-            self.refine_masks, images, instances, self.device, self.on_disagreement, separated=self.separate
+            self.refine_masks,
+            images,
+            instances,
+            self.device,
+            self.on_disagreement,
+            separated=self.separate,
+            min_component=self.min_component,
         )
 
 
@@ -71,6 +82,7 @@ def refine_instances(
     device: torch.device,
     on_disagreement: OnDisagreement = "drop",
     separated: bool = True,
+    min_component: float = 0.0,
 ) -> list[Instances]:
     """Refine the instances of several images.
 
@@ -90,6 +102,7 @@ def refine_instances(
         device: where to compute.
         on_disagreement: ``"keep"`` keeps the mask before, ``"drop"`` removes the instance.
         separated: False lets refined masks overlap.
+        min_component: components of a refined mask with less than this fraction of its pixels are removed.
 
     Raises:
         ValueError: if ``on_disagreement`` is neither.
@@ -102,11 +115,13 @@ def refine_instances(
     masks = [torch.from_numpy(np.array(instances[i].masks)).to(device) for i in nonempty]
     results = list(instances)
     for i, before, refined in zip(nonempty, masks, refine_masks(pixels, masks), strict=True):
-        results[i] = _apply(instances[i], before, refined, on_disagreement == "keep", separated)
+        results[i] = _apply(instances[i], before, refined, on_disagreement == "keep", separated, min_component)
     return results
 
 
-def _apply(instances: Instances, before: Tensor, refined: Refined, fall_back: bool, separated: bool) -> Instances:
+def _apply(
+    instances: Instances, before: Tensor, refined: Refined, fall_back: bool, separated: bool, min_component: float
+) -> Instances:
     agrees = refined.kept & refined.masks.flatten(1).any(dim=1)
     chosen = torch.where(agrees[:, None, None], refined.masks, before & fall_back)
     remains = chosen.flatten(1).any(dim=1).tolist()
@@ -114,6 +129,7 @@ def _apply(instances: Instances, before: Tensor, refined: Refined, fall_back: bo
     if separated:
         depths = _depths(extras.get("parent", [-1] * len(instances)), remains)
         chosen = separate(chosen, before, refined.soft, instances.scores.tolist(), depths)
+    chosen = torch.where(agrees[:, None, None], remove_specks(chosen, min_component), chosen)
     masks: NDArray[np.bool_] = chosen.cpu().numpy()
     kept: NDArray[np.bool_] = np.asarray(masks.any(axis=(1, 2)))
     if "parent" in extras:
@@ -121,14 +137,21 @@ def _apply(instances: Instances, before: Tensor, refined: Refined, fall_back: bo
     left = np.flatnonzero(kept)
     metadata = {**instances.metadata, "rejected": len(instances) - len(left)}
     if not len(left):
-        reason = "no object: refinement rejected all masks, they follow no edge of the image"
-        return Instances.empty(instances.image_size, reason, **metadata)
+        return Instances.empty(instances.image_size, all_rejected(max(extras["refinement_iou"])), **metadata)
     soft = refined.soft[torch.from_numpy(left).to(refined.soft.device)].amax(dim=0)
     return replace(
         replace(instances, extras=extras)[left],
         masks=masks[left],
         boxes=mask_boxes(encode_masks(masks[left])).astype(np.float32),
         metadata={**metadata, "saliency": soft.clamp(0, 1).float().cpu().numpy()},
+    )
+
+
+def all_rejected(iou: float) -> str:
+    """Reason for an image or clip whose masks were all rejected; ``iou`` is their largest IoU with the masks before."""
+    return (
+        f"no object: refinement changed every mask too much (IoU with the masks before at most {iou:.2f}); "
+        "postprocess.on_disagreement=keep keeps those before, postprocess.min_iou accepts more change"
     )
 
 

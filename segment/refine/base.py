@@ -150,6 +150,16 @@ def check_disagreement(min_iou: float, on_disagreement: OnDisagreement = "drop")
     check_choice("on_disagreement", on_disagreement, ON_DISAGREEMENT)
 
 
+def check_min_component(min_component: float) -> None:
+    """Raise if the fraction lies outside [0, 1).
+
+    Raises:
+        ValueError: with the value.
+    """
+    if not 0 <= min_component < 1:
+        raise ValueError(f"min_component must be at least 0 and below 1, got {min_component}")
+
+
 def check_parameters(parameters: object, kind: type) -> None:
     """Raise if the parameters belong to another refiner; values from a yaml may have any type.
 

@@ -32,6 +32,7 @@ from eigenseg.segment.refine.base import (
     check_images,
     check_maps,
     check_masks,
+    check_min_component,
     check_parameters,
     check_positive,
     chunks,
@@ -215,6 +216,7 @@ class BilateralSolver(MaskRefiner):
             ``"drop"`` removes the instance.
         compat: ``"reference"`` keeps the component that the published code keeps (``published_component``), lets masks
             overlap, and raises for images on which the published hash has collisions.
+        min_component: components of a refined mask with less than this fraction of its pixels are removed.
 
     Raises:
         ValueError: if a parameter is out of range, or ``compat`` comes with ``keep="all"``.
@@ -229,7 +231,9 @@ class BilateralSolver(MaskRefiner):
         min_iou: float = 0.5,
         on_disagreement: OnDisagreement = "keep",
         compat: Compat = None,
+        min_component: float = 0.01,
     ) -> None:
+        check_min_component(min_component)
         check_parameters(parameters, BilateralParameters)
         check_choice("keep", keep, ("largest", "all"))
         check_compat(compat)
@@ -239,6 +243,7 @@ class BilateralSolver(MaskRefiner):
         self.parameters = parameters
         self.keep, self.min_iou, self.on_disagreement, self.compat = keep, min_iou, on_disagreement, compat
         self.separate = compat is None
+        self.min_component = 0.0 if compat else min_component
 
     def refine_masks(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:
         """Refine masks, see ``MaskRefiner``."""

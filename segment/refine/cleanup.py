@@ -23,6 +23,30 @@ def fill_holes(masks: Tensor) -> Tensor:
     return torch.from_numpy(filled).to(masks.device)
 
 
+def remove_specks(masks: Tensor, fraction: float) -> Tensor:
+    """Remove 4-connected components with less than a fraction of their mask's pixels.
+
+    Args:
+        masks: (n, H, W) bool.
+        fraction: in [0, 1); 0 removes nothing.
+
+    Example:
+        >>> mask = torch.tensor([[[True, True, True, False, True]]])
+        >>> remove_specks(mask, 0.3).int().tolist()
+        [[[1, 1, 1, 0, 0]]]
+    """
+    if not fraction:
+        return masks
+    cleaned = masks.cpu().numpy().copy()
+    for mask in cleaned:
+        labels, count = ndimage.label(mask)
+        if count > 1:
+            areas = np.bincount(labels.ravel(), minlength=count + 1)
+            areas[0] = 0
+            mask &= (areas >= fraction * areas.sum())[labels]
+    return torch.from_numpy(cleaned).to(masks.device)
+
+
 def published_component(masks: Tensor) -> Tensor:
     """Keep the component that TokenCut's bilateral solver keeps: the second largest area, the background included.
 

@@ -28,6 +28,7 @@ from eigenseg.segment.refine.base import (
     check_images,
     check_maps,
     check_masks,
+    check_min_component,
     check_parameters,
     check_positive,
     chunks,
@@ -213,7 +214,7 @@ def refine_crf(
         check_integer("size", size, 1)
         squares = [square_image(image, size) for image in images], [square_masks(mask, size) for mask in masks]
         small = refine_crf(*squares, parameters, holes, min_iou, compat)
-        return [stretch(one, (image.shape[0], image.shape[1])) for one, image in zip(small, images, strict=True)]
+        return [stretch(one, before, min_iou) for one, before in zip(small, masks, strict=True)]
     energies = [mask_energies(mask, parameters.unary, parameters.floor) for mask in masks]
     results = []
     for marginals, before in zip(dense_crf(images, energies, parameters, compat), masks, strict=True):
@@ -232,7 +233,9 @@ class DenseCRF(MaskRefiner):
         holes, min_iou, size: as in ``refine_crf``.
         on_disagreement: what happens below ``min_iou``: ``"drop"`` removes the instance, published in MaskCut, ``"keep"``
             keeps the mask before.
-        compat: as in ``refine_crf``; ``"reference"`` also lets masks overlap, which are published as refined one by one.
+        compat: as in ``refine_crf``; ``"reference"`` also lets masks overlap and keeps specks: published masks are refined
+            one by one.
+        min_component: components of a refined mask with less than this fraction of its pixels are removed.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -248,7 +251,9 @@ class DenseCRF(MaskRefiner):
         on_disagreement: OnDisagreement = "drop",
         compat: Compat = None,
         size: int | None = None,
+        min_component: float = 0.01,
     ) -> None:
+        check_min_component(min_component)
         check_parameters(parameters, CRFParameters)
         check_compat(compat)
         check_disagreement(min_iou, on_disagreement)
@@ -257,6 +262,7 @@ class DenseCRF(MaskRefiner):
         self.parameters = parameters
         self.holes, self.min_iou, self.on_disagreement, self.compat = holes, min_iou, on_disagreement, compat
         self.separate = compat is None
+        self.min_component = 0.0 if compat else min_component
         self.size = size
 
     def refine_masks(self, images: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Refined]:

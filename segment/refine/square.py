@@ -5,15 +5,13 @@ The resampling is Pillow's, as published, on the CPU; results are on the device 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from eigenseg.segment.refine.base import Refined
+from eigenseg.segment.refine.base import Refined, compare
 
 
 def square_image(image: Tensor, size: int) -> Tensor:
@@ -31,18 +29,25 @@ def square_masks(masks: Tensor, size: int) -> Tensor:
     return masks[:, rows][:, :, columns]
 
 
-def stretch(refined: Refined, image_size: tuple[int, int]) -> Refined:
-    """Results of a square in the image's size (H, W).
+def stretch(refined: Refined, before: Tensor, min_iou: float) -> Refined:
+    """Results of a square in the image's size.
 
     As published a mask is resized by bicubic filtering in 8 bits, and is where that exceeds half of its maximum. Soft maps
-    are bilinear; IoU and ``kept`` stay those of the square.
+    are bilinear; the IoU is that in the image's pixels.
+
+    Args:
+        refined: of the square.
+        before: (n, H, W) bool or floating, the masks before in the image's size.
+        min_iou: as in ``compare``.
     """
-    height, width = image_size
+    height, width = before.shape[1:]
     masks = np.zeros((len(refined.masks), height, width), dtype=bool)
     for mask, out in zip(refined.masks.cpu().numpy(), masks, strict=True):
         large = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BICUBIC))
         out[:] = large > large.max() / 2
     soft = refined.soft[:0].new_zeros(0, height, width)
     if len(refined.soft):
-        soft = F.interpolate(refined.soft[None], size=image_size, mode="bilinear", align_corners=False, antialias=True)[0]
-    return replace(refined, soft=soft, masks=torch.from_numpy(masks).to(refined.masks.device))
+        soft = F.interpolate(
+            refined.soft[None], size=(height, width), mode="bilinear", align_corners=False, antialias=True
+        )[0]
+    return compare(soft, torch.from_numpy(masks).to(refined.masks.device), before, min_iou, refined.details)

@@ -168,7 +168,9 @@ def test_tracks_are_refined_frame_by_frame_and_keep_ids_and_scores() -> None:
         expected[8], expected[:, :10] = False, False
         np.testing.assert_array_equal(after.label_map(t) > 0, expected)
     nothing = refine_tracks(Shrinking(), clip, before[:1])
-    assert nothing.reason == "no object: refinement rejected all masks, they follow no edge of the image"
+    assert nothing.reason == (
+        "no object: refinement rejected every mask of every frame; postprocess.on_disagreement=keep keeps those before"
+    )
 
 
 class Halving(MaskRefiner):

@@ -97,11 +97,12 @@ class OneDirection:
 @pytest.mark.parametrize(
     ("settings", "tries"),
     [
-        ([], "backbone.facet=token or method.tau above 0.2"),
-        (["backbone.facet=token", "method.tau=0.1"], "method.tau above 0.1"),
-        (["method=lost"], "backbone.facet=token or backbone.center=true"),
-        (["method=maskcut"], "backbone.facet=token or method.tau above 0.15"),
-        (["method=per_frame", "input_kind=clips"], "backbone.facet=token or method.base.tau above 0.2"),
+        ([], "backbone.facet=token"),
+        (["backbone.facet=token", "method.tau=0.1"], "method.tau=0.2"),
+        (["backbone.facet=token", "method=lost"], "backbone.center=true"),
+        (["backbone.facet=token", "method=maskcut"], "method.tau=0.25"),
+        (["backbone.facet=token", "method=maskcut_reference"], "method.tau=0.25"),
+        (["backbone.facet=token", "method=per_frame", "input_kind=clips"], "method.base.tau=0.3"),
     ],
 )
 def test_a_run_whose_tokens_all_look_alike_says_what_to_try(
@@ -117,13 +118,14 @@ def test_a_run_whose_tokens_all_look_alike_says_what_to_try(
     monkeypatch.syspath_prepend(tmp_path)
     own = ["--config-dir", "conf", "backbone=one", "allow_targets=[one_direction]", "output.dir=out"]
     code, out, err = run("extract", "input=walk", *own, *settings)
-    where = "1 of 1 clips" if "input_kind=clips" in settings else "2 of 2 images"
+    where = "1 of 1 clip" if "input_kind=clips" in settings else "2 of 2 images"
     assert code == 0, err
-    assert f"note: all tokens look alike in {where}; try {tries}\n" in out
+    assert f"note: no object in {where}; manifest.jsonl says why\n" in out
+    assert f"note: all tokens look alike in {where}; if these hold objects, try {tries}\n" in out
 
 
 def test_a_run_that_finds_objects_advises_nothing(run: Run, photos: Path) -> None:
-    assert "look alike" not in extract(run, photos)[1]
+    assert "note" not in extract(run, photos)[1]
 
 
 def test_run_json_says_what_was_run(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -518,9 +518,13 @@ def test_the_background_takes_any_facet_and_a_head_only_its_own() -> None:
     for one, other in zip(apply(FOUND(), features), apply(FOUND(), tokens), strict=True):
         assert one.equals(other)
     with pytest.raises(
-        ValueError, match="FOUND's head was trained on facet 'key', got 'token'; set backbone.facet=key, or"
+        ValueError, match="FOUND was trained on facet 'key', the backbone gives 'token'; set backbone.facet=key, or"
     ):
         apply(FOUND(mode="head", head=random_head(WIDTH)), tokens)
+    with pytest.raises(
+        ValueError, match="head_facet must be query, key, value, token, or several joined by '\\+', got 'foo'"
+    ):
+        FOUND(head_facet="foo")
     trained_on_tokens = FOUND(mode="head", head=random_head(WIDTH), head_facet="token")
     for one, other in zip(
         apply(FOUND(mode="head", head=random_head(WIDTH)), features), apply(trained_on_tokens, tokens), strict=True

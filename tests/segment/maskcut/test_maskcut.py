@@ -79,7 +79,7 @@ def test_planted_objects_are_found_one_per_round_and_the_rest_has_no_clean_cut()
 @pytest.mark.parametrize("seed", range(6))
 def test_noise_that_remains_beside_planted_objects_is_not_cut(seed: int) -> None:
     points, stop = scene(seed, noise=0.3)[None], StopRule(max_eigenvalue=1)
-    (result,), (every,) = maskcut(points, GRID, stop=stop), maskcut(points, GRID, stop=stop, reject_flawed=False)
+    (result,), (every,) = (maskcut(points, GRID, stop=stop, reject_flawed=flag) for flag in (True, False))
     assert [one.index for one in result.rounds] == [0, 1, 2]
     for one, other in zip(result.rounds, every.rounds, strict=False):
         assert torch.equal(one.mask, other.mask)

@@ -59,7 +59,10 @@ def test_an_image_that_keeps_no_mask_has_a_reason() -> None:
     one = result()[1:]
     (left,) = refine_instances(Shifted(), [np.zeros((6, 8, 3), dtype=np.uint8)], [one[[1, 0]]], CPU)
     assert len(left) == 0
-    assert left.reason == "no object: refinement rejected all masks, they follow no edge of the image"
+    assert left.reason is not None
+    assert left.reason.startswith(
+        "no object: refinement changed every mask too much (IoU with the masks before at most 1.00)"
+    )
     assert left.metadata["rejected"] == 2
 
 
@@ -216,3 +219,34 @@ def test_a_predictor_with_a_refiner_follows_the_edge_that_patches_miss() -> None
     coarse = iou()
     assert iou("postprocess=bilateral_fine") > coarse
     assert iou("postprocess=crf_maskcut") > coarse
+
+
+def test_specks_of_refined_masks_are_removed_and_blow_up_no_box() -> None:
+    masks = np.zeros((1, 20, 30), dtype=bool)
+    masks[0, 5:15, 5:15] = masks[0, 17:19, 20:22] = True  # 100 pixels and 4
+    masks[0, 0, 29] = True  # a speck: 1 of 105
+    one = Instances.from_masks(masks, [0.5])
+    image = np.zeros((20, 30, 3), dtype=np.uint8)
+    for fraction, box in ((0.01, [5, 5, 22, 19]), (0.1, [5, 5, 15, 15]), (0.0, [5, 0, 30, 19])):
+        (refined,) = refine_instances(Kept(masks, [True]), [image], [one], CPU, min_component=fraction)
+        assert refined.boxes.tolist() == [box]
+    (before,) = refine_instances(Kept(masks, [False]), [image], [one], CPU, "keep", min_component=0.1)
+    np.testing.assert_array_equal(before.masks, masks)  # a mask that was not refined stays as it is
+
+
+def test_refiners_remove_specks_unless_they_refine_as_published() -> None:
+    assert (DenseCRF().min_component, BilateralSolver().min_component) == (0.01, 0.01)
+    assert (DenseCRF(compat="reference").min_component, BilateralSolver(compat="reference").min_component) == (0, 0)
+    with pytest.raises(ValueError, match="min_component must be at least 0 and below 1, got 1"):
+        DenseCRF(min_component=1)
+
+
+def test_the_iou_of_a_refinement_on_a_small_square_is_that_in_the_image() -> None:
+    image = torch.zeros(40, 60, 3, dtype=torch.uint8)
+    mask = torch.zeros(1, 40, 60, dtype=torch.bool)
+    mask[0, 10:30, 20:40] = True
+    (refined,) = DenseCRF(size=2, min_iou=0.5).refine_masks([image], [mask])
+    union = int((refined.masks[0] | mask[0]).sum())
+    expected = int((refined.masks[0] & mask[0]).sum()) / union
+    assert refined.iou.tolist() == [pytest.approx(expected)]
+    assert refined.kept.tolist() == [expected >= 0.5]
