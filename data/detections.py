@@ -59,7 +59,7 @@ class Detections:
         """Convert the result of a method."""
         masks = instances.masks
         if isinstance(masks, np.ndarray):
-            masks = RleMasks(encode_masks(masks), instances.image_size)
+            masks = RleMasks(encode_masks(masks), instances.image_size, checked=True)
         return cls(instances.boxes.astype(np.float64), instances.scores.astype(np.float64), instances.labels, masks)
 
     @classmethod

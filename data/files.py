@@ -1,10 +1,9 @@
-"""Reading json, and writing files completely or not at all: to a temporary file in the same folder, then a rename."""
+"""Writing files completely or not at all: to a temporary file in the same folder, then a rename."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import json
 import logging
 import os
@@ -82,24 +81,6 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def read_json(path: Path) -> Any:
-    """Read json or json.gz.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not json, or a key occurs twice in one object; the message names the file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as stream:
-            return json.load(stream, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not json: {error}") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically, creating its folder.
 
@@ -171,15 +152,6 @@ def output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(
         error.errno, f"cannot write {path}: {why}; choose another output.dir, or fix it and run the same command again"
     )
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} occurs twice")
-    return content
 
 
 def _umask() -> int:

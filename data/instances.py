@@ -83,7 +83,7 @@ class Instances:
         if not ((self.labels >= 0) & (self.labels < len(self.names))).all():
             raise ValueError(f"labels must index the {len(self.names)} names, got {self.labels.tolist()}")
         if isinstance(self.masks, np.ndarray) and self.masks.nbytes > DENSE_BYTES:
-            _set(self, "masks", RleMasks(encode_masks(self.masks), self.image_size))
+            _set(self, "masks", RleMasks(encode_masks(self.masks), self.image_size, checked=True))
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], reason: str, **metadata: Any) -> Instances:

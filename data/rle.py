@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 BoolArray = NDArray[np.bool_]
+
+# Runs are 32 bits wide, and a decoded mask is a byte a pixel.
+MAX_PIXELS = 2**31 - 1
+# The compiled rasterizer walks along each edge pixel by pixel; larger images do not exist.
+MAX_COORDINATE = 10**6
+_NEITHER = "a segmentation is neither polygons nor run lengths"
 
 
 class Rle(TypedDict):
@@ -42,31 +50,103 @@ def encode_segmentation(segmentation: Any, image_size: tuple[int, int]) -> Rle:
         image_size: (H, W) pixels.
 
     Raises:
-        ValueError: if it is none of these, or an RLE of another size.
+        ValueError: if it is none of these, an RLE of another size, or its runs do not fill the image.
+    """
+    height, width = image_size
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ValueError(f"the image has size {[height, width]}; an image has at least 1 and fewer than 2^31 pixels")
+    if isinstance(segmentation, Mapping):
+        return check_rle(segmentation, image_size)
+    try:
+        polygons = msgspec.convert(segmentation, list[list[float]])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{_NEITHER} ({error})") from None
+    # Two points, as in some annotations, are a line without area; fewer are dropped.
+    polygons = [polygon for polygon in polygons if len(polygon) >= 4]
+    for polygon in polygons:
+        if len(polygon) % 2:
+            raise ValueError(f"a polygon has {len(polygon)} numbers; it needs an x and a y for each point")
+        if not all(-MAX_COORDINATE <= number <= MAX_COORDINATE for number in polygon):  # NaN, too
+            raise ValueError(f"a polygon has a coordinate beyond {MAX_COORDINATE} pixels, which no image has")
+    if not polygons:  # an annotation without any outline covers nothing
+        return _as_text(coco_mask.frPyObjects({"size": [height, width], "counts": [height * width]}, height, width))
+    return _as_text(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+
+
+def check_rle(rle: Any, image_size: tuple[int, int]) -> Rle:
+    """Check an encoding in either form: the compiled code reads on past the end of runs that cover too few pixels.
+
+    Args:
+        rle: ``size`` and ``counts``, which are a list of integers, bytes or text.
+        image_size: (H, W) pixels.
+
+    Returns:
+        The compressed RLE.
+
+    Raises:
+        ValueError: if it is not an RLE of this size, or its runs do not cover exactly the pixels of the image.
+
+    Example:
+        >>> check_rle({"size": [2, 3], "counts": [1, 2]}, (2, 3))
+        Traceback (most recent call last):
+        ValueError: its runs cover 3 pixels, the image has 6
     """
     height, width = image_size
     try:
-        if isinstance(segmentation, list):
-            # Two points, as in some annotations, are a line without area; fewer are dropped.
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 4]
-            rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
-        elif list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"it has size {list(segmentation['size'])}, the image {[height, width]}")
-        elif isinstance(segmentation["counts"], list):
-            if sum(segmentation["counts"]) != height * width:
-                raise ValueError(f"its runs cover {sum(segmentation['counts'])} pixels, the image has {height * width}")
-            rle = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            rle = segmentation
-            coco_mask.area(rle)  # decodes the runs and raises if they are damaged
-    except ValueError:
-        raise
-    except Exception as error:  # the compiled reader raises arbitrary exceptions
-        raise ValueError(f"a segmentation is neither polygons nor run lengths ({type(error).__name__}: {error})") from None
-    if rle is None:  # an annotation without any outline covers nothing
-        return encode_masks(np.zeros((1, height, width), dtype=bool))[0]
+        size, counts = list(rle["size"]), rle["counts"]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{_NEITHER} ({type(error).__name__}: {error})") from None
+    if size != [height, width]:
+        raise ValueError(f"it has size {size}, the image {[height, width]}")
+    runs = _runs(counts)
+    covered = int(runs.sum())
+    if covered != height * width:
+        raise ValueError(f"its runs cover {covered} pixels, the image has {height * width}")
+    if isinstance(counts, list):
+        return _as_text(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
+    return _as_text({"size": [height, width], "counts": counts})
+
+
+def _runs(counts: Any) -> NDArray[np.int64]:
+    """The run lengths: (n,) int64, background first.
+
+    In text every character c holds six bits, c - 48: five of the number, lowest first, and 32 if more follow; the last
+    one's 16 is the sign. From the fourth run on, a number is the difference from the run two before (cocoapi,
+    common/maskApi.c, rleToString).
+
+    Raises:
+        ValueError: if they are no such text or list, or one is negative.
+    """
+    if isinstance(counts, list):
+        if not all(type(run) is int and 0 <= run <= MAX_PIXELS for run in counts):
+            raise ValueError(f"{_NEITHER} (a list of counts holds integers of at least 0)")
+        return np.array(counts, dtype=np.int64)
+    if isinstance(counts, str) and counts.isascii():
+        counts = counts.encode("ascii")
+    if not isinstance(counts, bytes):
+        raise ValueError(f"{_NEITHER} (its counts are malformed)")
+    bits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    if not len(bits):
+        return bits
+    ends = np.flatnonzero(bits & 32 == 0)
+    lengths = np.diff(ends, prepend=-1)
+    # Seven characters hold 35 bits, and no run is longer than 2^31.
+    if bits.min() < 0 or bits.max() > 63 or bits[-1] & 32 or lengths.max() > 7:
+        raise ValueError(f"{_NEITHER} (its counts are malformed)")
+    starts = ends - lengths + 1
+    places = np.arange(len(bits)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((bits & 31) << (5 * places), starts)
+    runs -= np.where(bits[ends] & 16, np.int64(1) << (5 * lengths), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    if runs.min() < 0 or runs.max() > MAX_PIXELS:
+        raise ValueError(f"{_NEITHER} (its counts are malformed: a run is negative or longer than any image)")
+    return runs
+
+
+def _as_text(rle: Mapping[str, Any]) -> Rle:
     counts = rle["counts"]
-    return Rle(size=[height, width], counts=counts.decode("ascii") if isinstance(counts, bytes) else counts)
+    return Rle(size=list(rle["size"]), counts=counts.decode("ascii") if isinstance(counts, bytes) else counts)
 
 
 def decode_mask(rle: Rle) -> BoolArray:
@@ -91,7 +171,13 @@ def mask_ious(rles: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]
     """IoU of all pairs of masks of one size: (n, m) float64; 0 where both masks are empty.
 
     The runs are intersected without decoding, and the counts are exact.
+
+    Raises:
+        ValueError: if they have different sizes, whose IoU the compiled code would give as 0.
     """
+    sizes = sorted({tuple(rle["size"]) for rle in (*rles, *others)})
+    if len(sizes) > 1:
+        raise ValueError(f"masks have different sizes, {list(sizes[0])} and {list(sizes[1])}")
     ious = coco_mask.iou(list(rles), list(others), [0] * len(others))
     return np.asarray(ious, dtype=np.float64).reshape(len(rles), len(others))
 
@@ -107,17 +193,32 @@ class RleMasks(Sequence[BoolArray]):
     """Masks stored as RLE that look like an (n, H, W) bool array; each is decoded on access.
 
     ``masks[i]`` is an (H, W) array, ``masks[[0, 2]]`` or a slice is RleMasks again, ``np.asarray(masks)`` decodes all.
+
+    Args:
+        rles: compressed encodings.
+        image_size: (H, W) pixels.
+        checked: whether they come from ``encode_masks``, ``encode_segmentation`` or ``check_rle``, which saves the time of
+            decoding all runs once more.
+
+    Raises:
+        ValueError: if one has another size, or its runs do not fill the image.
     """
 
     dtype = np.dtype(bool)
     ndim = 3
 
-    def __init__(self, rles: Sequence[Rle], image_size: tuple[int, int]) -> None:
+    def __init__(self, rles: Sequence[Rle], image_size: tuple[int, int], *, checked: bool = False) -> None:
         self.rles = tuple(rles)
         self.shape = (len(self.rles), *image_size)
         for rle in self.rles:
             if tuple(rle["size"]) != tuple(image_size):
                 raise ValueError(f"an encoded mask has size {rle['size']}, the image {list(image_size)}")
+            if checked:
+                continue
+            try:
+                check_rle(rle, image_size)
+            except ValueError as error:
+                raise ValueError(f"an encoded mask is damaged: {error}") from None
 
     def __len__(self) -> int:
         return len(self.rles)
@@ -126,7 +227,10 @@ class RleMasks(Sequence[BoolArray]):
         if isinstance(index, (int, np.integer)):
             return decode_mask(self.rles[index])
         chosen = np.arange(len(self))[index]
-        return RleMasks([self.rles[i] for i in chosen], (self.shape[1], self.shape[2]))
+        selected = copy.copy(self)  # what was checked need not be checked again
+        selected.rles = tuple(self.rles[i] for i in chosen)
+        selected.shape = (len(chosen), *self.shape[1:])
+        return selected
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         stack = np.zeros(self.shape, dtype=bool)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenseg.data.rle import Rle, mask_areas
+from eigenseg.data.rle import Rle, check_rle, mask_areas
 
 
 def check_tracks(tracks: Any) -> None:
@@ -96,8 +96,8 @@ def _check_mask(where: str, rle: Any, size: tuple[int, int]) -> None:
     if list(rle["size"]) != list(size):
         raise ValueError(f"{where} has size {list(rle['size'])}, the clip {list(size)}")
     try:
-        area = mask_areas([Rle(size=rle["size"], counts=rle["counts"])])[0]
-    except Exception as error:  # the compiled reader raises arbitrary exceptions
+        checked = check_rle(rle, size)
+    except ValueError as error:
         raise ValueError(f"{where} is a damaged RLE ({error})") from None
-    if not area:
+    if not mask_areas([checked])[0]:
         raise ValueError(f"{where} is empty; where a track is absent its mask must be None")

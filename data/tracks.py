@@ -180,7 +180,7 @@ class Tracks:
         shown = [k for k, track in enumerate(self.masks) if track[t] is not None]
         rles = [rle for track in self.masks if (rle := track[t]) is not None]
         return Instances(
-            masks=RleMasks(rles, self.image_size),
+            masks=RleMasks(rles, self.image_size, checked=True),
             scores=self.frame_scores[shown, t],
             boxes=mask_boxes(rles).astype(np.float32),
             image_size=self.image_size,

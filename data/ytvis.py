@@ -18,8 +18,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eigenseg.data.instances import FOREGROUND
+from eigenseg.data.json_files import check_shape
+from eigenseg.data.json_shapes import YTVIS_FORM, Category, Clip, Track, Video, YtvisFile
 from eigenseg.data.rle import Rle, encode_segmentation, mask_areas, mask_boxes
 
 
@@ -66,30 +69,27 @@ def from_ytvis(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: if the content is damaged.
     """
-    try:
-        video, entries = content["video"], content["annotations"]
-        size, name = (int(video["height"]), int(video["width"])), video_name(video)
-        frames = tuple(str(frame).removeprefix(f"{name}/") for frame in video["file_names"])
-        masks = [tuple(_read_mask(one, size) for one in entry["segmentations"]) for entry in entries]
-        shown = [k for k, track in enumerate(masks) if any(track)]
-        entries, masks = [entries[k] for k in shown], [masks[k] for k in shown]
-        named = sorted(content.get("categories") or [{"id": 1, "name": FOREGROUND}], key=lambda one: one["id"])
-        numbers = {category["id"]: i for i, category in enumerate(named)}
-        return {
-            "masks": tuple(masks),
-            "scores": np.array([entry.get("score", 1.0) for entry in entries], dtype=np.float32),
-            "track_ids": _track_ids(entries),
-            "frame_names": frames,
-            "image_size": size,
-            "frame_scores": _frame_scores(entries, masks, len(frames)),
-            "labels": np.array([numbers[entry.get("category_id", 1)] for entry in entries], dtype=np.int64),
-            "names": tuple(str(category["name"]) for category in named),
-            "frame_rate": video.get("frame_rate"),
-            "extras": _read_extras(entries),
-            "metadata": dict(video.get("metadata", {})),
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is not a clip in YouTube-VIS form ({type(error).__name__}: {error})") from None
+    clip = check_shape(content, Clip, "this", f"a clip {YTVIS_FORM}")
+    video, entries = clip["video"], clip["annotations"]
+    size, name = (int(video["height"]), int(video["width"])), video_name(video)
+    masks = [tuple(_read_mask(one, size) for one in entry["segmentations"]) for entry in entries]
+    shown = [k for k, track in enumerate(masks) if any(track)]
+    entries, masks = [entries[k] for k in shown], [masks[k] for k in shown]
+    frames = tuple(frame.removeprefix(f"{name}/") for frame in video["file_names"])
+    named = sorted(clip.get("categories") or [Category(id=1, name=FOREGROUND)], key=lambda one: one["id"])
+    return {
+        "masks": tuple(masks),
+        "scores": np.array([entry.get("score", 1.0) for entry in entries], dtype=np.float32),
+        "track_ids": _track_ids(entries),
+        "frame_names": frames,
+        "image_size": size,
+        "frame_scores": _frame_scores(entries, masks, len(frames)),
+        "labels": _labels(entries, named),
+        "names": tuple(category["name"] for category in named),
+        "frame_rate": video.get("frame_rate"),
+        "extras": _read_extras(entries),
+        "metadata": video.get("metadata", {}),
+    }
 
 
 def split_ytvis(content: Any, source: str) -> dict[str, dict[str, Any]]:
@@ -102,33 +102,28 @@ def split_ytvis(content: Any, source: str) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: if the file is not in YouTube-VIS form, an id or name occurs twice, or an annotation has no video.
     """
-    try:
-        videos, entries, named = content["videos"], content["annotations"], content.get("categories") or []
-        ids, names = [video["id"] for video in videos], [video_name(video) for video in videos]
-        if not all(isinstance(video["file_names"], list) for video in videos):
-            raise TypeError("file_names must be lists")
-        _check_unique(ids, f"{source}: video id")
-        _check_unique(names, f"{source}: video")
-        _check_unique([category["id"] for category in named], f"{source}: category id")
-        clips: dict[Any, dict[str, Any]] = {
-            number: {"video": video, "annotations": [], "categories": named}
-            for number, video in zip(ids, videos, strict=True)
-        }
-        for entry in entries:
-            if entry["video_id"] not in clips:
-                raise ValueError(f"{source}: an annotation has video_id {entry['video_id']!r}, which no video has")
-            clips[entry["video_id"]]["annotations"].append(entry)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"{source} is not in YouTube-VIS form ({type(error).__name__}: {error})") from None
+    file = check_shape(content, YtvisFile, source, YTVIS_FORM)
+    videos, named = file["videos"], file.get("categories") or []
+    names = [video_name(video) for video in videos]
+    _check_unique([video["id"] for video in videos], f"{source}: video id")
+    _check_unique(names, f"{source}: video")
+    _check_unique([category["id"] for category in named], f"{source}: category id")
+    clips: dict[int, dict[str, Any]] = {
+        video["id"]: {"video": video, "annotations": [], "categories": named} for video in videos
+    }
+    for entry in file["annotations"]:
+        if entry["video_id"] not in clips:
+            raise ValueError(f"{source}: an annotation has video_id {entry['video_id']}, which no video has")
+        clips[entry["video_id"]]["annotations"].append(entry)
     return dict(zip(names, clips.values(), strict=True))
 
 
-def video_name(video: Mapping[str, Any]) -> str:
+def video_name(video: Video) -> str:
     """The name of a clip: ``name`` if the entry has one, else the folder of its first frame, else its id."""
     if "name" in video:
-        return str(video["name"])
+        return video["name"]
     files = video["file_names"]
-    return (str(files[0]).rpartition("/")[0] if files else "") or str(video["id"])
+    return (files[0].rpartition("/")[0] if files else "") or str(video["id"])
 
 
 def mask_columns(masks: Sequence[Rle | None]) -> dict[str, list[Any]]:
@@ -181,16 +176,23 @@ def _read_mask(segmentation: Any, size: tuple[int, int]) -> Rle | None:
     return rle if mask_areas([rle])[0] else None
 
 
-def _track_ids(entries: Sequence[Mapping[str, Any]]) -> list[int]:
+def _track_ids(entries: Sequence[Track]) -> list[int]:
     """Ours; else the annotations' ids if they are positive and unique; else the order."""
-    for key in ("track_id", "id"):
-        ids = [entry.get(key) for entry in entries]
-        if all(isinstance(number, int) and number > 0 for number in ids) and len(set(ids)) == len(ids):
-            return [int(number) for number in ids if number is not None]
+    for ids in ([entry.get("track_id", 0) for entry in entries], [entry.get("id", 0) for entry in entries]):
+        if all(0 < number < 2**63 for number in ids) and len(set(ids)) == len(ids):
+            return ids
     return list(range(1, len(entries) + 1))
 
 
-def _frame_scores(entries: Sequence[Mapping[str, Any]], masks: Sequence[Sequence[Rle | None]], length: int) -> Any:
+def _labels(entries: Sequence[Track], named: Sequence[Category]) -> NDArray[np.int64]:
+    numbers = {category["id"]: i for i, category in enumerate(named)}
+    for number in (entry.get("category_id", 1) for entry in entries):
+        if number not in numbers:
+            raise ValueError(f"an annotation has category_id {number}, which no category has")
+    return np.array([numbers[entry.get("category_id", 1)] for entry in entries], dtype=np.int64)
+
+
+def _frame_scores(entries: Sequence[Track], masks: Sequence[Sequence[Rle | None]], length: int) -> Any:
     """(K, T) float32, NaN where absent; None if no annotation has scores of its own."""
     if not any("frame_scores" in entry for entry in entries):
         return None
@@ -203,9 +205,11 @@ def _frame_scores(entries: Sequence[Mapping[str, Any]], masks: Sequence[Sequence
     return np.array(rows, dtype=np.float32).reshape(len(entries), -1)
 
 
-def _read_extras(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    names = entries[0].get("extras", {}) if entries else ()
-    return {name: [entry["extras"][name] for entry in entries] for name in names}
+def _read_extras(entries: Sequence[Track]) -> dict[str, list[Any]]:
+    extras = [entry.get("extras", {}) for entry in entries]
+    if any(one.keys() != extras[0].keys() for one in extras):
+        raise ValueError("extras must have the same keys in all annotations of a clip")
+    return {name: [one[name] for one in extras] for name in (extras[0] if extras else ())}
 
 
 def _check_unique(values: Sequence[Any], what: str) -> None:

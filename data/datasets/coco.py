@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenseg.data.datasets.base import Kind, ObjectAnnotation, read_lines, require, require_given
-from eigenseg.data.files import read_json
 from eigenseg.data.geometry import Size
+from eigenseg.data.json_files import check_shape, read_json
+from eigenseg.data.json_shapes import COCO_FORM, CocoAnnotation, CocoFile, CocoImage
 from eigenseg.data.json_values import boxes_of_xywh
 from eigenseg.data.rle import Rle, RleMasks, encode_segmentation
 from eigenseg.data.sources import ImageSource
@@ -79,79 +80,84 @@ class CocoInstances:
         image = self._images[index]
         return [ImageSource(self.image_path(image), image["file_name"])]
 
-    def image_path(self, image: dict[str, Any]) -> Path:
+    def image_path(self, image: CocoImage) -> Path:
         """Path of the image of an entry of the images table."""
-        return self.root / self.split / str(image["file_name"])
+        return self.root / self.split / image["file_name"]
 
     def annotation(self, index: int) -> ObjectAnnotation:
-        """Boxes, classes, areas, crowd flags and, if ``masks`` is set, masks, in the file's order."""
+        """Boxes, classes, areas, crowd flags and, if ``masks`` is set, masks, in the file's order.
+
+        Raises:
+            ValueError: if a box or a mask is damaged; the message names the file and the annotation or image.
+        """
         image = self._images[index]
         entries = self._annotations.get(image["id"], [])
         size = _image_size(image, entries)
         corners = np.concatenate([np.zeros((0, 4)), *(self._corners(entry) for entry in entries)])
         encoded = [self._encode(entry, size) for entry in entries] if self.masks else None
-        return ObjectAnnotation(
-            boxes=corners,
-            labels=np.array([self.category_index[entry["category_id"]] for entry in entries], dtype=np.int64),
-            image_size=size,
-            masks=None if encoded is None else RleMasks(encoded, size),
-            areas=np.array([entry["area"] for entry in entries], dtype=np.float64),
-            crowd=np.array([entry.get("iscrowd", 0) for entry in entries], dtype=bool),
-            image_id=image["id"],
-        )
+        try:
+            return ObjectAnnotation(
+                boxes=corners,
+                labels=np.array([self.category_index[entry["category_id"]] for entry in entries], dtype=np.int64),
+                image_size=size,
+                masks=None if encoded is None else RleMasks(encoded, size, checked=True),
+                areas=np.array([entry["area"] for entry in entries], dtype=np.float64),
+                crowd=np.array([entry.get("iscrowd", 0) for entry in entries], dtype=bool),
+                image_id=image["id"],
+            )
+        except ValueError as error:
+            raise ValueError(f"{self._file}: image {image['id']}: {error}") from None
 
-    def _corners(self, entry: dict[str, Any]) -> NDArray[np.float64]:
+    def _corners(self, entry: CocoAnnotation) -> NDArray[np.float64]:
         try:
             return boxes_of_xywh([entry["bbox"]])
         except ValueError as error:
-            raise ValueError(f"{self.title}: annotation {entry['id']}: {error}") from None
+            raise ValueError(f"{self._file}: annotation {entry['id']}: {error}") from None
 
-    def _encode(self, entry: dict[str, Any], size: Size) -> Rle:
+    def _encode(self, entry: CocoAnnotation, size: Size) -> Rle:
         try:
             return encode_segmentation(entry.get("segmentation"), size)
         except ValueError as error:
-            raise ValueError(f"{self.title}: annotation {entry['id']}: {error}") from None
+            raise ValueError(f"{self._file}: annotation {entry['id']}: {error}") from None
 
     def _load(self, path: Path) -> None:
-        content = read_json(path)
-        try:
-            images, entries = content["images"], content["annotations"]
-            categories = sorted(content["categories"], key=lambda category: category["id"])
-            for image in images:
-                if "file_name" not in image:
-                    image["file_name"] = "/".join(str(image["coco_url"]).split("/")[-2:])
-            self._images = sorted(images, key=lambda image: int(image["id"]))
-            numbers = [entry["id"] for entry in entries]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not in COCO format ({type(error).__name__}: {error})") from None
-        for kind, ids in (("image", [image["id"] for image in images]), ("annotation", numbers)):
+        content = check_shape(read_json(path), CocoFile, str(path), COCO_FORM)
+        images, entries = content["images"], content["annotations"]
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        for image in images:
+            if "file_name" not in image:
+                if "coco_url" not in image:
+                    raise ValueError(f"{path} is not {COCO_FORM}: image {image['id']} has neither file_name nor coco_url")
+                image["file_name"] = "/".join(image["coco_url"].split("/")[-2:])
+        self._file, self._images = path, sorted(images, key=lambda image: image["id"])
+        for kind, ids in (("image", [image["id"] for image in images]), ("annotation", [one["id"] for one in entries])):
             check_unique(ids, f"{path}: {kind} id")
-        self.classes = tuple(str(category["name"]) for category in categories)
+        self.classes = tuple(category["name"] for category in categories)
         self.category_index = {category["id"]: i for i, category in enumerate(categories)}
-        self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._annotations: dict[int, list[CocoAnnotation]] = defaultdict(list)
         for entry in entries:
             if entry["category_id"] not in self.category_index:
                 raise ValueError(f"{path}: annotation {entry['id']} has the unknown category {entry['category_id']}")
             self._annotations[entry["image_id"]].append(entry)
-        self.items = [str(image["file_name"]) for image in self._images]
+        self.items = [image["file_name"] for image in self._images]
         check_unique(self.items, f"{path}: file name")
 
     def _select(self, image_list: Path) -> None:
         names = [line.replace("\\", "/").split("/")[-1] for line in read_lines(image_list)]
         check_unique(names, f"{image_list}: image")
-        by_name = {str(image["file_name"]).split("/")[-1]: image for image in self._images}
+        by_name = {image["file_name"].split("/")[-1]: image for image in self._images}
         missing = [name for name in names if name not in by_name]
         if missing:
             raise ValueError(f"{image_list} lists {len(missing)} images that the annotations lack, such as {missing[0]}")
         self._images = [by_name[name] for name in names]
-        self.items = [str(image["file_name"]) for image in self._images]
+        self.items = [image["file_name"] for image in self._images]
 
 
-def _image_size(image: dict[str, Any], annotations: list[dict[str, Any]]) -> Size:
+def _image_size(image: CocoImage, annotations: list[CocoAnnotation]) -> Size:
     """(H, W) of an entry; MaskCut's published generator swaps the two, which the size of the RLEs shows."""
     size = (int(image["height"]), int(image["width"]))
-    sizes = {tuple(s["size"]) for entry in annotations if isinstance(s := entry.get("segmentation"), dict)}
-    return (size[1], size[0]) if sizes == {(size[1], size[0])} else size
+    sizes = {str(s.get("size")) for entry in annotations if isinstance(s := entry.get("segmentation"), dict)}
+    return (size[1], size[0]) if sizes == {str([size[1], size[0]])} else size
 
 
 def check_unique(values: list[Any], what: str) -> None:

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from eigenseg.data.datasets.base import require, require_given
 from eigenseg.data.datasets.coco import CocoInstances
+from eigenseg.data.json_shapes import CocoImage
 
 ORIGIN = "https://www.lvisdataset.org/dataset"
 
@@ -58,6 +58,6 @@ class LvisInstances(CocoInstances):
         super().__init__(root, split, annotations, image_list, masks)
         self.title = title
 
-    def image_path(self, image: dict[str, Any]) -> Path:
+    def image_path(self, image: CocoImage) -> Path:
         """Path of the image of an entry of the images table."""
-        return self.root / str(image["file_name"])
+        return self.root / image["file_name"]

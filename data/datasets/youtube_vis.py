@@ -15,14 +15,15 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eigenseg.data.datasets.base import VOID, Kind, VideoAnnotation, require, require_given
 from eigenseg.data.datasets.coco import check_unique
-from eigenseg.data.files import read_json
+from eigenseg.data.json_files import check_shape, read_json
+from eigenseg.data.json_shapes import YTVIS_FORM, AnnotatedTrack, YtvisAnnotations
 from eigenseg.data.rle import decode_mask, encode_segmentation
 from eigenseg.data.sources import ImageSource
 
@@ -43,7 +44,7 @@ class YoutubeVis:
 
     Raises:
         FileNotFoundError: if the json is missing.
-        ValueError: if the json is not in YouTube-VIS format, has no annotations, or an id occurs twice.
+        ValueError: if the json is not in YouTube-VIS form, has no annotations, or an id occurs twice.
     """
 
     kind: ClassVar[Kind] = "video"
@@ -62,24 +63,23 @@ class YoutubeVis:
             self._file = require(self.root / default, self.title, ORIGIN)
         else:
             self._file = require_given(annotations, "annotations", self.title, self.root)
-        content = read_json(self._file)
-        try:
-            videos, entries = content["videos"], content.get("annotations")
-            categories = sorted(content["categories"], key=lambda category: category["id"])
-            self.classes = tuple(str(category["name"]) for category in categories)
-            self._videos = sorted(videos, key=lambda video: int(video["id"]))
-            self.items = [str(video["file_names"][0]).split("/")[0] for video in self._videos]
-            numbers, video_ids = [entry["id"] for entry in entries or ()], [entry["video_id"] for entry in entries or ()]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"{self._file} is not in YouTube-VIS format ({type(error).__name__}: {error})") from None
+        content = check_shape(read_json(self._file), YtvisAnnotations, str(self._file), YTVIS_FORM)
+        videos, entries = content["videos"], content.get("annotations")
         if entries is None:
             raise ValueError(f"{self._file} has no annotations; they are published for split train only")
+        for video in videos:
+            if not video["file_names"]:
+                raise ValueError(f"{self._file} is not {YTVIS_FORM}: video {video['id']} has no file_names")
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        self.classes = tuple(category["name"] for category in categories)
+        self._videos = sorted(videos, key=lambda video: video["id"])
+        self.items = [video["file_names"][0].split("/")[0] for video in self._videos]
         check_unique([video["id"] for video in videos], f"{self._file}: video id")
         check_unique(self.items, f"{self._file}: video")
-        check_unique(numbers, f"{self._file}: annotation id")
-        self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for video_id, entry in zip(video_ids, entries, strict=True):
-            self._annotations[video_id].append(entry)
+        check_unique([entry["id"] for entry in entries], f"{self._file}: annotation id")
+        self._annotations: dict[int, list[AnnotatedTrack]] = defaultdict(list)
+        for entry in entries:
+            self._annotations[entry["video_id"]].append(entry)
 
     def images(self, index: int) -> list[ImageSource]:
         """The frames of a video that the json lists."""
@@ -93,7 +93,7 @@ class YoutubeVis:
         """
         video = self._videos[index]
         entries, size = self._annotations.get(video["id"], []), (int(video["height"]), int(video["width"]))
-        names = tuple(str(name) for name in video["file_names"])
+        names = tuple(video["file_names"])
         crowds = [entry for entry in entries if entry.get("iscrowd", 0)]
         objects = [entry for entry in entries if not entry.get("iscrowd", 0)]
         if len(objects) >= VOID:
@@ -103,7 +103,7 @@ class YoutubeVis:
             self._paint(labels, number, entry, size)
         return VideoAnnotation(names, labels)
 
-    def _paint(self, labels: NDArray[np.uint8], number: int, entry: dict[str, Any], size: tuple[int, int]) -> None:
+    def _paint(self, labels: NDArray[np.uint8], number: int, entry: AnnotatedTrack, size: tuple[int, int]) -> None:
         where, segmentations = f"{self._file}: annotation {entry['id']}", entry["segmentations"]
         if len(segmentations) != len(labels):
             raise ValueError(f"{where} has {len(segmentations)} segmentations for {len(labels)} frames")
@@ -112,6 +112,6 @@ class YoutubeVis:
                 continue
             try:
                 mask = decode_mask(encode_segmentation(segmentation, size))
-            except (ValueError, RuntimeError) as error:  # the compiled decoder raises either
+            except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
             frame[mask & (frame == 0)] = number

@@ -9,7 +9,8 @@ import numpy as np
 
 from eigenseg.data.datasets.base import ObjectAnnotation, as_boxes
 from eigenseg.data.detections import Detections
-from eigenseg.data.json_values import is_number, quoted
+from eigenseg.data.json_files import check_shape
+from eigenseg.data.json_shapes import Box, ScoredBoxes
 from eigenseg.data.predictions.base import stem, without
 
 FORM = '{"boxes": [...], "scores": [...]}'
@@ -53,23 +54,22 @@ class BoxPredictions:
         key = self._key(item)
         if key is None:
             return Detections.none()
-        entry: Any = self._entries[key]
         try:
-            if isinstance(entry, dict):
-                for name in ("boxes", "scores"):
-                    if name not in entry:
-                        raise ValueError(f'it has no "{name}"; an entry is one box, a list of boxes, or {FORM}')
-                for i, score in enumerate(entry["scores"], start=1):
-                    if not is_number(score):
-                        raise ValueError(
-                            f"score {i} of {len(entry['scores'])} is {quoted(score)}; a score is a finite number"
-                        )
-                labels: Any = entry.get("labels")
-                return Detections(entry["boxes"], entry["scores"], labels)
-            boxes = as_boxes([entry] if entry and not isinstance(entry[0], list) else entry)
-            return Detections(boxes, 1 / np.arange(1, len(boxes) + 1))
-        except (ValueError, KeyError, TypeError) as error:
+            return _read(self._entries[key])
+        except ValueError as error:
             raise ValueError(f"{self._source}: {key}: {error}") from None
 
     def _key(self, item: str) -> str | None:
         return item if item in self._entries else self._by_stem.get(stem(item))
+
+
+def _read(entry: Any) -> Detections:
+    if isinstance(entry, dict):
+        scored = check_shape(entry, ScoredBoxes, "this", "an object with boxes and scores")
+        labels: Any = scored.get("labels")
+        return Detections(as_boxes(scored["boxes"]), np.array(scored["scores"], dtype=np.float64), labels)
+    if not isinstance(entry, list):
+        raise ValueError(f"it must be a list of boxes, or an object with boxes and scores, got {entry!r}")
+    single = bool(entry) and not isinstance(entry[0], list)
+    boxes = as_boxes(check_shape([entry] if single else entry, list[Box], "this", "a box or a list of boxes"))
+    return Detections(boxes, 1 / np.arange(1, len(boxes) + 1))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eigenseg.data.checks import check_choice
 from eigenseg.data.datasets.base import Dataset
-from eigenseg.data.files import read_json
+from eigenseg.data.json_files import read_json
 from eigenseg.data.predictions.base import Missing, Predictions
 from eigenseg.data.predictions.boxes import FORM, BoxPredictions
 from eigenseg.data.predictions.coco import CocoPredictions

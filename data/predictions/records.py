@@ -109,6 +109,12 @@ class RecordPredictions:
             FileNotFoundError: if there is none and ``missing`` is ``error``.
             ValueError: if it cannot be read, or its size differs from the annotation's.
         """
+        try:
+            return self._read(item, annotation)
+        except ValueError as error:
+            raise ValueError(f"{self._manifest}: {error}") from None
+
+    def _read(self, item: str, annotation: Any) -> Any:
         if self.kind == "video":
             return self._video(item, annotation)
         record = self._record(item)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,33 @@ from eigenseg.data.rle import Rle, RleMasks
 from eigenseg.data.tracks import Tracks
 
 Size = tuple[int, int]
+
+
+class _Content(TypedDict):
+    """What is kept of instances and of tracks."""
+
+    scores: list[float]
+    labels: list[int]
+    names: list[str]
+    extras: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class InstancesContent(_Content):
+    """The result of an image without its size."""
+
+    masks: list[str]
+    boxes: list[tuple[float, float, float, float]]
+
+
+class TracksContent(_Content):
+    """The result of a clip without its size."""
+
+    masks: list[list[str | None]]
+    track_ids: list[int]
+    frame_names: list[str]
+    frame_rate: float | None
+    frame_scores: list[list[float | None]]
 
 
 def encode_result(result: Instances | Tracks, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -49,7 +75,7 @@ def encode_counts(result: Instances | Tracks) -> list[Any]:
     return [rle["counts"] for rle in result.rles()]
 
 
-def decode_instances(content: Mapping[str, Any], size: Size, arrays: Arrays) -> Instances:
+def decode_instances(content: InstancesContent, size: Size, arrays: Arrays) -> Instances:
     """Instances of ``encode_result`` with ``masks``.
 
     Raises:
@@ -64,7 +90,7 @@ def decode_instances(content: Mapping[str, Any], size: Size, arrays: Arrays) -> 
     )
 
 
-def decode_tracks(content: Mapping[str, Any], size: Size, arrays: Arrays) -> Tracks:
+def decode_tracks(content: TracksContent, size: Size, arrays: Arrays) -> Tracks:
     """Tracks of ``encode_result`` with ``masks``.
 
     Raises:
@@ -85,12 +111,16 @@ def decode_tracks(content: Mapping[str, Any], size: Size, arrays: Arrays) -> Tra
     )
 
 
-def _common(content: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
+def _common(content: InstancesContent | TracksContent, arrays: Arrays) -> dict[str, Any]:
+    extras = {name: decode_value(values, arrays) for name, values in content["extras"].items()}
+    for name, values in extras.items():
+        if not isinstance(values, (list, tuple, np.ndarray)):
+            raise ValueError(f"extras[{name!r}] must have an entry for each mask, got a {type(values).__name__}")
     return {
         "scores": np.array(content["scores"], dtype=np.float32),
         "labels": np.array(content["labels"], dtype=np.int64),
         "names": tuple(content["names"]),
-        "extras": {name: decode_value(values, arrays) for name, values in content["extras"].items()},
+        "extras": extras,
         "metadata": {name: decode_value(value, arrays) for name, value in content["metadata"].items()},
     }
 

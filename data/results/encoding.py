@@ -178,6 +178,13 @@ def _dtype(dtype: np.dtype[Any], key: str) -> str:
     return dtype.str
 
 
+def _read_dtype(text: Any) -> np.dtype[Any]:
+    dtype = np.dtype(str(text))
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"no value is stored with dtype {dtype}")
+    return dtype
+
+
 def _encode_mapping(value: Mapping[Any, Any], key: str, arrays: dict[str, NDArray[Any]]) -> Any:
     plain = all(type(name) is str and not name.startswith("$") for name in value)
     items = [(name, encode_value(item, f"{key}.{name}", arrays)) for name, item in value.items()]
@@ -185,7 +192,7 @@ def _encode_mapping(value: Mapping[Any, Any], key: str, arrays: dict[str, NDArra
 
 
 def _decode_array(content: Any, arrays: Arrays) -> NDArray[Any]:
-    dtype, values = np.dtype(content["$array"]), decode_value(content["values"], arrays)
+    dtype, values = _read_dtype(content["$array"]), decode_value(content["values"], arrays)
     return np.array(values, dtype=dtype).reshape(content["shape"])
 
 
@@ -193,7 +200,7 @@ def _decode_stack(content: Any, arrays: Arrays) -> Any:
     rows = decode_value(content["$stack"], arrays)
     if any(isinstance(row, AbsentArray) for row in rows):
         return rows
-    return np.array(rows, dtype=np.dtype(content["dtype"])).reshape(content["shape"])
+    return np.array(rows, dtype=_read_dtype(content["dtype"])).reshape(content["shape"])
 
 
 def _decode_absent(content: Any, arrays: Arrays) -> Any:
@@ -214,7 +221,7 @@ _DECODERS: dict[str, Callable[[Any, Arrays], Any]] = {
         decode_value(name, arrays): decode_value(item, arrays) for name, item in content["$dict"]
     },
     "$geometry": _decode_geometry,
-    "$scalar": lambda content, arrays: np.dtype(content["$scalar"]).type(decode_value(content["value"], arrays)),
+    "$scalar": lambda content, arrays: _read_dtype(content["$scalar"]).type(decode_value(content["value"], arrays)),
     "$array": _decode_array,
     "$stack": _decode_stack,
     "$absent": _decode_absent,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import filecmp
-import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from eigenseg.data.files import output_error, read_json, replacing
+import msgspec
+
+from eigenseg.data.files import output_error, replacing
+from eigenseg.data.json_files import check_shape, read_json
 from eigenseg.data.results.base import Writer
 from eigenseg.data.results.clip_writers import clip_writers
 from eigenseg.data.results.identity import differences
-from eigenseg.data.results.records import DONE, SCHEMA, Kind, Record
+from eigenseg.data.results.records import SCHEMA, Count, Kind, Record, Status, decode_json
 from eigenseg.data.results.writers import image_writers
 
 MANIFEST, RUN = "manifest.jsonl", "run.json"
@@ -26,6 +28,21 @@ _SHIPPED: dict[Kind, list[Writer]] = {
     "clip": clip_writers(masks=True, saliency=True, arrays=True),
 }
 _OLDER_LINE = b'{"image": '  # how lines began in versions 0.1 and 0.2
+
+
+class _OlderLine(msgspec.Struct):
+    image: str
+    status: Status
+    instances: Count = 0
+
+
+class _Run(TypedDict, total=False):
+    """What is asked of a ``run.json``; older versions wrote no schema."""
+
+    schema: int
+    identity: dict[str, Any]
+    writers: dict[str, dict[str, Any]]
+    parts: dict[str, Any]
 
 
 def older_records(root: Path) -> list[Record] | None:
@@ -39,14 +56,15 @@ def older_records(root: Path) -> list[Record] | None:
     manifest = root / MANIFEST
     if not _is_older(manifest):
         return None
-    lines, done = manifest.read_bytes().split(b"\n")[:-1], {}  # a line that was cut off by a crash has no end
-    for number, line in enumerate(lines, start=1):
+    lines = manifest.read_bytes().split(b"\n")[:-1]  # a line that was cut off by a crash has no end
+    done: dict[str, Record] = {}
+    for number, text in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            done[record["image"]] = int(record["instances"]) if record["status"] == DONE else None
-        except (ValueError, KeyError, TypeError):
+            line = decode_json(text, _OlderLine)
+            done[line.image] = Record(line.image, "image", line.status, count=line.instances)
+        except ValueError:
             raise ValueError(f"{manifest} line {number} is not a record of eigenseg; choose another output.dir") from None
-    return [Record(name, "image", DONE, count=count) for name, count in done.items() if count is not None]
+    return [record for record in done.values() if record.done]
 
 
 def check_schema(root: Path) -> None:
@@ -65,11 +83,13 @@ def check_schema(root: Path) -> None:
 
 def read_run(root: Path) -> dict[str, Any]:
     """Content of ``run.json``, empty if there is none or it is damaged."""
+    path = root / RUN
     try:
-        content = read_json(root / RUN)
+        content: dict[str, Any] = read_json(path)
+        check_shape(content, _Run, str(path), "a run.json of eigenseg")
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content
 
 
 def check_identity(root: Path, run: Mapping[str, Any], identity: Any) -> None:

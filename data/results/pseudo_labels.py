@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from eigenseg.data.instances import FOREGROUND
+from eigenseg.data.json_files import check_shape
+from eigenseg.data.json_shapes import ExportedInstance, InstancesFile, SizedImage
 from eigenseg.data.rle import encode_segmentation, mask_areas, mask_boxes
 
 
@@ -24,25 +26,26 @@ def pseudo_labels(results: Mapping[str, Any], min_score: float = 0.0, prefix: st
     Raises:
         ValueError: if the content is not that of an ``instances.json``.
     """
-    try:
-        images = {image["id"]: image for image in results["images"]}
-        kept = [entry for entry in results["annotations"] if entry.get("score", 1.0) >= min_score]
-        annotations = [_annotation(number, entry, images[entry["image_id"]]) for number, entry in enumerate(kept, start=1)]
-        image_entries = [
-            {
-                "id": image["id"],
-                "file_name": f"{prefix}{image['file_name']}",
-                "width": image["width"],
-                "height": image["height"],
-                "date_captured": "",
-                "license": 1,
-                "coco_url": "",
-                "flickr_url": "",
-            }
-            for image in results["images"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"this is not an instances.json of eigenseg ({type(error).__name__}: {error})") from None
+    file = check_shape(results, InstancesFile, "this", "an instances.json of eigenseg")
+    images = {image["id"]: image for image in file["images"]}
+    for entry in file["annotations"]:
+        if entry["image_id"] not in images:
+            raise ValueError(f"an annotation has image_id {entry['image_id']}, which no image has")
+    kept = [entry for entry in file["annotations"] if entry.get("score", 1.0) >= min_score]
+    annotations = [_annotation(number, entry, images[entry["image_id"]]) for number, entry in enumerate(kept, start=1)]
+    image_entries = [
+        {
+            "id": image["id"],
+            "file_name": f"{prefix}{image['file_name']}",
+            "width": image["width"],
+            "height": image["height"],
+            "date_captured": "",
+            "license": 1,
+            "coco_url": "",
+            "flickr_url": "",
+        }
+        for image in file["images"]
+    ]
     return {
         "info": {"description": "pseudo-labels found without supervision by eigenseg"},
         "licenses": [{"id": 1, "name": "that of the images", "url": ""}],
@@ -52,8 +55,11 @@ def pseudo_labels(results: Mapping[str, Any], min_score: float = 0.0, prefix: st
     }
 
 
-def _annotation(number: int, entry: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
-    rle = encode_segmentation(entry["segmentation"], (image["height"], image["width"]))
+def _annotation(number: int, entry: ExportedInstance, image: SizedImage) -> dict[str, Any]:
+    try:
+        rle = encode_segmentation(entry["segmentation"], (image["height"], image["width"]))
+    except ValueError as error:
+        raise ValueError(f"an annotation of image {image['id']}: {error}") from None
     x0, y0, x1, y1 = mask_boxes([rle])[0].tolist()
     return {
         "id": number,

@@ -90,7 +90,12 @@ def read_records(path: Path, entries: Iterable[LogEntry]) -> Iterator[Record]:
     with open(path, "rb") as stream:
         for entry in (first, *entries):
             stream.seek(entry.offset)
-            yield Record.from_line(stream.read(entry.length))
+            line = stream.read(entry.length)
+            try:
+                record = Record.from_line(line)
+            except ValueError as error:
+                raise ValueError(f"{path} has changed since it was opened: {error}") from None
+            yield record
 
 
 class RecordLog:

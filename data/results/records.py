@@ -7,17 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from numpy.typing import NDArray
 
 from eigenseg.data.instances import Instances
-from eigenseg.data.results.contents import decode_instances, decode_tracks, encode_counts, encode_result
+from eigenseg.data.json_files import check_shape
+from eigenseg.data.results.contents import (
+    InstancesContent,
+    TracksContent,
+    decode_instances,
+    decode_tracks,
+    encode_counts,
+    encode_result,
+)
 from eigenseg.data.results.encoding import AbsentArray, absent_arrays
 from eigenseg.data.tracks import Tracks
 
 T = TypeVar("T")
+
+# What values in extras and metadata raise that were not encoded by ``encode_value``.
+_DAMAGED = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 
 # Raised when a line changes its form or its meaning; version 0.1 wrote no number.
 SCHEMA = 2
@@ -27,6 +38,8 @@ FAILED: Literal["failed"] = "failed"
 Kind = Literal["image", "clip"]
 Status = Literal["done", "failed"]
 Stamp = list[int] | None  # as ``ImageSource.stamp()`` gives it
+# Files are named by number: a forged count must not make a run look for billions of them.
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 
 
 class Outline(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -39,7 +52,7 @@ class Outline(msgspec.Struct, kw_only=True, omit_defaults=True):
     stamp: Stamp = None
     image_size: tuple[int, int] | None = None
     milliseconds: float = 0.0
-    count: int = 0
+    count: Count = 0
     reason: str | None = None
     error: str | None = None
     unreadable: dict[str, str] = {}  # msgspec copies it
@@ -171,7 +184,10 @@ class Record:
 
     def array_shapes(self) -> dict[str, AbsentArray]:
         """Names, dtypes and shapes of all large arrays, whether or not they are in ``arrays``."""
-        return {} if self.content is None else absent_arrays([self.content["extras"], self.content["metadata"]])
+        try:
+            return {} if self.content is None else absent_arrays([self.content["extras"], self.content["metadata"]])
+        except _DAMAGED as error:
+            raise self._damaged(error) from None
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Record:
         """The record with large arrays, such as those of a ``.npz``.
@@ -217,11 +233,19 @@ class Record:
             raise ValueError(f"{self.name} {what}, it has no {'instances' if kind == 'image' else 'tracks'}")
         if self._result is not None:
             return self._result
-        decode = decode_instances if kind == "image" else decode_tracks
         try:
-            return decode(self.content, self.image_size, self.arrays)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"the record of {self.name} is damaged ({type(error).__name__}: {error})") from None
+            if kind == "image":
+                return decode_instances(self._shaped(InstancesContent), self.image_size, self.arrays)
+            return decode_tracks(self._shaped(TracksContent), self.image_size, self.arrays)
+        except _DAMAGED as error:
+            raise self._damaged(error) from None
+
+    def _shaped(self, kind: type[T]) -> T:
+        return check_shape(self.content, kind, "its result", f"that of a{'n' * (self.kind == 'image')} {self.kind}")
+
+    def _damaged(self, error: Exception) -> ValueError:
+        what = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        return ValueError(f"the record of {self.name} is damaged: {what}")
 
 
 def _kept(record: Record | Outline) -> dict[str, Any]:
@@ -239,12 +263,16 @@ def decode_json(line: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(line, type=kind)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Names of files may have bytes that are not UTF-8; msgspec rejects them, the standard library does not.
         try:
             return msgspec.convert(json.loads(line), kind)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from None
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
 
 
 def _encode_json(content: Any) -> bytes:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from eigenseg.data.instances import FOREGROUND
+from eigenseg.data.json_files import check_shape
+from eigenseg.data.json_shapes import Segmentation, TrackOfFile, Video, YtvisFile
 from eigenseg.data.rle import Rle, encode_segmentation, mask_areas
 from eigenseg.data.ytvis import categories, mask_columns
 
@@ -24,28 +26,29 @@ def track_labels(content: Mapping[str, Any], min_score: float = 0.0, prefix: str
     Raises:
         ValueError: if the content is not that of a ``tracks.json``.
     """
-    try:
-        videos = {video["id"]: video for video in content["videos"]}
-        kept = [entry for entry in content["annotations"] if entry.get("score", 1.0) >= min_score]
-        labels = [_annotation(entry, videos[entry["video_id"]]) for entry in kept]
-        labels = [label for label in labels if any(label["segmentations"])]
-        annotations = [{"id": number, **label} for number, label in enumerate(labels, start=1)]
-        video_entries = [
-            {
-                "id": video["id"],
-                "file_names": [f"{prefix}{name}" for name in video["file_names"]],
-                "width": video["width"],
-                "height": video["height"],
-                "length": len(video["file_names"]),
-                "date_captured": "",
-                "license": 1,
-                "coco_url": "",
-                "flickr_url": "",
-            }
-            for video in content["videos"]
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is not a tracks.json of eigenseg ({type(error).__name__}: {error})") from None
+    file = check_shape(content, YtvisFile, "this", "a tracks.json of eigenseg")
+    videos = {video["id"]: video for video in file["videos"]}
+    for entry in file["annotations"]:
+        if entry["video_id"] not in videos:
+            raise ValueError(f"an annotation has video_id {entry['video_id']}, which no video has")
+    kept = [entry for entry in file["annotations"] if entry.get("score", 1.0) >= min_score]
+    labels = [_annotation(entry, videos[entry["video_id"]]) for entry in kept]
+    labels = [label for label in labels if any(label["segmentations"])]
+    annotations = [{"id": number, **label} for number, label in enumerate(labels, start=1)]
+    video_entries = [
+        {
+            "id": video["id"],
+            "file_names": [f"{prefix}{name}" for name in video["file_names"]],
+            "width": video["width"],
+            "height": video["height"],
+            "length": len(video["file_names"]),
+            "date_captured": "",
+            "license": 1,
+            "coco_url": "",
+            "flickr_url": "",
+        }
+        for video in file["videos"]
+    ]
     return {
         "info": {"description": "pseudo-labels found without supervision by eigenseg"},
         "licenses": [{"id": 1, "name": "that of the videos", "url": ""}],
@@ -55,8 +58,8 @@ def track_labels(content: Mapping[str, Any], min_score: float = 0.0, prefix: str
     }
 
 
-def _annotation(entry: Mapping[str, Any], video: Mapping[str, Any]) -> dict[str, Any]:
-    size, length = (video["height"], video["width"]), len(video["file_names"])
+def _annotation(entry: TrackOfFile, video: Video) -> dict[str, Any]:
+    size, length = (int(video["height"]), int(video["width"])), len(video["file_names"])
     if len(entry["segmentations"]) != length:
         raise ValueError(
             f"annotation {entry.get('id')} has {len(entry['segmentations'])} segmentations for {length} frames of "
@@ -69,11 +72,14 @@ def _annotation(entry: Mapping[str, Any], video: Mapping[str, Any]) -> dict[str,
         "width": video["width"],
         "height": video["height"],
         "length": length,
-        **mask_columns([_mask(one, size) for one in entry["segmentations"]]),
+        **mask_columns([_mask(one, size, entry) for one in entry["segmentations"]]),
         "score": entry.get("score", 1.0),
     }
 
 
-def _mask(segmentation: Any, size: tuple[int, int]) -> Rle | None:
-    rle = None if segmentation is None else encode_segmentation(segmentation, size)
+def _mask(segmentation: Segmentation, size: tuple[int, int], entry: TrackOfFile) -> Rle | None:
+    try:
+        rle = None if segmentation is None else encode_segmentation(segmentation, size)
+    except ValueError as error:
+        raise ValueError(f"annotation {entry.get('id')}: {error}") from None
     return rle if rle is not None and mask_areas([rle])[0] else None

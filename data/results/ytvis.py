@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from eigenseg.data import ytvis
-from eigenseg.data.files import read_json
 from eigenseg.data.instances import FOREGROUND, json_number
+from eigenseg.data.json_files import read_json
 from eigenseg.data.tracks import Tracks
 
 

@@ -8,14 +8,15 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from matplotlib.figure import Figure
 from rich.table import Table
 
 from eigenseg.cli.console import format_number, plural, print_table
 from eigenseg.config.schema import LOCATIONS
-from eigenseg.data.files import read_json, write_bytes
+from eigenseg.data.files import write_bytes
+from eigenseg.data.json_files import check_shape, read_json
 from eigenseg.report.charts import COLORS
 
 # Settings that say where things lie or how fast they go, not what is computed.
@@ -24,12 +25,25 @@ _LABEL = 40  # letters of a bar's label; more would leave no room for the bars
 _COLUMNS = 4  # metrics in the printed table; the csv has all of them
 
 
+class Result(TypedDict):
+    """What is read of a ``metrics.json``."""
+
+    dataset: str
+    protocol: str
+    tag: str
+    main: str
+    metrics: dict[str, int | float | None]
+    config: dict[str, Any]
+    choices: dict[str, str]
+    notes: NotRequired[list[str]]
+
+
 class Run(NamedTuple):
     """One evaluation."""
 
     folder: str
     settings: dict[str, Any]  # flat, dotted names
-    result: dict[str, Any]  # what metrics.json holds
+    result: dict[str, Any]  # a ``Result``
 
 
 def run_collect(arguments: Sequence[str]) -> dict[str, Any]:
@@ -47,7 +61,8 @@ def run_collect(arguments: Sequence[str]) -> dict[str, Any]:
     metric = options.metric or quoted[0]
     known = sorted({name for run in runs for name in run.result["metrics"]})
     if metric not in known:
-        raise ValueError(f"--metric {metric} is in no result; known: {', '.join(known)}")
+        searched = ", ".join(options.folders)
+        raise ValueError(f"--metric {metric} is in no result; known: {', '.join(known)} (searched {searched})")
     runs.sort(key=lambda run: _rank(run.result["metrics"].get(metric), options.ascending))
     varied = varied_settings(runs)
     table = [_row(run, varied) for run in runs]
@@ -69,13 +84,9 @@ def find_runs(folder: Path) -> list[Run]:
         raise FileNotFoundError(f"collect: no such folder {folder}")
     runs = []
     for path in sorted(folder.rglob("metrics.json")):
-        try:
-            result = read_json(path)
-            settings = {**flatten(result["config"]), **_choice_names(result)}
-            runs.append(Run(path.parent.relative_to(folder).as_posix(), settings, result))
-            result["metrics"], result["main"], result["protocol"]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{path} was not written by eigenseg evaluate") from None
+        result: Any = check_shape(read_json(path), Result, str(path), "a file that eigenseg evaluate wrote")
+        settings = {**flatten(result["config"]), **_choice_names(result)}
+        runs.append(Run(path.parent.relative_to(folder).as_posix(), settings, result))
     if not runs:
         raise FileNotFoundError(f"collect: no metrics.json below {folder}; eigenseg evaluate -m ... writes them")
     return runs
@@ -114,7 +125,7 @@ _GROUPS = ("backbone", "method", "solver", "postprocess", "dataset", "evaluation
 
 
 def _row(run: Run, varied: Sequence[str]) -> dict[str, Any]:
-    notes = {"notes": "; ".join(run.result["notes"])} if run.result.get("notes") else {}
+    notes = {"notes": "; ".join(given)} if (given := run.result.get("notes")) else {}
     return {"run": run.folder, **{name: run.settings.get(name) for name in varied}, **run.result["metrics"], **notes}
 
 

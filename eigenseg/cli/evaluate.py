@@ -21,7 +21,8 @@ from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.config.schema import PATHS
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.datasets.coco import CocoInstances
-from eigenseg.data.files import make_folder, read_json, write_json
+from eigenseg.data.files import make_folder, write_json
+from eigenseg.data.json_files import read_json
 from eigenseg.data.metric import Metric, NotingMetric
 from eigenseg.data.placement import Placements
 from eigenseg.data.predictions.base import FramePredictions, Predictions, check_overlap

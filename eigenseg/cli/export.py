@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from eigenseg.cli.console import plural
-from eigenseg.data.files import read_json, write_bytes
+from eigenseg.data.files import write_bytes
+from eigenseg.data.json_files import read_json
 from eigenseg.data.results.pseudo_labels import pseudo_labels
 from eigenseg.data.results.track_labels import track_labels
 
@@ -25,9 +26,13 @@ def run_export(arguments: Sequence[str]) -> dict[str, Any]:
     options = _parse(arguments)
     if not 0 <= options.min_score <= 1:
         raise ValueError(f"export: --min-score must be in [0, 1], as scores are, got {options.min_score:g}")
-    content = read_json(_find_results(Path(options.results)))
+    source = _find_results(Path(options.results))
+    content = read_json(source)
     of_clips = isinstance(content, dict) and "videos" in content
-    labels = (track_labels if of_clips else pseudo_labels)(content, options.min_score, options.prefix)
+    try:
+        labels = (track_labels if of_clips else pseudo_labels)(content, options.min_score, options.prefix)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
     target = Path(options.output)
     write_bytes(target, json.dumps(labels, allow_nan=False).encode() + b"\n")
     inputs = plural(len(labels["videos"]), "video") if of_clips else plural(len(labels["images"]), "image")

@@ -1,6 +1,7 @@
 """The command line: ``eigenseg extract``, ``evaluate``, ``collect``, ``export``, ``train``.
 
-Exit codes: 0 all done, 1 some images or frames failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
+Exit codes: 0 all done, 1 some images or frames failed, 2 wrong usage or nothing can be written, 70 an error of eigenseg
+itself, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import contextlib
 import importlib
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,8 +30,11 @@ eigenseg: objects in images and videos, found without labels
   eigenseg train                                                          not in this version
   eigenseg --version
 
-Exit codes: 0 all done, 1 some images or frames failed, 2 wrong usage or nothing can be written, 130 stopped by Ctrl-C.
+Exit codes: 0 all done, 1 some images or frames failed, 2 wrong usage or nothing can be written, 70 an error of eigenseg
+itself, 130 stopped by Ctrl-C.
 """
+# EX_SOFTWARE of sysexits.h; no input is to blame, so it must not look like a failed image.
+UNEXPECTED = 70
 NOT_YET = {
     "train": "eigenseg train is not in this version: there is no trainable method yet",
 }
@@ -78,27 +84,52 @@ class _Jobs:
 
     def run(self, config: Any, overrides: Sequence[str]) -> None:
         """Run the command with a composed configuration."""
-        from eigenseg.config.compose import settle
+        from eigenseg.config.compose import job_folder, settle
 
-        with self.reporting():
+        with self.reporting(job_folder(config.output.dir) or os.path.join("outputs", self.command)):
             settle(config, overrides)
             # Only now, so that --help and a wrong setting do not wait for torch.
             if _load(self.command)(config)["failures"]:
                 self.exit_code = max(self.exit_code, 1)
 
     @contextlib.contextmanager
-    def reporting(self) -> Iterator[None]:
-        """Print errors that are meant for users as one sentence; ``HYDRA_FULL_ERROR=1`` keeps their tracebacks."""
+    def reporting(self, folder: str | None = None) -> Iterator[None]:
+        """Print errors that are meant for users as one sentence; ``HYDRA_FULL_ERROR=1`` prints their tracebacks, too.
+
+        Args:
+            folder: of the output, where the traceback of an error that nobody expected is kept.
+        """
         try:
             yield
         except (ValueError, TypeError, OSError) as error:
             if self.verbose:
-                raise
-            self.exit_code = _fail(str(error))
+                traceback.print_exc()
+            self.exit_code = max(self.exit_code, _fail(str(error)))
+        except Exception as error:
+            if self.verbose:
+                traceback.print_exc()
+            self.exit_code = max(self.exit_code, _report_unexpected(error, folder))
 
 
 def _load(command: str) -> Any:
     return getattr(importlib.import_module(f"eigenseg.cli.{command}"), f"run_{command}")
+
+
+def _report_unexpected(error: Exception, folder: str | None) -> int:
+    """Keep a traceback in the output folder, else in the temporary one, and say so in one line."""
+    text = "".join(traceback.format_exception(error))
+    line = " ".join(traceback.format_exception_only(error)[-1].split())
+    for place in (folder, tempfile.gettempdir()):
+        if place is None or not os.path.isdir(place):
+            continue
+        with contextlib.suppress(OSError):
+            handle, path = tempfile.mkstemp(prefix="eigenseg-error-", suffix=".txt", dir=place, text=True)
+            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(f"eigenseg {__version__}, {' '.join(sys.argv)}\n{text}")
+            print(f"error: unexpected {line}; please report it with {path}", file=sys.stderr)
+            return UNEXPECTED
+    print(f"error: unexpected {line}; please report it\n{text}", file=sys.stderr)
+    return UNEXPECTED
 
 
 def _fail(message: str) -> int:

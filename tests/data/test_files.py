@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import io
 import json
 import os
@@ -25,7 +24,6 @@ from eigenseg.data.files import (
     OutputError,
     exclusive,
     make_folder,
-    read_json,
     write_bytes,
     write_image,
     write_json,
@@ -262,35 +260,6 @@ def test_the_source_uses_no_unix_only_modules() -> None:
         path for path in sources if re.search(r"\bimport fcntl|os\.fork\(|os\.fchmod", path.read_text(encoding="utf-8"))
     ]
     assert unix == []
-
-
-@pytest.mark.parametrize("suffix", [".json", ".json.gz"])
-def test_json_is_read_as_utf8_with_or_without_gzip(suffix: str, tmp_path: Path) -> None:
-    content = '{"ä": [1, 2.5, null], "b": {"c": "d"}}'.encode()
-    (tmp_path / f"a{suffix}").write_bytes(gzip.compress(content) if suffix == ".json.gz" else content)
-    assert read_json(tmp_path / f"a{suffix}") == {"ä": [1, 2.5, None], "b": {"c": "d"}}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.json", b"{", "Expecting property name"),
-        ("a.json", b'"\xff"', "'utf-8' codec can't decode"),
-        ("a.json", b'{"a": {"b": 1, "c": 2, "b": 3}}', "'b' occurs twice$"),
-        ("a.json.gz", b"[]", "Not a gzipped file"),
-        ("a.json.gz", gzip.compress(b"[1, 2, 3]")[:-9], "ended before"),
-    ],
-    ids=["syntax", "encoding", "duplicate key", "not gzip", "truncated gzip"],
-)
-def test_a_file_that_is_not_json_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"^{tmp_path}/{name} (cannot be read|is not json): .*{message}"):
-        read_json(tmp_path / name)
-
-
-def test_a_missing_json_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=rf"^no such file: {tmp_path}/a\.json$"):
-        read_json(tmp_path / "a.json")
 
 
 def test_every_name_that_the_file_system_allows_can_be_written(tmp_path: Path) -> None:

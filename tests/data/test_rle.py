@@ -12,7 +12,7 @@ from pycocotools import mask as reference
 from pycocotools.coco import COCO
 
 from eigenseg.data import RleMasks, decode_mask, encode_masks
-from eigenseg.data.rle import BoolArray, encode_segmentation, mask_areas
+from eigenseg.data.rle import BoolArray, check_rle, encode_segmentation, mask_areas, mask_ious
 
 # pycocotools' own result type does not know NumPy 2's copy keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
@@ -154,3 +154,82 @@ def test_polygons_of_fewer_than_two_points_are_empty_masks(polygons: list[list[i
 def test_damaged_segmentations_are_rejected(segmentation: object) -> None:
     with pytest.raises(ValueError, match="."):
         encode_segmentation(segmentation, (5, 7))
+
+
+def slow_runs(text: str) -> list[int]:
+    """The runs of compressed counts, character by character as cocoapi reads them; [-1] if they end in the middle."""
+    runs: list[int] = []
+    number, place = 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        number |= (bits & 31) << (5 * place)
+        place += 1
+        if not bits & 32:
+            number -= (1 << (5 * place)) if bits & 16 else 0
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number, place = 0, 0
+    return [-1] if place else runs
+
+
+# The characters of small numbers are drawn more often, so that some of the texts are masks.
+texts = st.text(st.sampled_from("01234567890123456789:;<=>?@ABCDO`abNMLKo"), max_size=6)
+
+
+@settings(deadline=None, max_examples=500)
+@given(texts | stacks.filter(len).map(lambda masks: encode_masks(masks)[0]["counts"]))
+def test_compressed_counts_are_accepted_where_their_runs_fill_the_image(text: str) -> None:
+    runs = slow_runs(text)
+    for height, width in {(3, 4), (1, max(1, sum(runs)))}:
+        rle = {"size": [height, width], "counts": text}
+        if min(runs, default=0) >= 0 and sum(runs) == height * width:
+            assert check_rle(rle, (height, width)) == rle
+            expected = np.repeat(np.arange(len(runs)) % 2, runs).astype(bool).reshape(width, height).T
+            np.testing.assert_array_equal(decode_mask(check_rle(rle, (height, width))), expected, strict=True)
+        else:
+            with pytest.raises(ValueError, match=r"its runs cover \d+ pixels|its counts are malformed"):
+                check_rle(rle, (height, width))
+
+
+whole = encode_masks(five[:1])[0]["counts"]
+
+
+@pytest.mark.parametrize("counts", [whole[:-2], whole + "1", "", [], [41], [20, 23], b"", whole[:-2].encode()], ids=repr)
+def test_runs_that_do_not_fill_the_image_are_rejected_in_every_form_on_every_way_in(counts: Any) -> None:
+    rle: Any = {"size": [6, 7], "counts": counts}
+    with pytest.raises(ValueError, match=r"its runs cover \d+ pixels, the image has 42"):
+        encode_segmentation(rle, (6, 7))
+    with pytest.raises(ValueError, match=r"an encoded mask is damaged: its runs cover \d+ pixels, the image has 42"):
+        RleMasks([rle], (6, 7))
+
+
+@pytest.mark.parametrize(
+    "counts", ["~~~", "\x00", "o", whole + "o", "ooooooooo0", [-1, 43], [21.0, 21.0], [True, 41], ["42"], 5], ids=repr
+)
+def test_counts_that_are_no_runs_are_rejected(counts: Any) -> None:
+    with pytest.raises(ValueError, match=r"a segmentation is neither polygons nor run lengths"):
+        encode_segmentation({"size": [6, 7], "counts": counts}, (6, 7))
+
+
+def test_masks_of_two_sizes_have_no_iou() -> None:
+    with pytest.raises(ValueError, match=r"masks have different sizes, \[3, 4\] and \[4, 3\]"):
+        mask_ious(encode_masks(np.ones((1, 3, 4), bool)), encode_masks(np.ones((1, 4, 3), bool)))
+
+
+@pytest.mark.parametrize(
+    ("polygon", "message"),
+    [
+        ([0, 0, 1, 1, 2], "has 5 numbers; it needs an x and a y"),
+        ([0, 0, 1e9, 0, 1, 1], "has a coordinate beyond 1000000 pixels"),
+        ([0, 0, float("nan"), 0, 1, 1], "has a coordinate beyond 1000000 pixels"),
+        ([0, 0, float("-inf"), 0, 1, 1], "has a coordinate beyond 1000000 pixels"),
+    ],
+)
+def test_polygons_that_cannot_be_filled_are_rejected(polygon: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encode_segmentation([polygon], (5, 7))
+
+
+@pytest.mark.parametrize("size", [(0, 4), (-3, -4), (10**6, 10**6)])
+def test_sizes_that_no_image_has_are_rejected(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="an image has at least 1 and fewer than 2"):
+        encode_segmentation([[0, 0, 1, 0, 1, 1]], size)

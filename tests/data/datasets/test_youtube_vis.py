@@ -110,8 +110,20 @@ panda = content()["annotations"][0]
         ({"videos": [content()["videos"][0]] * 2}, "video id 8 occurs twice"),
         ({"videos": [{**content()["videos"][0], "id": i} for i in (1, 2)]}, "video '0043f083b5' occurs twice"),
         ({"annotations": None}, "has no annotations; they are published for split train only"),
-        ({"videos": [{"id": 1, "file_names": []}]}, r"is not in YouTube-VIS format \(IndexError"),
-        ({"categories": 3}, r"is not in YouTube-VIS format \(TypeError"),
+        (
+            {"videos": [{**content()["videos"][0], "file_names": []}]},
+            r"not in YouTube-VIS form: video 8 has no file_names",
+        ),
+        (
+            {"videos": [{"id": 1, "file_names": ["a/b"]}]},
+            r"form: videos\[0\] \(id 1\): height is missing",
+        ),
+        ({"videos": [{**content()["videos"][0], "id": [8]}]}, r"videos\[0\]: id must be an integer, got \[8\]"),
+        (
+            {"annotations": [{**panda, "video_id": "8"}]},
+            r'\[0\] \(id 30\): video_id must be an integer, got "8"',
+        ),
+        ({"categories": 3}, r"is not in YouTube-VIS form: categories must be a list, got 3"),
     ],
 )
 def test_a_json_that_contradicts_itself_is_rejected(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -126,7 +138,7 @@ def test_a_json_that_contradicts_itself_is_rejected(tmp_path: Path, changes: dic
         ([{"size": [6, 4], "counts": [24]}, None], r"it has size \[6, 4\], the image \[4, 6\]"),
         ([{"size": [4, 6], "counts": [3, 5]}, None], "its runs cover 8 pixels, the image has 24"),
         ([{"size": [4, 6], "counts": "\x80é"}, None], "malformed"),
-        ([7, None], "neither polygons nor run lengths"),
+        ([{"size": [4, 6], "counts": 7}, None], "neither polygons nor run lengths"),
     ],
 )
 def test_a_damaged_mask_names_its_annotation(tmp_path: Path, segmentations: list[Any], message: str) -> None:

@@ -97,7 +97,13 @@ def test_correct_and_swapped_files_are_read_equally(results: Path, tmp_path: Pat
     [
         (["gone", "x.json"], "export: no such results gone"),
         (["bad.json", "x.json"], "bad.json is not json"),
-        (["other.json", "x.json"], "this is not an instances.json of eigenseg"),
+        (["other.json", "x.json"], "other.json: this is not an instances.json of eigenseg: images is missing"),
+        (
+            ["size.json", "x.json"],
+            "size.json: this is not an instances.json of eigenseg: images[0] (id 1): height is missing",
+        ),
+        (["short.json", "x.json"], "short.json: an annotation of image 1: its runs cover 5 pixels, the image has 6"),
+        (["stray.json", "x.json"], "stray.json: an annotation has image_id 2, which no image has"),
     ],
 )
 def test_export_errors_are_one_sentence(
@@ -106,6 +112,14 @@ def test_export_errors_are_one_sentence(
     monkeypatch.chdir(tmp_path)
     Path("bad.json").write_text("{")
     Path("other.json").write_text('{"a": 1}')
+    image: dict[str, Any] = {"id": 1, "file_name": "a", "width": 3, "height": 2}
+    entry: dict[str, Any] = {"image_id": 1, "segmentation": {"size": [2, 3], "counts": [5]}}
+    for name, images, entries in (
+        ("size", [{"id": 1, "file_name": "a", "width": 3}], []),
+        ("short", [image], [entry]),
+        ("stray", [image], [{**entry, "image_id": 2}]),
+    ):
+        Path(f"{name}.json").write_text(json.dumps({"images": images, "annotations": entries}))
     assert main(["export", *arguments]) == 2
     assert f"error: {message}" in capsys.readouterr().err
     assert not Path("x.json").exists()

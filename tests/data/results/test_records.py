@@ -269,3 +269,41 @@ def test_a_damaged_result_is_named() -> None:
     broken = replace(record, content={**record.content, "scores": [0.5]})
     with pytest.raises(ValueError, match="the record of a is damaged"):
         broken.instances()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scores": "high"}, 'scores must be a list, got "high"'),
+        ({"masks": [5]}, r"masks\[0\] must be text, got 5"),
+        ({"masks": ["0"], "scores": [1], "labels": [0], "boxes": [[0, 0, 1, 1]]}, "its runs cover 0 pixels, the image has"),
+        ({"extras": {"a": {"$scalar": "V9999999", "value": 1}}}, r"no value is stored with dtype \|V9999999"),
+        ({"extras": {"a": {}}}, r"extras\['a'\] must have an entry for each mask, got a dict"),
+        ({"extras": {"a": {"$unknown": 1}}}, r"KeyError: '\$unknown'"),
+        ({"metadata": 3}, "metadata must be an object of keys and values, got 3"),
+    ],
+)
+def test_a_result_of_another_shape_is_named(changes: dict[str, Any], message: str) -> None:
+    line = json.loads(Record.of("a", None, Instances.empty(SIZE, "none")).to_line())
+    record = Record.from_line(json.dumps({**line, "result": {**line["result"], **changes}}).encode())
+    with pytest.raises(ValueError, match=rf"^the record of a is damaged: .*{message}"):
+        record.instances()
+
+
+def test_a_result_without_a_key_says_so_also_where_its_arrays_are_asked_for() -> None:
+    line = json.loads(Record.of("a", None, Instances.empty(SIZE, "none")).to_line())
+    del line["result"]["metadata"]
+    record = Record.from_line(json.dumps(line).encode())
+    with pytest.raises(ValueError, match=r"the record of a is damaged: .*metadata is missing"):
+        record.instances()
+    with pytest.raises(ValueError, match=r"the record of a is damaged: KeyError: 'metadata'"):
+        record.array_shapes()
+
+
+@pytest.mark.parametrize("changes", [{"count": -1}, {"count": 10**12}, {"unreadable": [1]}])
+def test_an_outline_of_another_shape_is_rejected(changes: dict[str, Any]) -> None:
+    line = json.loads(Record.of("a", None, Instances.empty(SIZE, "none")).to_line())
+    with pytest.raises(ValueError, match=r"at `\$\."):
+        Record.from_line(json.dumps({**line, **changes}).encode())
+    with pytest.raises(ValueError, match="it is nested too deeply"):
+        Record.from_line(b'{"schema": 2, "result": ' + b'{"a":' * 10**5)

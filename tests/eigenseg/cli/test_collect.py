@@ -23,7 +23,7 @@ def write(folder: Path, corloc: float | None, **settings: Any) -> None:
         "protocol": "CorLoc",
         "tag": "all",
         "main": settings.get("main", "corloc"),
-        "metrics": {"corloc": corloc, "mae": 1 - (corloc or 0)},
+        "metrics": {"corloc": corloc, "mae": settings.get("mae", 1 - (corloc or 0))},
         "choices": {"backbone": settings.get("backbone", "dino"), "method": "tokencut", "hydra/launcher": "basic"},
         "config": {**config, "output": {"dir": str(folder)}, "runtime": {"threads": len(folder.name)}},
     }
@@ -109,7 +109,11 @@ def test_the_plot_shows_every_run(tmp_path: Path, varied: dict[str, tuple[Any, .
     [
         (["gone"], "collect: no such folder gone"),
         (["void"], "collect: no metrics.json below void"),
-        (["foreign"], "foreign/metrics.json was not written by eigenseg evaluate"),
+        (["foreign"], "foreign/metrics.json is not a file that eigenseg evaluate wrote: dataset is missing"),
+        (
+            ["damaged"],
+            "damaged/metrics.json is not a file that eigenseg evaluate wrote: metrics.* must be an integer or a ",
+        ),
         (["good", "--metric", "speed"], "--metric speed is in no result; known: corloc, mae"),
         (["good", "other"], "the results quote different metrics (AP, corloc); collect them apart, or give --metric"),
     ],
@@ -125,6 +129,7 @@ def test_wrong_folders_give_one_sentence(
     Path("void").mkdir()
     Path("foreign").mkdir()
     Path("foreign", "metrics.json").write_text('{"accuracy": 1}')
+    write(Path("damaged"), 0.5, mae="high")
     write(Path("good", "a"), 0.5)
     write(Path("other", "a"), 0.5, main="AP")
     assert main(["collect", *arguments]) == 2
