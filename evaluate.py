@@ -2,7 +2,8 @@
 
 import sys
 
+from eigenseg.cli.interrupts import run_process
 from eigenseg.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["evaluate", *sys.argv[1:]]))
+    run_process(lambda: main(["evaluate", *sys.argv[1:]]))

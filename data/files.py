@@ -7,7 +7,7 @@ import errno
 import json
 import logging
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ _HOPELESS = {
 
 # Hidden, so that it is neither an input image nor a result.
 LOCK_FILE = ".eigenseg.lock"
+_TEMPORARY = (".eigenseg-", ".tmp")
 
 
 class OutputError(OSError):
@@ -104,22 +105,26 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         # In the same folder, because a rename between file systems is not atomic.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".eigenseg-", suffix=".tmp")
-        os.close(handle)
-        yield Path(temporary)
+        temporary = path.parent / f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+        # As open() would create it: the system applies the umask, which a process cannot read without changing it.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
         # Without a sync, a power failure could leave an empty file under the new name.
         with open(temporary, "r+b") as stream:
             os.fsync(stream.fileno())
-        # mkstemp creates files that only their owner can read; results get the permissions of a file that open() creates.
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise ValueError(f"cannot write {path.name}: the name is too long for this file system") from None
         raise output_error(path, error) from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that ``replacing`` gave and a killed process left."""
+    return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -152,9 +157,3 @@ def output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(
         error.errno, f"cannot write {path}: {why}; choose another output.dir, or fix it and run the same command again"
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from eigenseg.data.checks import check_choice
-from eigenseg.data.sources import VIDEO_SUFFIXES, ClipSource, ImageSource, InputListing, Source, find_images, list_input
+from eigenseg.data.sources import (
+    VIDEO_SUFFIXES,
+    ClipSource,
+    ImageSource,
+    InputListing,
+    Source,
+    as_paths,
+    find_images,
+    list_input,
+)
 
 InputKind = Literal["auto", "images", "clips"]
 
@@ -38,6 +47,7 @@ def find_clips(source: Source, every_folder: bool = False) -> list[ClipSource]:
         FileNotFoundError: if the path does not exist.
         ValueError: if there is no clip.
     """
+    source = as_paths(source)
     return _clips_of(source, list_input(source), every_folder)
 
 
@@ -59,13 +69,16 @@ def choose_inputs(source: Source, kind: InputKind, video_method: bool) -> Inputs
     check_choice("input_kind", kind, get_args(InputKind))
     if video_method and kind == "images":
         raise ValueError("input_kind=images does not go with a video method; use auto or clips, or an image method")
+    source = as_paths(source)
     listing = list_input(source)
+    unread = listing.unread()
+    said = (unread,) if unread else ()
     if video_method or kind == "clips" or (kind == "auto" and listing.videos and not listing.images):
         clips = _clips_of(source, listing, every_folder=kind == "clips")
-        return Inputs(clips, True, (*_images_left_out(listing, clips), *_unnumbered(listing, clips)))
+        return Inputs(clips, True, (*_images_left_out(listing, clips), *_unnumbered(listing, clips), *said))
     images = find_images(source, listing)
     videos = f"{_count(listing.videos, 'video')} left out; input_kind=clips reads them"
-    return Inputs(images, False, (videos,) if listing.videos else ())
+    return Inputs(images, False, (*((videos,) if listing.videos else ()), *said))
 
 
 def _clips_of(source: Source, listing: InputListing, every_folder: bool) -> list[ClipSource]:
@@ -106,5 +119,7 @@ def _no_clip(source: Source, listing: InputListing) -> str:
     found = f"; it holds {_count(images, 'image')}" if images else ""
     advice = ", and input_kind=clips takes its folders for clips" if folders else ""
     advice += "; image methods, such as method=tokencut, take images" if images else ""
+    unread = listing.unread()
+    found += f"; {unread}" if unread else ""
     suffixes = f" (videos end in {' '.join(sorted(VIDEO_SUFFIXES))})"
     return f"input {source} holds no clip, that is a video or a folder of numbered frames{found}{advice}{suffixes}"

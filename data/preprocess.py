@@ -153,7 +153,7 @@ def normalize_images(
         (B, 3, h, w) float32 on the device of ``pixels``.
     """
     values = pixels.float().div_(255)
-    center, scale = (torch.tensor(statistic, device=pixels.device)[:, None, None] for statistic in (mean, std))
+    center, scale = (values.new_tensor(statistic)[:, None, None] for statistic in (mean, std))
     values.sub_(center).div_(scale)
     for image, geometry in zip(values, geometries, strict=True):
         height, width = geometry.scaled_size

@@ -150,8 +150,17 @@ def _without_interrupts() -> Iterator[None]:
 
 def _start(dataset: Dataset, predictions: Predictions, metric: Metric) -> None:
     global _parts
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     _parts = dataset, predictions, metric
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _score_chunk(indices: list[int]) -> Any:

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eigenseg.data.images import HEIF_SUFFIXES, heif_is_readable
+
+logger = logging.getLogger(__name__)
+
 _CAMERA = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".avif", ".jp2")
 _OTHER = (".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
-IMAGE_SUFFIXES = frozenset(_CAMERA + _OTHER)
+IMAGE_SUFFIXES = frozenset(_CAMERA + _OTHER + (HEIF_SUFFIXES if heif_is_readable() else ()))
+# Images, too, but of formats that are not read: a user who has some of them in a folder wants to know.
+_RAW = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw", ".raw")
+_UNREAD = (
+    *HEIF_SUFFIXES,
+    ".jxl",
+    ".jxr",
+    ".j2k",
+    ".jpx",
+    ".psd",
+    ".xcf",
+    ".svg",
+    ".exr",
+    ".hdr",
+    ".pfm",
+    ".tga",
+    ".ico",
+    ".dcm",
+)
+UNREAD_SUFFIXES = frozenset((*_RAW, *_UNREAD)) - IMAGE_SUFFIXES
 # Without .ts, which is TypeScript more often than a transport stream.
 _RECORDED = (".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".3gp")
 VIDEO_SUFFIXES = frozenset((*_RECORDED, ".mkv", ".webm", ".flv", ".ogv"))
 
-Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 @dataclass(frozen=True)
@@ -76,12 +101,27 @@ class InputListing:
         videos: the video files.
         sequences: those of ``folders`` with numbered frames, at least two images whose names are equal but for digits.
         folders: every folder that holds an image directly, as a clip of its images in order of the numbers in their names.
+        left_out: files with the suffix of an image whose format is not read; none of those that are named one by one.
     """
 
     images: list[ImageSource]
     videos: list[ClipSource]
     sequences: list[ClipSource]
     folders: list[ClipSource]
+    left_out: Sequence[Path] = ()
+
+    def unread(self) -> str | None:
+        """One sentence on ``left_out``; None if there is nothing to say."""
+        if not self.left_out:
+            return None
+        counts = Counter(_suffix(path) for path in self.left_out)
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+        heif = "pip install 'eigenseg[heif]' to read HEIC" if counts.keys() & set(HEIF_SUFFIXES) else ""
+        others = "convert them, to PNG for example" if counts.keys() - set(HEIF_SUFFIXES) else ""
+        advice = ", ".join(filter(None, (heif, others)))
+        one, count = min(self.left_out).name, len(self.left_out)
+        which = f", {one}" if count == 1 else f", such as {one}"
+        return f"{count} file{'s' * (count > 1)} left out ({kinds}){which}: the format cannot be read; {advice}"
 
 
 def list_input(source: Source) -> InputListing:
@@ -91,7 +131,8 @@ def list_input(source: Source) -> InputListing:
     of a pattern are filtered by suffix too. A single file, the paths in a ``.txt`` list (one path per line, relative to
     the list; blank lines and ``#`` comments are skipped) and the paths of a sequence are images whatever their suffix,
     unless it is that of a video. A folder that a pattern matches or a list names is a clip of the images directly in it;
-    those are not in ``images``. Folders with results of eigenseg (``run.json`` and ``manifest.jsonl``) are skipped.
+    those are not in ``images``. Folders with results of eigenseg (``run.json`` and ``manifest.jsonl``) are skipped. An
+    iterator of paths is used up; pass a list to look twice.
 
     Returns:
         The listing; all its lists may be empty.
@@ -99,6 +140,7 @@ def list_input(source: Source) -> InputListing:
     Raises:
         FileNotFoundError: if the path does not exist and is no pattern.
         ValueError: if the input is an empty string or sequence, a folder cannot be read, or a list is not a text file.
+        TypeError: if an entry of a sequence is no path.
     """
     paths, root, named = _entries(source)
     folders = {path for path in paths if root is None and path.is_dir()}
@@ -111,7 +153,8 @@ def list_input(source: Source) -> InputListing:
     clips = _folder_clips(listed, folders, base)
     sequences = [clip for clip in clips if _numbered([frame.path.name for frame in clip.frames])]
     files_as_clips = [ClipSource(video.path, video.name) for video in _named(videos, base)]
-    return InputListing(listed, files_as_clips, sequences, clips)
+    left_out = () if named else tuple(path for path in files if _suffix(path) in UNREAD_SUFFIXES)
+    return InputListing(listed, files_as_clips, sequences, clips, left_out)
 
 
 def find_images(source: Source, listing: InputListing | None = None) -> list[ImageSource]:
@@ -130,19 +173,29 @@ def find_images(source: Source, listing: InputListing | None = None) -> list[Ima
         return _named(paths, _common(paths))
     if paths is not None:
         raise ValueError(f"{source} lists no image; write one path per line")
-    images = (listing or list_input(source)).images
-    if images:
-        return images
+    given = list_input(source) if listing is None else listing
+    unread = given.unread()
+    if given.images:
+        if listing is None and unread:  # otherwise whoever made the listing says it
+            logger.warning("%s", unread)
+        return given.images
     assert isinstance(source, (str, os.PathLike))
     text, path = os.fspath(source), Path(source)
     if path.is_dir():
-        raise ValueError(f"folder {text} holds no image (looked in all subfolders for {_suffixes()})")
+        raise ValueError(unread or f"folder {text} holds no image (looked in all subfolders for {_suffixes()})")
     if path.is_file():
         raise ValueError(
             f"{text} is a video, not an image; input_kind=clips or a video method, such as method=per_frame, reads it "
             "(in Python ClipPredictor)"
         )
+    if unread:
+        raise ValueError(unread)
     raise FileNotFoundError(f"pattern {text} matches no image ({len(glob.glob(text, recursive=True))} other matches)")
+
+
+def as_paths(source: Source) -> Source:
+    """The input in a form that can be looked at twice: an iterator becomes a list."""
+    return list(source) if isinstance(source, Iterator) else source
 
 
 def list_images(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
@@ -175,6 +228,8 @@ def _entries(source: Source) -> tuple[list[Path], Path | None, bool]:
         return list(_walk(path)), path, False
     if path.is_file():
         return [path], None, True
+    if path.exists():  # reading a pipe would wait for ever
+        raise ValueError(f"{text} is no regular file, expected an image, a video, a folder or a .txt list")
     if not glob.has_magic(text):
         raise FileNotFoundError(f"no such file or folder: {text}")
     matches = sorted((Path(match) for match in glob.glob(text, recursive=True)), key=lambda match: len(match.parts))
@@ -186,10 +241,14 @@ def _entries(source: Source) -> tuple[list[Path], Path | None, bool]:
 
 def _listed(source: Source) -> list[Path] | None:
     """The paths of a sequence or a text file; None if the input is neither."""
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        if not source:
+    if not isinstance(source, (str, os.PathLike)):
+        paths = list(source)
+        if not paths:
             raise ValueError("input is an empty list; give at least one path")
-        return [Path(path) for path in source]
+        for entry in paths:
+            if not isinstance(entry, (str, os.PathLike)):
+                raise TypeError(f"input must hold paths, got {type(entry).__name__}; predict takes images in memory")
+        return [Path(entry) for entry in paths]
     if not os.fspath(source):
         raise ValueError("input is empty; it must be an image, a folder, a glob pattern or a .txt list of paths")
     path = Path(source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,14 +137,15 @@ class ClipPredictor:
 
     def stream(
         self,
-        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         errors: Literal["raise", "skip"] = "raise",
         every_folder: bool = False,
     ) -> Iterator[tuple[str, Tracks]]:
         """Find and follow objects in many clips.
 
         Args:
-            source: a video, a folder of frames, a folder that holds such (with its subfolders), a pattern, a .txt list.
+            source: a video, a folder of frames, a folder that holds such (with its subfolders), a pattern, a .txt list,
+                or any iterable of paths.
             errors: for a clip that cannot be processed: ``"raise"`` its error, or ``"skip"`` it and log why.
             every_folder: take every folder of images for a clip, whatever their names.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -112,7 +112,7 @@ class Predictor:
 
     def stream(
         self,
-        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         batch_size: int = 8,
         workers: int = 2,
         errors: Literal["raise", "skip"] = "raise",
@@ -121,7 +121,8 @@ class Predictor:
         """Find objects in many images without holding them all.
 
         Args:
-            source: a file, a folder with its subfolders, a glob pattern, a .txt list, or a sequence of paths.
+            source: a file, a folder with its subfolders, a glob pattern, a .txt list, or any iterable of paths, which is
+                taken as a whole before the first image is read.
             batch_size: images computed together.
             workers: threads that read images ahead.
             errors: for an image that cannot be processed: ``"raise"`` its error, or ``"skip"`` it and log why.

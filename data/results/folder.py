@@ -6,13 +6,14 @@ import contextlib
 import errno
 import filecmp
 import os
+import secrets
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 import msgspec
 
-from eigenseg.data.files import output_error, replacing
+from eigenseg.data.files import is_temporary, output_error, replacing
 from eigenseg.data.json_files import check_shape, read_json
 from eigenseg.data.results.base import Writer
 from eigenseg.data.results.clip_writers import clip_writers
@@ -22,6 +23,7 @@ from eigenseg.data.results.writers import image_writers
 
 MANIFEST, RUN = "manifest.jsonl", "run.json"
 ASSEMBLED = ("instances.json", "tracks.json")
+_BEGUN = (".eigenseg-", ".begun")
 # Whatever any run may have written, apart from writers of users.
 _SHIPPED: dict[Kind, list[Writer]] = {
     "image": image_writers(masks=True, saliency=True, arrays=True),
@@ -124,14 +126,41 @@ def sweep(root: Path, writers: Iterable[Writer] = ()) -> None:
         root: folder of the results.
         writers: of users; only their folders and those of the shipped writers are searched.
     """
-    remove(root.glob(".eigenseg-*.tmp"))
+    sweep_files(root)
     for folder in {writer.name for writer in (*_SHIPPED["image"], *_SHIPPED["clip"], *writers)}:
         for current, _, names in os.walk(root / folder, topdown=False):
-            leftovers = [name for name in names if name.startswith(".eigenseg-") and name.endswith(".tmp")]
+            leftovers = [name for name in names if is_temporary(name)]
             remove(Path(current, name) for name in leftovers)
             if len(leftovers) == len(names):
                 with contextlib.suppress(OSError):  # it holds folders with files
                     os.rmdir(current)
+
+
+def begin_record(root: Path, line: bytes) -> Path:
+    """Note which record's files are written next, so that they can be removed if the process is killed before it is done.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    path = root / f"{_BEGUN[0]}{secrets.token_hex(8)}{_BEGUN[1]}"
+    try:
+        path.write_bytes(line + b"\n")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise output_error(path, error) from error
+    return path
+
+
+def begun_records(root: Path) -> list[tuple[Path, bytes]]:
+    """Notes of ``begin_record`` that a killed process left, and their lines, of which the last one may be incomplete."""
+    notes = sorted(root.glob(f"{_BEGUN[0]}*{_BEGUN[1]}"))
+    return [(path, path.read_bytes().removesuffix(b"\n")) for path in notes]
+
+
+def sweep_files(folder: Path) -> None:
+    """Remove temporary files of killed runs that lie directly in a folder; for the holder of its lock, as ``sweep``."""
+    remove(path for path in folder.iterdir() if is_temporary(path.name))
 
 
 class _UnchangedError(Exception):

@@ -35,7 +35,11 @@ def draw_overlay(image: ImageArray, instances: Instances) -> ImageArray:
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
+
+    Raises:
+        ValueError: if the instances are those of an image of another size.
     """
+    _check_size(image, instances)
     order = instances.bottom_up()
     captions = [f"{score:.2f}" for score in instances.scores]
     return draw_regions(image, instances.masks, instances.boxes, order, captions, nothing="no object")
@@ -80,6 +84,7 @@ def draw_regions(
             cv2.drawContours(canvas, contours, -1, (255, 255, 255), halo, cv2.LINE_AA)
         cv2.drawContours(canvas, contours, -1, tint.tolist(), line, cv2.LINE_AA)
     drawing = Image.fromarray(canvas)
+    del canvas  # half a gigabyte of an image of 169 megapixels
     pen = ImageDraw.Draw(drawing)
     font = caption_font(image.shape[0], image.shape[1])
     for i in order if len(boxes) else ():
@@ -111,7 +116,11 @@ def draw_heatmap(image: ImageArray, instances: Instances) -> ImageArray:
 
     Returns:
         (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: if the instances are those of an image of another size.
     """
+    _check_size(image, instances)
     gray = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     geometry, vectors = instances.metadata.get("geometry"), instances.extras.get("eigenvector", ())
     if not isinstance(geometry, Geometry) or not len(vectors):
@@ -123,6 +132,16 @@ def draw_heatmap(image: ImageArray, instances: Instances) -> ImageArray:
     colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
     blended: ImageArray = cv2.addWeighted(colors, 0.75, gray, 0.25, 0)
     return blended
+
+
+def _check_size(image: ImageArray, instances: Instances) -> None:
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be (H, W, 3) uint8 RGB, got {image.shape}")
+    if image.shape[:2] != instances.image_size:
+        raise ValueError(
+            f"image has {image.shape[0]}x{image.shape[1]} pixels (H x W), its instances are those of an image of "
+            f"{instances.image_size[0]}x{instances.image_size[1]}; give the image that they were found in"
+        )
 
 
 def caption_font(height: int, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -127,6 +127,15 @@ class RecordLog:
         """
         return next(read_records(self.path, [self.entries[name]]))
 
+    def ends_with(self, name: str, line: bytes) -> bool:
+        """Whether the last record of a name is this line."""
+        if name not in self.entries:
+            return False
+        entry = self.entries[name]
+        with open(self.path, "rb") as stream:
+            stream.seek(entry.offset)
+            return stream.read(entry.length).rstrip(b"\n") == line
+
     def read_all(self, names: Iterable[str] | None = None) -> Iterator[Record]:
         """The last records of these names, of all if none are given, one at a time; names without a record are left out."""
         chosen = list(self.entries) if names is None else [name for name in names if name in self.entries]

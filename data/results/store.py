@@ -12,6 +12,7 @@ What else lies here is up to the writers, see ``eigenseg.data.results.writers`` 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from eigenseg.data.results.folder import (
     ASSEMBLED,
     MANIFEST,
     RUN,
+    begin_record,
+    begun_records,
     check_identity,
     check_schema,
     older_records,
@@ -107,6 +110,7 @@ class ResultStore:
             self._remove(older)
             remove([root / MANIFEST])
         self.log = RecordLog(root / MANIFEST)
+        self._remove_begun()
         if resume and any(entry.done for entry in self.log.entries.values()):
             self._continue(identity, settings)
         else:
@@ -195,13 +199,16 @@ class ResultStore:
             raise ValueError(f"{record.name} is a record of kind {record.kind}, this store holds the kind {self.kind}")
         line = record.to_line()
         self._remove_earlier(record.name)
+        begun = begin_record(self.root, line)
         try:
             for writer in self.writers:
                 writer.write(self.root, record, pixels)
         except ValueError:
             self._remove([record])
+            remove([begun])
             raise
         self.log.append(record, line)
+        remove([begun])
 
     def fail(self, record: Record) -> None:
         """Record that something could not be processed; a later run tries again. Its older results are removed."""
@@ -265,6 +272,15 @@ class ResultStore:
 
     def _written(self) -> Iterator[Record]:
         return (self._sketch(name, entry) for name, entry in self.log.entries.items() if entry.done)
+
+    def _remove_begun(self) -> None:
+        """Remove the files of records that a killed run was writing; of those that it finished, the note alone."""
+        for note, line in begun_records(self.root):
+            with contextlib.suppress(ValueError):  # an incomplete note: no file was written yet
+                record = Record.from_line(line)
+                if not self.log.ends_with(record.name, line):
+                    self._remove([record])
+            remove([note])
 
     def _remove_earlier(self, name: str) -> None:
         entry = self.log.entries.get(name)

@@ -23,7 +23,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from eigenseg.data.stages.batching import Batching, BatchPlan
 from eigenseg.data.stages.budget import ByteBudget
+from eigenseg.data.stages.forks import check_fork
 from eigenseg.data.stages.isolate import isolate
+from eigenseg.data.stages.readers import ReaderThreads
 from eigenseg.data.stages.times import FINISH, INFER, PREPARE, REFINE, StageTimes
 
 # Batches behind the device: one is refined while another is written.
@@ -84,8 +86,9 @@ def run(
 ) -> Generator[Outcome[I, O], None, None]:
     """Move items through the stages.
 
-    Closing the generator (or Ctrl-C) drops what has not been inferred; what is being finished is finished. Who may leave
-    it early closes it, ``with contextlib.closing(run(...)) as outcomes``: until then its threads go on.
+    Closing the generator (or Ctrl-C) drops what has not been inferred; what is being finished is finished, and a reader
+    that hangs is left behind. Who may leave it early closes it, ``with contextlib.closing(run(...)) as outcomes``: until
+    then its threads go on.
 
     Args:
         items: any number; they are taken a few ahead.
@@ -120,7 +123,7 @@ class _Run(Generic[I, P, R, O]):
     def __init__(self, stages: Stages[I, P, R, O], batching: Batching, times: StageTimes) -> None:
         self.stages, self.batching, self.times = stages, batching, times
         self.budget = ByteBudget(batching.buffer_bytes)
-        self.readers = ThreadPoolExecutor(batching.workers, thread_name_prefix="prepare")
+        self.readers = ReaderThreads(batching.workers, "prepare")
         self.refiner = ThreadPoolExecutor(1, thread_name_prefix="refine")
         self.writers = ThreadPoolExecutor(batching.workers, thread_name_prefix="finish")
         self.behind: deque[list[_Entry[I, P, R, O]]] = deque()
@@ -129,6 +132,7 @@ class _Run(Generic[I, P, R, O]):
 
     def outcomes(self, items: Iterable[I]) -> Generator[Outcome[I, O], None, None]:
         """See ``run``."""
+        check_fork()
         waiting: deque[_Entry[I, P, R, O]] = deque()  # all items that were not yielded, in order
         try:
             with self.times.running():
@@ -138,7 +142,7 @@ class _Run(Generic[I, P, R, O]):
                 yield from self._done(waiting, wait=True)
         finally:
             self.budget.close()
-            self.readers.shutdown(wait=False, cancel_futures=True)
+            self.readers.stop()
             self.refiner.shutdown(wait=True, cancel_futures=True)
             self.writers.shutdown(wait=True)
 

@@ -74,7 +74,7 @@ class ColorTexture:
         """
         if attention:
             raise ValueError("backbone color_texture has no attention; choose a ViT, such as dino_vits16")
-        images = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        images = pixels.permute(0, 2, 3, 1).float().cpu().numpy()
         channels = torch.from_numpy(np.stack([pixel_features(image) for image in images]))  # (B, 23, h, w)
         patches = F.avg_pool2d(channels, self.patch_size)
         return FeatureGrid(

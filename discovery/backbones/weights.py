@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
-from eigenseg.data.checkpoints import read_checkpoint
+from eigenseg.data.checkpoints import check_finite, check_tensors, read_checkpoint
+from eigenseg.data.results.identity import file_sha256
 
 PRETRAINED, RANDOM = "pretrained", "random"
 # A training checkpoint keeps the network under one of these keys, best first: DINO's published network is the teacher.
@@ -66,28 +68,41 @@ def load_vit(
             return _download(architecture, options, hub_path)
         weights = cached
     path = Path(weights).expanduser()
+    before = path.stat() if path.is_file() else None
     content = read_checkpoint(path, "backbone.weights", (f"'{PRETRAINED}'", f"'{RANDOM}'"))
-    model = _load(architecture, options, content, str(path))
-    return model, {"source": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    model, digest, after = _load(architecture, options, content, str(path)), file_sha256(path), path.stat()
+    if before is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ValueError(f"backbone.weights: {path} changed while it was read; run the same command again")
+    return model, {"source": str(path), "sha256": digest}
 
 
-def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's tensors in a training checkpoint: containers, wrapper prefixes and heads are removed."""
-    for name in _CONTAINERS:
-        if isinstance(content.get(name), Mapping):
-            return unwrap(content[name])
+def unwrap(content: Mapping[Any, Any], origin: str = "the checkpoint") -> dict[Any, Tensor]:
+    """The network's tensors in a training checkpoint: containers, wrapper prefixes and heads are removed.
+
+    Raises:
+        ValueError: if a container holds itself.
+    """
+    outer: list[Mapping[Any, Any]] = []
+    while (name := next((name for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)) is not None:
+        outer.append(content)
+        content = content[name]
+        if any(content is one for one in outer):
+            raise ValueError(f"backbone.weights: {origin} holds itself under {name!r}")
     tensors = {}
-    for name, value in content.items():
-        for prefix in _PREFIXES:
-            name = name.removeprefix(prefix)
-        if isinstance(value, Tensor) and not name.startswith(_HEADS):
-            tensors[name] = value
+    for key, value in content.items():
+        if isinstance(key, str):
+            for prefix in _PREFIXES:
+                key = key.removeprefix(prefix)
+        if isinstance(value, Tensor) and not (isinstance(key, str) and key.startswith(_HEADS)):
+            tensors[key] = value
     return tensors
 
 
 def _load(architecture: str, options: dict[str, Any], content: Mapping[str, Any], origin: str) -> nn.Module:
     model = _create(architecture, options)
-    state = _to_timm_names(unwrap(content), model)
+    tensors = unwrap(content, origin)
+    check_tensors(tensors, f"backbone.weights: {origin}")
+    state = _to_timm_names(tensors, model, origin)
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
@@ -103,28 +118,42 @@ def _load(architecture: str, options: dict[str, Any], content: Mapping[str, Any]
             f"backbone.weights: {origin} does not fit {architecture}: {'; '.join(problems)}; "
             "choose the backbone that matches the file"
         )
-    broken = sorted(name for name, value in state.items() if not torch.isfinite(value).all())
-    if broken:
-        raise ValueError(f"backbone.weights: {origin} has values that are not finite{_example(broken)}; it is damaged")
+    check_finite(state, f"backbone.weights: {origin}")
     model.load_state_dict(state, strict=True)
     return model.eval()
 
 
-def _to_timm_names(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def _to_timm_names(state: dict[str, Tensor], model: nn.Module, origin: str) -> dict[str, Tensor]:
     """Rename tensors of DINOv2 and DINOv3 checkpoints to timm's names; DINO's are the same already."""
-    if isinstance(model, eva.Eva) and "storage_tokens" in state:
-        return dict(eva.checkpoint_filter_fn(state, model))
-    if isinstance(model, vision_transformer.VisionTransformer) and "mask_token" in state:
-        return dict(vision_transformer._convert_dinov2(dict(state), model))
+    try:
+        if isinstance(model, eva.Eva) and "storage_tokens" in state:
+            return dict(eva.checkpoint_filter_fn(state, model))
+        if isinstance(model, vision_transformer.VisionTransformer) and "mask_token" in state:
+            return dict(vision_transformer._convert_dinov2(dict(state), model))
+    # timm's functions expect the shapes of their model.
+    except Exception as error:
+        raise ValueError(f"backbone.weights: {origin} does not fit the architecture: {_first_line(error)}") from None
     return state
 
 
 def _create(architecture: str, options: dict[str, Any]) -> nn.Module:
     try:
-        model: nn.Module = timm.create_model(architecture, pretrained=False, **options)
+        with _float32():
+            model: nn.Module = timm.create_model(architecture, pretrained=False, **options)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"backbone.architecture {architecture!r} cannot be built by timm: {_first_line(error)}") from None
     return model
+
+
+@contextlib.contextmanager
+def _float32() -> Iterator[None]:
+    """Parameters are float32, as the images are, whatever default the user's program has set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _in_hub_cache(architecture: str) -> Path | None:
@@ -141,7 +170,8 @@ def _download(architecture: str, options: dict[str, Any], hub_path: Path | None)
     _create(architecture, options)  # a wrong name is the user's error, not the network's
     try:
         _require_hub()
-        model: nn.Module = timm.create_model(architecture, pretrained=True, **options)
+        with _float32():
+            model: nn.Module = timm.create_model(architecture, pretrained=True, **options)
     # The hub's client raises its own, its HTTP library's or the system's errors, depending on what is missing.
     except Exception as error:
         authors = f", or put the authors' file at {hub_path}" if hub_path else ""

@@ -15,20 +15,21 @@ from typing import Any
 from rich.table import Table
 
 from eigenseg.cli.console import format_number, plural, print_table, progress_bar
+from eigenseg.cli.interrupts import begin_work
 from eigenseg.cli.predict import advice, build_job, check_dataset, dataset_sources, predict_into
 from eigenseg.config.build import build_dataset, build_method, build_metric
 from eigenseg.config.compose import choices, given_settings, job_folder, plain
 from eigenseg.config.schema import PATHS
 from eigenseg.data.datasets.base import Dataset
 from eigenseg.data.datasets.coco import CocoInstances
-from eigenseg.data.files import make_folder, write_json
+from eigenseg.data.files import exclusive, make_folder, write_json
 from eigenseg.data.json_files import read_json
 from eigenseg.data.metric import Metric, NotingMetric
 from eigenseg.data.placement import Placements
 from eigenseg.data.predictions.base import FramePredictions, Predictions, check_overlap
 from eigenseg.data.predictions.coco import CocoPredictions
 from eigenseg.data.predictions.open import check_missing, open_predictions
-from eigenseg.data.results.folder import read_run
+from eigenseg.data.results.folder import read_run, sweep_files
 from eigenseg.data.results.identity import differences
 from eigenseg.data.results.writers import SaliencyWriter
 from eigenseg.data.scoring import check_kind, check_processes, score_dataset
@@ -66,6 +67,7 @@ def run_evaluate(config: Any) -> dict[str, Any]:
     predictions = open_predictions(path, dataset, missing)
     lacking = check_overlap(predictions, dataset, indices)
     placements = Placements()
+    begin_work()
     with progress_bar("scoring", len(indices)) as advance:
         processes = settings["runtime"]["processes"]
         scored = score_dataset(dataset, predictions, metric, indices, processes, advance, placements)
@@ -85,9 +87,11 @@ def run_evaluate(config: Any) -> dict[str, Any]:
             "no item has an object in its annotation, so there is nothing to score; are these the right annotations?"
         )
     replaced = _replaced(root / "metrics.json", settings)
-    write_json(root / "metrics.json", result)
-    if settings["output"]["report"]:
-        write_report(root / "report.html", result, dataset, predictions, scored)
+    with exclusive(root):
+        sweep_files(root)
+        write_json(root / "metrics.json", result)
+        if settings["output"]["report"]:
+            write_report(root / "report.html", result, dataset, predictions, scored)
     _print(result, root, settings["output"]["report"], replaced)
     return {**result, "output": str(root), "failures": summary.failures + summary.incomplete}
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eigenseg._version import __version__
+from eigenseg.cli.interrupts import EXIT_CODE, STOPPED, begin_work, run_process
 from eigenseg.config.spelling import did_you_mean
 
 USAGE = """\
@@ -43,8 +44,10 @@ _CONFIGURED, _PLAIN = ("extract", "evaluate"), ("collect", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
-    command, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    """Run a command; returns the exit code. Without arguments those of the process are taken, and it ends the process."""
+    if arguments is None:
+        run_process(lambda: main(sys.argv[1:]))
+    command, *rest = arguments or [""]
     if command in ("", "-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if command else 2
@@ -66,10 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 run_hydra(command, jobs.run, rest)
             else:
-                _load(command)(rest)
+                run_plain = _load(command)
+                begin_work()
+                run_plain(rest)
     except KeyboardInterrupt:
-        print("\nstopped; finished items are kept, the same command with the same output.dir resumes", file=sys.stderr)
-        return 130
+        print(STOPPED, file=sys.stderr)
+        return EXIT_CODE
     except SystemExit as stop:  # Hydra's own options, --help and wrong ones among them
         return stop.code if isinstance(stop.code, int) else 2
     return jobs.exit_code

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eigenseg.cli.console import is_watched, plural, progress_bar
+from eigenseg.cli.interrupts import begin_work
 from eigenseg.clip_predictor import ClipPredictor
 from eigenseg.config.build import PredictorParts, build_parts
 from eigenseg.config.compose import plain
@@ -96,6 +97,7 @@ def predict_into(root: Path, config: Any, job: Job, writers: Sequence[Writer]) -
     """
     settings = plain(config)
     predictor = make_predictor(**job.parts, batching=job.batching, clips=job.clips)
+    begin_work()
     with exclusive(root):
         run = {
             "config": settings,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eigenseg.data.checkpoints import read_checkpoint
+from eigenseg.data.checkpoints import check_finite, check_tensors, read_checkpoint
 
 
 class FoundHead(nn.Module):
@@ -61,12 +61,11 @@ def load_head(source: str | os.PathLike[str] | Mapping[str, Any]) -> FoundHead:
             f"head: {origin} must hold decoder.weight and decoder.bias and nothing else, got {names or 'nothing'}"
         )
     weight, bias = tensors["weight"], tensors["bias"]
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor) or not value.is_floating_point() or not torch.isfinite(value).all():
-            raise ValueError(f"head: {origin} must hold a tensor of finite numbers as decoder.{name}")
+    check_tensors({f"decoder.{name}": value for name, value in tensors.items()}, f"head: {origin}")
     if weight.ndim != 4 or weight.shape[0] != 1 or weight.shape[2:] != (1, 1) or not weight.numel() or bias.shape != (1,):
         shapes = f"{list(weight.shape)} and {list(bias.shape)}"
         raise ValueError(f"head: {origin} must hold a weight [1, d, 1, 1] and a bias [1], got {shapes}")
+    check_finite({"decoder.weight": weight, "decoder.bias": bias}, f"head: {origin}")
     with torch.random.fork_rng(devices=[]):  # the constructor's random weights are replaced below
         head = FoundHead(weight.shape[1])
     head.load_state_dict({"decoder.weight": weight, "decoder.bias": bias}, strict=True)
@@ -76,5 +75,5 @@ def load_head(source: str | os.PathLike[str] | Mapping[str, Any]) -> FoundHead:
 def random_head(width: int, seed: int = 0) -> FoundHead:
     """An untrained head, for tests and ablations; torch's global generators are left alone."""
     generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(1, width, 1, 1, generator=generator) / width**0.5
+    weight = torch.randn(1, width, 1, 1, generator=generator, dtype=torch.float32) / width**0.5
     return load_head({"decoder.weight": weight, "decoder.bias": torch.zeros(1)})

@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def break_step(step: str, number: int, monkeypatch: pytest.MonkeyPatch, where: A
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr({"mkstemp": tempfile}.get(step, where), step, fail)
+    monkeypatch.setattr(where, step, fail)
 
 
 def entries(folder: Path) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def entries(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("number", REASONS)
-@pytest.mark.parametrize("step", ["mkstemp", "chmod", "replace"])
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
 def test_when_a_step_fails_only_the_old_file_remains(
     step: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +121,22 @@ def test_a_file_has_the_permissions_that_open_would_give_it(umask: int, tmp_path
         (tmp_path / "plain").write_bytes(b"x")
         assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
         assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+
+
+def test_writing_never_touches_the_umask_which_all_threads_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+            names = [tmp_path / f"{i}" for i in range(8)]
+            threads = [threading.Thread(target=write_bytes, args=(name, b"x")) for name in names]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert {name.stat().st_mode & 0o777 for name in names} == {0o640}
     finally:
         os.umask(before)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from eigenseg.data import as_rgb, read_image
+from eigenseg.data import as_rgb, images, read_image
+from eigenseg.data.images import decoding_bytes
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -107,6 +112,53 @@ def test_big_endian_sixteen_bit_tiff_reads_as_little_endian_does(tmp_path: Path)
     assert_rgb(read_image(tmp_path / "deep.tif"), three_channels(values // 257))
 
 
+def too_dark(path: Path, highest: int) -> None:
+    message = f"its 16-bit values reach only {highest} of 65535, so it would be black; scale them, or save them as 8 bits"
+    with pytest.raises(ValueError, match=f"^{path}: {message}$"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bit_values_below_256_are_refused_instead_of_read_as_black(
+    channels: int, suffix: str, tmp_path: Path
+) -> None:
+    values = RNG.integers(0, 200, (6, 9, channels), dtype=np.uint16)
+    values[..., 3:] = 65535
+    path = tmp_path / f"deep{suffix}"
+    cv2.imwrite(str(path), values[..., 0] if channels == 1 else values)
+    too_dark(path, values[..., :3].max())
+    for highest, whole in ((0, 0), (256, 0 if channels == 1 else 1), (65535, 255)):  # Pillow divides colors by 256
+        values[..., :3] = 0
+        values[2, 3, :3] = highest
+        cv2.imwrite(str(path), values[..., 0] if channels == 1 else values)
+        assert read_image(path).max() == (whole if channels < 4 else read_image(path).max())
+
+
+def test_thirty_two_bit_values_below_256_are_refused_instead_of_read_as_black(tmp_path: Path) -> None:
+    Image.fromarray(GRAY.astype(np.int32)).save(tmp_path / "deep.tif")
+    too_dark(tmp_path / "deep.tif", GRAY.max())
+    with pytest.raises(ValueError, match=f"^its 16-bit values reach only {GRAY.max()} of 65535"):
+        as_rgb(Image.fromarray(GRAY.astype(np.int32)))
+
+
+def test_sixteen_bit_values_of_few_levels_are_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "camera.png"
+    cv2.imwrite(str(path), GRAY.astype(np.uint16) * 16)
+    assert_rgb(read_image(path), three_channels(GRAY.astype(int) * 16 // 257))
+    assert f"{path}: its 16-bit values reach only {16 * int(GRAY.max())} of 65535, so it is dark" in caplog.text
+
+
+def test_a_tiff_of_twelve_bits_uses_their_whole_range(tmp_path: Path) -> None:
+    values = np.array([[0, 15, 16, 2048], [4080, 4095, 1000, 255]])
+    packed = bytes(byte for a, b in values.reshape(-1, 2).tolist() for byte in (a >> 4, (a & 15) << 4 | b >> 8, b & 255))
+    tags = [(256, 4), (257, 2), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 2), (279, len(packed))]
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag == 273 else 3, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + directory)
+    assert_rgb(read_image(tmp_path / "a.tif"), three_channels(values * 255 // 4095))
+
+
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     first, second = (Image.new("RGB", (9, 6), color) for color in ((250, 10, 20), (0, 90, 200)))
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
@@ -188,6 +240,87 @@ def test_a_file_truncated_anywhere_is_read_or_rejected_by_name(format_: str, tmp
             assert read_image(path).shape == (40, 50, 3)
         except ValueError as error:
             assert str(path) in str(error)  # noqa: PT017
+
+
+KINDS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 2},
+    "sharp": {"quality": 98},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_read_with_a_note(
+    channels: int, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream, path = io.BytesIO(), tmp_path / "cut.jpg"
+    Image.fromarray(NOISE[..., 0] if channels == 1 else NOISE).save(stream, "JPEG", **KINDS[kind])
+    content = stream.getvalue()
+    path.write_bytes(content)
+    whole = read_image(path)
+    assert not caplog.text
+    for missing in (1, 2):
+        caplog.clear()
+        path.write_bytes(content[:-missing])
+        assert_rgb(read_image(path), whole)
+        note = [f"{path} lacks its end marker; no pixel is missing"]
+        # Pillow itself reads some of them, depending on where the last pixel's bits end.
+        assert caplog.messages == note or (kind == "sharp" and not caplog.messages)
+    if kind == "progressive":  # a cut between two of its scans leaves a coarser image
+        return
+    for missing in (*range(3, 30), *range(30, len(content) // 2, 23)):
+        path.write_bytes(content[:-missing])
+        try:  # the last bytes may belong to what lies outside the image
+            np.testing.assert_array_equal(read_image(path), whole)
+        except ValueError as error:
+            assert "truncated or damaged" in str(error)  # noqa: PT017
+        else:
+            assert missing < 40
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_file_that_the_system_does_not_give_is_not_called_damaged(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(COLOR).save(tmp_path / "a.png")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for place, name in ((Image, "open"), (PngImageFile, "load"), (Path, "stat")):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, fail)
+            with pytest.raises(ValueError, match=f"^{tmp_path}/a.png cannot be read: {os.strerror(number)}$"):
+                read_image(tmp_path / "a.png")
+
+
+def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("pipe.jpg")
+    (tmp_path / "null.jpg").symlink_to("/dev/null")
+    for name in ("pipe.jpg", "link.jpg", "null.jpg"):
+        with pytest.raises(ValueError, match=f"^{tmp_path}/{name} is no regular file, expected an image$"):
+            read_image(tmp_path / name)
+        assert decoding_bytes(tmp_path / name) == 0
+
+
+def test_heic_without_pillow_heif_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eigenseg.data.images.heif_is_readable", lambda: False)
+    images._register_heif.cache_clear()
+    (tmp_path / "IMG_1.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
+    with pytest.raises(
+        ValueError, match=r"IMG_1\.jpg is not an image that Pillow can read; pip install 'eigenseg\[heif\]' to read HEIC"
+    ):
+        read_image(tmp_path / "IMG_1.jpg")
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    smooth = np.full((64, 96, 3), (200, 60, 40), dtype=np.uint8)
+    heif.from_pillow(Image.fromarray(smooth)).save(tmp_path / "a.heic", quality=90)
+    assert np.abs(read_image(tmp_path / "a.heic").astype(int) - smooth).max() < 12
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eigenseg.data import ClipSource, InputListing, find_images, list_input
+from eigenseg.data.images import heif_is_readable
+from eigenseg.data.inputs import choose_inputs, find_clips
 
 
 def touch(root: Path, *names: str) -> None:
@@ -156,6 +160,59 @@ def test_a_sequence_of_paths_is_used_unchanged(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="input is an empty list"):
         find_images([])
+
+
+def test_an_iterator_of_paths_is_a_list_of_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "v.mp4")
+    assert find_images(tmp_path / name for name in ("b.jpg", "a.jpg")) == find_images(
+        [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    )
+    assert [clip.name for clip in find_clips(iter([tmp_path / "v.mp4"]))] == ["v.mp4"]
+    assert choose_inputs((tmp_path / name for name in ("a.jpg", "v.mp4")), "images", False).sources[0].name == "a.jpg"
+    with pytest.raises(TypeError, match="input must hold paths, got ndarray; predict takes images in memory"):
+        find_images(np.zeros((2, 3, 3), np.uint8) for _ in range(2))  # type: ignore[arg-type,misc]
+    with pytest.raises(ValueError, match="input is an empty list"):
+        find_images(iter(()))
+
+
+def test_images_of_formats_that_are_not_read_are_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "in/a.jpg", "in/b.CR2", "in/sub/c.psd", "in/sub/d.cr2", "in/.e.cr2", "in/notes.txt", "in/v.mp4")
+    sentence = (
+        "3 files left out (2 .cr2, 1 .psd), such as b.CR2: the format cannot be read; convert them, to PNG for example"
+    )
+    for source in (tmp_path / "in", f"{tmp_path}/in/**/*.*"):
+        assert list_input(source).unread() == sentence
+        assert choose_inputs(source, "images", False).notes[-1] == sentence
+        assert choose_inputs(source, "clips", False).notes[-1] == sentence
+    assert [source.name for source in find_images(tmp_path / "in")] == ["a.jpg"]
+    assert caplog.messages == [sentence]
+    assert list_input([tmp_path / "in" / "b.CR2"]).unread() is None  # named one by one, it is read and fails by name
+    (tmp_path / "in" / "a.jpg").unlink()
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        find_images(tmp_path / "in")
+    (tmp_path / "in" / "v.mp4").unlink()
+    with pytest.raises(ValueError, match=f"holds no clip, .*; {re.escape(sentence)}"):
+        find_clips(tmp_path / "in")
+
+
+def test_heic_is_left_out_or_read_as_pillow_heif_is_installed(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.HEIC")
+    if heif_is_readable():
+        assert names_of(tmp_path) == ["a.png", "b.HEIC"]
+    else:
+        assert list_input(tmp_path).unread() == (
+            "1 file left out (1 .heic), b.HEIC: the format cannot be read; pip install 'eigenseg[heif]' to read HEIC"
+        )
+
+
+def test_a_pipe_is_no_input(tmp_path: Path) -> None:
+    for name in ("pipe.txt", "pipe.jpg", "pipe[1].jpg"):
+        os.mkfifo(tmp_path / name)
+        for find in (find_images, list_input, find_clips):
+            with pytest.raises(ValueError, match=f"{re.escape(name)} is no regular file, expected an image, a video"):
+                find(tmp_path / name)
 
 
 def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

@@ -223,3 +223,22 @@ def test_an_empty_answer_without_a_reason_gets_one() -> None:
     nothing = Instances(np.zeros((0, 8, 16), dtype=bool), np.zeros(0), np.zeros((0, 4)), (8, 16))
     result = Predictor(PatchMeans(), Answers([nothing]), device="cpu")(red_image(8, 16, 4))
     assert result.reason == "no object; Answers gave no reason"
+
+
+TINY = ["backbone.weights=random", "+backbone.model_args={embed_dim:48,depth:2,num_heads:3}", "preprocess.resize=96"]
+
+
+@pytest.mark.parametrize("method", ["tokencut", "deep_spectral", "found", "maskcut"])
+def test_results_do_not_depend_on_the_default_dtype_of_the_program(method: str, disc: Any) -> None:
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            predictor = Predictor.from_config(method, backbone="dino_vits16", device="cpu", overrides=TINY)
+            results.append(predictor(disc[0]))
+            color_texture = ColorTexture()(torch.full((1, 3, 16, 16), 0.5), [Geometry((16, 16), (16, 16), (16, 16), 8)])
+            assert color_texture.tokens.dtype == torch.float32
+            assert torch.get_default_dtype() == dtype
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert results[0].equals(results[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -169,3 +171,12 @@ def test_without_an_eigenvector_the_heat_map_is_the_images_luma() -> None:
     for instances in (Instances.empty(SIZE, "flat"), instances_of(disk(80, 100, 30))):
         drawn = draw_heatmap(PHOTO, instances).astype(float)
         assert np.abs(drawn - expected[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("draw", [draw_overlay, draw_heatmap])
+def test_instances_of_another_image_are_refused(draw: Any) -> None:
+    instances = instances_of(disk(80, 100, 30))
+    with pytest.raises(ValueError, match="image has 80x200 pixels .*its instances are those of an image of 160x200"):
+        draw(PHOTO[:80], instances)
+    with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8 RGB, got \(160, 200\)"):
+        draw(PHOTO[..., 0], instances)

@@ -72,6 +72,57 @@ def test_interrupted_after_any_image_and_resumed_equals_uninterrupted(
     assert contents(tmp_path / "out") == uninterrupted
 
 
+class KilledError(BaseException):
+    """Leaves everything as it is, like the end of the process."""
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("steps", range(6))
+def test_files_without_a_record_are_removed_though_other_files_are_written_now(
+    steps: int, resume: bool, tmp_path: Path, sources: list[ImageSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, genuine, calls = tmp_path / "out", module.write_image, []
+
+    def write_or_die(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) > steps:
+            raise KilledError
+        genuine(*arguments)
+
+    def die(*_: Any) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(module, "write_image", write_or_die)
+    monkeypatch.setattr(RecordLog, "append", die)
+    with pytest.raises(KilledError):
+        run(root, sources, limit=2)
+    monkeypatch.undo()
+    others = [*image_writers(labels=False, overlays=True)]
+    ResultStore(root, IDENTITY, others, resume=resume).finish([])
+    assert set(contents(root)) <= {"run.json", "instances.json", "manifest.jsonl"}
+    assert not [path for path in root.rglob("*") if path.is_dir() or path.suffix == ".begun"]
+
+
+def test_files_of_a_finished_record_stay_though_its_note_was_left(
+    tmp_path: Path, sources: list[ImageSource], uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = RecordLog.append
+
+    def append_and_die(*arguments: Any) -> None:
+        append(*arguments)
+        raise KilledError
+
+    monkeypatch.setattr(RecordLog, "append", append_and_die)
+    with pytest.raises(KilledError):
+        run(tmp_path / "out", sources, limit=1)
+    monkeypatch.undo()
+    assert len(list((tmp_path / "out").glob(".eigenseg-*.begun"))) == 1
+    assert open_store(tmp_path / "out").holds(sources[0])
+    run(tmp_path / "out", sources).finish(sources)
+    assert not list((tmp_path / "out").glob(".eigenseg-*.begun"))
+    assert contents(tmp_path / "out") == uninterrupted
+
+
 @pytest.mark.parametrize("step", ["label", "mask", "second mask", "saliency", "overlay", "record"])
 def test_an_image_with_missing_files_is_not_recorded_and_processed_again(
     step: str, tmp_path: Path, sources: list[ImageSource], uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -395,3 +398,56 @@ def test_closing_lets_go_of_readers_that_wait_for_room() -> None:
     while any(thread.name.startswith("prepare") for thread in threading.enumerate()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prepare")]
+
+
+def test_closing_leaves_a_reader_behind_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eigenseg.data.stages.readers._PATIENCE", 0.05)
+    mount, reached = threading.Event(), threading.Event()  # the first is set when the stalled mount answers
+
+    def prepare(item: int) -> Number:
+        if item == 2:
+            reached.set()
+            mount.wait()
+        return Number(item)
+
+    def items() -> Iterator[int]:
+        yield from range(3)
+        assert reached.wait(20)
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run(items(), squares(prepare=prepare), Batching(1, 1)))
+        (hanging,) = [thread for thread in threading.enumerate() if thread.name.startswith("prepare")]
+        assert hanging.daemon  # the interpreter does not wait for it either
+    finally:
+        mount.set()
+
+
+FORK = """
+import logging, os
+import torch
+from eigenseg.data.stages import Stages, run
+
+class Item:
+    bucket, nbytes = 0, 0
+
+logging.basicConfig(format="%(message)s")
+torch.set_num_threads(2)
+add = Stages(lambda item: Item(), lambda batch: [float(torch.ones(2**22).add_(1)[0])] * len(batch), lambda i, p, r, ms: r)
+assert [outcome.output for outcome in run(range(2), add)] == [2.0, 2.0]
+child = os.fork()
+if not child:
+    print(*[outcome.output for outcome in run(range(2), add)], torch.get_num_threads(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_of_a_process_that_has_computed_says_what_is_wrong_instead_of_hanging() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["2.0", "2.0", "1", "2"]
+    assert "whose threads it lacks: it goes on with one thread" in done.stderr
+    assert "multiprocessing.get_context('spawn')" in done.stderr

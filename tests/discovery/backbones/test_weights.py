@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import pickle
 import socket
 from pathlib import Path
@@ -95,6 +97,94 @@ def test_weights_that_are_not_finite_are_rejected_by_name() -> None:
     broken["blocks.1.mlp.fc1.bias"][3] = torch.nan
     with pytest.raises(ValueError, match=r"values that are not finite \(blocks.1.mlp.fc1.bias\); it is damaged"):
         load_vit(DINO, broken, model_args=TINY)
+
+
+def itself(key: str) -> dict[str, Any]:
+    content: dict[str, Any] = {"epoch": 3}
+    content[key] = content
+    return content
+
+
+NAME = "blocks.1.mlp.fc1.bias"
+ODD: dict[str, tuple[Any, str]] = {
+    "integer": (lambda value: value.to(torch.int64), "holds {} as int64 numbers, expected plain tensors of floating-point"),
+    "bool": (lambda value: value > 0, "holds {} as bool numbers"),
+    "complex": (lambda value: value.to(torch.complex64), "holds {} as complex64 numbers"),
+    "float8": (lambda value: value.to(torch.float8_e4m3fn), "holds {} as float8_e4m3fn numbers"),
+    "quantized": (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "holds {} as quantized numbers"),
+    "sparse": (lambda value: value.to_sparse(), "holds {} as a sparse_coo tensor"),
+    "meta": (lambda value: value.to("meta"), r"holds {} as a tensor without values \(meta\)"),
+    "huge": (lambda value: value[:1].expand(2**40), r"1 of another shape \({}: \[1099511627776\], expected"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.filterwarnings("ignore")
+def test_a_tensor_of_another_kind_is_named(kind: str, tmp_path: Path) -> None:
+    change, message = ODD[kind]
+    tensors = state()
+    tensors[NAME] = change(tensors[NAME])
+    torch.save(tensors, tmp_path / "odd.pth")
+    for weights, origin in ((tensors, "the state dict"), (tmp_path / "odd.pth", f"{tmp_path}/odd.pth")):
+        with pytest.raises(ValueError, match=rf"^backbone\.weights: {origin} .*{message.format(NAME)}"):
+            load_vit(DINO, weights, model_args=TINY)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({0: torch.zeros(2)}, "holds a tensor under 0, expected names, as a state dict has"),
+        ({"model": {("a", 1): torch.zeros(2)}}, r"holds a tensor under \('a', 1\), expected names"),
+        (itself("model"), "holds itself under 'model'"),
+        ({"state_dict": itself("teacher")}, "holds itself under 'teacher'"),
+        ({0: "a", "optimizer": {0: torch.zeros(2)}}, "tensors missing"),
+    ],
+)
+def test_a_container_of_another_form_is_named(content: dict[Any, Any], message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=rf"^backbone\.weights: {tmp_path}/odd\.pth .*{message}"):
+        load_vit(DINO, tmp_path / "odd.pth", model_args=TINY)
+
+
+def test_integer_keys_beside_the_network_do_not_matter(tmp_path: Path) -> None:
+    torch.save({"model": state(), "optimizer": {"state": {0: {"step": torch.tensor(3)}}}, 7: 7}, tmp_path / "full.pth")
+    assert_holds(load_vit(DINO, tmp_path / "full.pth", model_args=TINY)[0], state())
+
+
+def test_published_names_with_tensors_of_other_shapes_are_refused() -> None:
+    for architecture, marker in ((DINOV2_REGISTERS, "mask_token"), (DINOV3, "storage_tokens")):
+        for name in state(architecture):
+            odd = {**state(architecture), marker: torch.zeros(1, 48), name: torch.zeros(())}
+            with pytest.raises(ValueError, match="does not fit"):
+                load_vit(architecture, odd, model_args=TINY)
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(state(), tmp_path / "w.pth")
+    genuine = weights_module.read_checkpoint
+
+    def read_then_replace(path: Path, *arguments: Any) -> dict[str, Any]:
+        content = genuine(path, *arguments)
+        torch.save({"model": state(seed=2)}, path)
+        return content
+
+    monkeypatch.setattr(weights_module, "read_checkpoint", read_then_replace)
+    with pytest.raises(ValueError, match="w.pth changed while it was read"):
+        load_vit(DINO, tmp_path / "w.pth", model_args=TINY)
+
+
+def test_what_the_system_does_not_give_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(state(), tmp_path / "w.pth")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(ValueError, match=r"pipe\.pth is no regular file, expected a \.pth"):
+        load_vit(DINO, tmp_path / "pipe.pth", model_args=TINY)
+
+    def deny(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("eigenseg.data.checkpoints.open", deny, raising=False)
+    with pytest.raises(ValueError, match=r"^backbone\.weights: .*w\.pth cannot be read: Permission denied$"):
+        load_vit(DINO, tmp_path / "w.pth", model_args=TINY)
 
 
 def test_a_folder_is_rejected_as_weights(tmp_path: Path) -> None:

@@ -120,6 +120,14 @@ def test_the_folder_of_an_earlier_evaluation_can_be_scored_again(run: Run, discs
     assert result(tmp_path / "again")["metrics"] == result(tmp_path / "out")["metrics"]
 
 
+def test_what_a_killed_evaluation_left_is_removed_by_the_next_one(run: Run, discs: Path, tmp_path: Path) -> None:
+    for name in ("out/.eigenseg-1.tmp", "out/predictions/.eigenseg-2.tmp", "out/predictions/saliency/.eigenseg-3.tmp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("half")
+    assert run(*saliency(discs), *SMALL)[0] == 0
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
 def test_predictions_of_nobody_are_counted_and_named(run: Run, discs: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps({"0.jpg": [20, 25, 60, 65], "zzz.jpg": [0, 0, 1, 1]}))
     _, out, _ = run("dataset=voc2007", f"dataset.root={discs}", "predictions=boxes.json", "output.dir=out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import Run, check_one_error
 from PIL import Image
 from pycocotools.coco import COCO
@@ -21,6 +23,8 @@ from eigenseg import Predictor, __version__
 from eigenseg.cli.main import main
 from eigenseg.data import find_images
 from eigenseg.data.files import LOCK_FILE, exclusive
+from eigenseg.discovery.backbones.weights import load_vit
+from eigenseg.segment.found.head import random_head
 
 
 @pytest.fixture
@@ -341,6 +345,35 @@ def test_a_tilde_is_the_home_folder(run: Run, photos: Path, tmp_path: Path, monk
     assert (tmp_path / "o" / "instances.json").is_file()
 
 
+TINY = ["+backbone.model_args={embed_dim:48,depth:1,num_heads:3}", "preprocess.resize=64"]
+
+
+def test_weights_are_one_identity_wherever_they_lie_and_other_ones_are_refused(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for seed in range(2):
+        model, _ = load_vit(
+            "vit_small_patch16_224.dino", "random", model_args={"embed_dim": 48, "depth": 1, "num_heads": 3}, seed=seed
+        )
+        torch.save(model.state_dict(), tmp_path / f"{seed}.pth")
+        torch.save(random_head(48, seed).state_dict(), tmp_path / f"head{seed}.pth")
+    (tmp_path / "w.pth").write_bytes((tmp_path / "0.pth").read_bytes())
+    (tmp_path / "head.pth").write_bytes((tmp_path / "head0.pth").read_bytes())
+    command = ["extract", f"input={photos}/a.png", "backbone=dino_vits16", *TINY, "method=found", "method.mode=head"]
+    command += ["method.head=head.pth", "output.dir=out"]
+    assert run(*command, "backbone.weights=w.pth")[0] == 0
+    for path in ("w.pth", "./w.pth", "~/w.pth", tmp_path / "w.pth", "0.pth"):
+        code, out, err = run(*command, f"backbone.weights={path}")
+        assert (code, "1 already done" in out) == (0, True), err
+    (tmp_path / "w.pth").write_bytes((tmp_path / "1.pth").read_bytes())
+    code, _, err = run(*command, "backbone.weights=w.pth")
+    assert (code, "Different: backbone.weights.sha256 (" in err) == (2, True)
+    (tmp_path / "head.pth").write_bytes((tmp_path / "head1.pth").read_bytes())
+    code, _, err = run(*command, "backbone.weights=0.pth")
+    assert (code, "Different: method.head.sha256 (" in err) == (2, True)
+
+
 def test_results_inside_the_input_folder_are_not_read_again(run: Run, photos: Path) -> None:
     for _ in range(2):
         code, out, _ = extract(run, photos, f"output.dir={photos}/out")
@@ -385,6 +418,74 @@ def test_the_script_of_the_checkout_is_the_command(photos: Path, tmp_path: Path)
     done = subprocess.run([sys.executable, script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "1 image, 1 instance," in done.stdout
     assert (tmp_path / "here" / "overlays" / "a.png.jpg").is_file()
+
+
+STALLED = """
+import os, sys
+from eigenseg.cli.main import main
+from eigenseg.data import images
+
+genuine = images._open
+def open_(source):
+    if "stalled" in str(source):
+        print("reading", flush=True)
+        os.open("pipe", os.O_RDONLY)  # nobody writes, so the system never returns
+    return genuine(source)
+images._open = open_
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_first_ctrl_c_ends_the_run_though_a_reader_hangs(photos: Path, tmp_path: Path) -> None:
+    (photos / "stalled.png").write_bytes((photos / "a.png").read_bytes())
+    os.mkfifo(tmp_path / "pipe")
+    arguments = ["extract", "input=photos", "output.dir=out", "backbone=color_texture", "runtime.batch_size=1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", STALLED, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "reading\n"
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "stopped; finished items are kept" in err
+    assert "Traceback" not in err
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys, time
+
+module = sys.argv.pop(1)
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            sys.meta_path.remove(self)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+            except KeyboardInterrupt:  # compiled modules make another error of it, or abort
+                raise SystemError("initialization failed")
+
+sys.meta_path.insert(0, Interrupt())
+from eigenseg.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["hydra", "torch", "timm.models"])
+def test_ctrl_c_during_the_imports_is_as_quiet_as_later(photos: Path, tmp_path: Path, module: str) -> None:
+    arguments = ["extract", f"input={photos}", "backbone=dino_vits16", "backbone.weights=random", "output.dir=out"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, module, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "\nstopped; finished items are kept, the same command with the same output.dir resumes\n"
+    assert not (tmp_path / "out").exists()
 
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:

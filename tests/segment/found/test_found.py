@@ -331,12 +331,15 @@ GOOD = {"decoder.weight": torch.ones(1, 4, 1, 1), "decoder.bias": torch.ones(1)}
         ({**GOOD, "decoder.weight": torch.ones(1, 4, 3, 3)}, r"got \[1, 4, 3, 3\] and \[1\]"),
         ({**GOOD, "decoder.weight": torch.ones(1, 4)}, r"got \[1, 4\] and \[1\]"),
         ({**GOOD, "decoder.bias": torch.ones(2)}, r"got \[1, 4, 1, 1\] and \[2\]"),
-        ({**GOOD, "decoder.bias": torch.full((1,), torch.nan)}, "must hold a tensor of finite numbers as decoder.bias"),
+        ({**GOOD, "decoder.bias": torch.full((1,), torch.nan)}, r"has values that are not finite \(decoder.bias\)"),
         (
             {**GOOD, "decoder.bias": torch.ones(1, dtype=torch.int64)},
-            "must hold a tensor of finite numbers as decoder.bias",
+            "holds decoder.bias as int64 numbers, expected plain tensors of floating-point numbers",
         ),
-        ({**GOOD, "decoder.bias": 1.0}, "must hold a tensor of finite numbers as decoder.bias"),
+        ({**GOOD, "decoder.bias": 1.0}, "holds decoder.bias as a float, expected plain tensors of floating-point numbers"),
+        ({**GOOD, "decoder.weight": GOOD["decoder.weight"].to_sparse()}, "holds decoder.weight as a sparse_coo tensor"),
+        ({**GOOD, "decoder.weight": GOOD["decoder.weight"].to(torch.float8_e4m3fn)}, "decoder.weight as float8_e4m3fn"),
+        ({**GOOD, "decoder.bias": torch.zeros(1, device="meta")}, r"decoder.bias as a tensor without values \(meta\)"),
     ],
 )
 def test_other_state_dicts_are_rejected_as_heads(tmp_path: Path, state: dict[str, Any], message: str) -> None:
