@@ -1,4 +1,4 @@
-"""The smallest tree of files that each dataset reader accepts: two items with known objects."""
+"""Two items of every dataset: the smallest tree of files that its reader accepts, or generated ones."""
 
 from __future__ import annotations
 
@@ -202,3 +202,21 @@ TREES: dict[str, Callable[[Path], Any]] = {
     "segtrackv2": segtrack,
     "fbms": fbms,
 }
+
+
+def moving_shapes(root: Path) -> datasets.MovingShapes:
+    return datasets.MovingShapes(count=2, length=FRAMES, size=(HEIGHT, WIDTH), root=root)
+
+
+def still_shapes(root: Path) -> datasets.MovingShapes:
+    return datasets.MovingShapes(count=2, length=1, size=(HEIGHT, WIDTH), root=root)
+
+
+# Datasets that draw their own items, by what chooses them on the command line.
+GENERATED: dict[str, Callable[[Path], Any]] = {
+    "moving_shapes": moving_shapes,
+    "moving_shapes dataset.length=1 evaluation=coco_masks": still_shapes,
+}
+EXPECTED_GENERATED: dict[str, list[str]] = dict(
+    zip(GENERATED, (["00000", "00001"], ["00000.png", "00001.png"]), strict=True)
+)

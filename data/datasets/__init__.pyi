@@ -12,6 +12,7 @@ from .davis import Davis as Davis
 from .fbms import Fbms as Fbms
 from .imagenet import ImageNetLocalization as ImageNetLocalization
 from .lvis import LvisInstances as LvisInstances
+from .moving_shapes import MovingShapes as MovingShapes
 from .saliency import SaliencyFolder as SaliencyFolder
 from .segtrack import SegTrackV2 as SegTrackV2
 from .voc import VocDetection as VocDetection

@@ -18,7 +18,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,10 @@ class Dataset(Protocol):
     ``check_images`` checks them. Instances are pickled into worker processes.
     """
 
-    kind: ClassVar[Kind]
+    @property
+    def kind(self) -> Kind:
+        """What an annotation is, see the table above; most readers have one kind, a class attribute."""
+        ...
 
     @property
     def title(self) -> str:

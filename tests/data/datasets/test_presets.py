@@ -22,7 +22,7 @@ def test_every_reader_has_a_preset() -> None:
 def test_a_preset_states_every_argument_of_its_reader(path: Path) -> None:
     first = path.read_text().splitlines()[0]
     assert first.startswith("# ")
-    assert "http" in first or path.stem == "saliency"
+    assert "http" in first or path.stem in ("saliency", "moving_shapes")
     config = OmegaConf.load(path)
     module, _, name = str(config["_target_"]).rpartition(".")
     assert module == "eigenseg.data.datasets"
@@ -31,4 +31,4 @@ def test_a_preset_states_every_argument_of_its_reader(path: Path) -> None:
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and not OmegaConf.is_missing(config, key):
             assert isinstance(config[key], str)
-    assert OmegaConf.is_missing(config, "root") or path.stem in ("saliency", "sod")
+    assert OmegaConf.is_missing(config, "root") or path.stem in ("saliency", "sod", "moving_shapes")
