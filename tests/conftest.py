@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from real_weights import real_weights_file
 from eigenseg.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
+
+# A suite that a shell started in the background ignores Ctrl-C, and so would every program that the tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

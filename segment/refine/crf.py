@@ -214,7 +214,7 @@ def refine_crf(
         check_integer("size", size, 1)
         squares = [square_image(image, size) for image in images], [square_masks(mask, size) for mask in masks]
         small = refine_crf(*squares, parameters, holes, min_iou, compat)
-        return [stretch(one, before, min_iou) for one, before in zip(small, masks, strict=True)]
+        return [stretch(one, before, None if compat else min_iou) for one, before in zip(small, masks, strict=True)]
     energies = [mask_energies(mask, parameters.unary, parameters.floor) for mask in masks]
     results = []
     for marginals, before in zip(dense_crf(images, energies, parameters, compat), masks, strict=True):

@@ -5,6 +5,8 @@ The resampling is Pillow's, as published, on the CPU; results are on the device 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,16 +31,16 @@ def square_masks(masks: Tensor, size: int) -> Tensor:
     return masks[:, rows][:, :, columns]
 
 
-def stretch(refined: Refined, before: Tensor, min_iou: float) -> Refined:
+def stretch(refined: Refined, before: Tensor, min_iou: float | None) -> Refined:
     """Results of a square in the image's size.
 
     As published a mask is resized by bicubic filtering in 8 bits, and is where that exceeds half of its maximum. Soft maps
-    are bilinear; the IoU is that in the image's pixels.
+    are bilinear.
 
     Args:
         refined: of the square.
         before: (n, H, W) bool or floating, the masks before in the image's size.
-        min_iou: as in ``compare``.
+        min_iou: as in ``compare``, of the image's pixels; None keeps IoU and ``kept`` of the square, as published.
     """
     height, width = before.shape[1:]
     masks = np.zeros((len(refined.masks), height, width), dtype=bool)
@@ -50,4 +52,7 @@ def stretch(refined: Refined, before: Tensor, min_iou: float) -> Refined:
         soft = F.interpolate(
             refined.soft[None], size=(height, width), mode="bilinear", align_corners=False, antialias=True
         )[0]
-    return compare(soft, torch.from_numpy(masks).to(refined.masks.device), before, min_iou, refined.details)
+    stretched = torch.from_numpy(masks).to(refined.masks.device)
+    if min_iou is None:
+        return replace(refined, soft=soft, masks=stretched)
+    return compare(soft, stretched, before, min_iou, refined.details)

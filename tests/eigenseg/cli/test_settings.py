@@ -61,7 +61,10 @@ def numbers(folder: Path) -> dict[str, Any]:
         (["experiment=tokencut_voc07", "dataset.root=voc"], "input=photos and dataset=voc2007 both say what to read"),
         (["method=null"], "method must not be null; choose one"),
         (["-m", "postprocess=null,bilateral"], "postprocess=null cannot be one of several values of a sweep"),
-        (["method._target_=eigenseg.discovery.LOST"], "method: LOST takes no tau, eps, nearest, solver, only k, padding;"),
+        (
+            ["method._target_=eigenseg.discovery.LOST"],
+            "method: LOST takes no tau, eps, nearest, solver, reject_flawed, only k, padding;",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(

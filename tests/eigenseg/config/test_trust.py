@@ -221,7 +221,7 @@ def test_what_is_not_allowed_by_name_or_defined_elsewhere_is_refused(
 
 def test_another_class_alone_says_that_its_arguments_differ() -> None:
     overrides = ["method._target_=eigenseg.discovery.LOST"]
-    message = "method: LOST takes no tau, eps, nearest, solver, only k, padding; to use another class choose its yaml"
+    message = "method: LOST takes no tau, eps, nearest, solver, reject_flawed, only k, padding; to use another class choose"
     with pytest.raises(ValueError, match=message):
         build_parts(compose(backbone="color_texture", overrides=overrides))
     with pytest.raises(ValueError, match="method: PerFrame needs base"):
