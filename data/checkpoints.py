@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -120,3 +121,15 @@ def _check_regular(path: Path, argument: str, words: Sequence[str]) -> None:
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise ValueError(f"{argument}: {path} is {what}, expected a .pth, .pt or .safetensors file")
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the header of a ``.safetensors`` file says beside its tensors; nothing of other files.
+
+    Args:
+        path: a file that ``read_checkpoint`` takes.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})

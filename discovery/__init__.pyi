@@ -12,4 +12,4 @@ from .predicting import (
     PlainImage as PlainImage,
 )
 from .tokencut import TokenCut as TokenCut
-from .trainable import Samples as Samples, Trainable as Trainable
+from .trainable import Samples as Samples, Trainable as Trainable, as_trainable as as_trainable

@@ -20,6 +20,7 @@ PROTOCOLS: dict[str, tuple[type, ...]] = {
     "method": (Method, ImageModel, VideoMethod),
     "postprocess": (Refiner,),
     "dataset": (Dataset,),
+    "validation": (Dataset,),
     "evaluation": (Metric,),
     "output.writers": (Writer,),
 }
@@ -30,6 +31,7 @@ _RULES = {
     "postprocess": "no refiner: it must be callable and have to(device); one that works on masks derives from "
     "eigenseg.segment.refine.MaskRefiner",
     "dataset": "no dataset: it must have {}",
+    "validation": "no dataset: it must have {}",
     "evaluation": "no metric: it must have {}",
     "output.writers": "no writer; it must derive from eigenseg.data.results.Writer",
 }

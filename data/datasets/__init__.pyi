@@ -15,6 +15,7 @@ from .lvis import LvisInstances as LvisInstances
 from .moving_shapes import MovingShapes as MovingShapes
 from .saliency import SaliencyFolder as SaliencyFolder
 from .segtrack import SegTrackV2 as SegTrackV2
+from .unlabeled import UnlabeledImages as UnlabeledImages
 from .voc import VocDetection as VocDetection
 from .voc_segmentation import VocSegmentation as VocSegmentation
 from .youtube_vis import YoutubeVis as YoutubeVis

@@ -1,4 +1,4 @@
-"""The command line: ``eigenseg extract``, ``evaluate``, ``collect``, ``export``, ``train``.
+"""The command line: ``eigenseg extract``, ``evaluate``, ``train``, ``collect``, ``export``.
 
 Exit codes: 0 all done, 1 some images or frames failed, 2 wrong usage or nothing can be written, 70 an error of eigenseg
 itself, 130 stopped by Ctrl-C.
@@ -25,10 +25,10 @@ eigenseg: objects in images and videos, found without labels
   eigenseg extract input=photos/ output.dir=out backbone=color_texture    masks for a file, folder, glob or .txt list
   eigenseg extract input=clip.mp4 output.dir=clip backbone=color_texture  tracks for a video, or a folder of frames
   eigenseg evaluate dataset=voc2007 dataset.root=VOC2007                  a method, or predictions=..., against a dataset
+  eigenseg train method=found input=photos/ backbone=dino_vits8           a trainable method; torchrun for several processes
   eigenseg collect multirun/                                              the results of a sweep as one table and a plot
   eigenseg export out/ labels.json                                        a result folder as labels for training a detector
-  eigenseg extract --help, eigenseg evaluate --help                       all methods, datasets and settings
-  eigenseg train                                                          not in this version
+  eigenseg extract --help, and of evaluate and train                      all methods, datasets and settings
   eigenseg --version
 
 Exit codes: 0 all done, 1 some images or frames failed, 2 wrong usage or nothing can be written, 70 an error of eigenseg
@@ -36,11 +36,8 @@ itself, 130 stopped by Ctrl-C.
 """
 # EX_SOFTWARE of sysexits.h; no input is to blame, so it must not look like a failed image.
 UNEXPECTED = 70
-NOT_YET = {
-    "train": "eigenseg train is not in this version: there is no trainable method yet",
-}
 # Commands with a Hydra configuration, and those with plain arguments; each is run_<command> of its own file.
-_CONFIGURED, _PLAIN = ("extract", "evaluate"), ("collect", "export")
+_CONFIGURED, _PLAIN = ("extract", "evaluate", "train"), ("collect", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,10 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if "--version" in rest:
         return main(["--version"])
-    if command in NOT_YET:
-        return _fail(NOT_YET[command])
     if command not in (*_CONFIGURED, *_PLAIN):
-        known = (*_CONFIGURED, *_PLAIN, *NOT_YET)
+        known = (*_CONFIGURED, *_PLAIN)
         return _fail(f"unknown command {command!r}; {did_you_mean(command, known)}known: {', '.join(known)}")
     jobs = _Jobs(command)
     try:

@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn, optim
 
 from eigenseg.config.suited import without_table
 from eigenseg.config.trust import CONVERT, PARTIAL, TARGET, check_targets, find_target
@@ -91,15 +93,19 @@ def build_dataset(config: DictConfig) -> Dataset:
     """
     if config.dataset is None:
         raise ValueError("dataset is missing; choose one, such as dataset=voc2007 dataset.root=VOCdevkit/VOC2007")
-    missing = sorted(OmegaConf.missing_keys(config.dataset))
+    return _build_dataset(config, "dataset")
+
+
+def _build_dataset(config: DictConfig, group: str) -> Dataset:
+    missing = sorted(OmegaConf.missing_keys(config[group]))
     if missing:
-        check_targets(OmegaConf.to_container(config.dataset), config.allow_targets, "dataset")
-        module = find_target(config.dataset[TARGET], config.allow_targets, "dataset").__module__
+        check_targets(OmegaConf.to_container(config[group]), config.allow_targets, group)
+        module = find_target(config[group][TARGET], config.allow_targets, group).__module__
         raise ValueError(
             f"{missing[0]} is missing; say where it lies, {missing[0]}=PATH "
             f"(the layout, and where to get the data: python -m pydoc {module})"
         )
-    dataset: Dataset = build_group(config, "dataset")
+    dataset: Dataset = build_group(config, group)
     return dataset
 
 
@@ -113,6 +119,32 @@ def build_metric(config: DictConfig) -> Metric:
         raise ValueError("evaluation is missing, and the dataset names none; choose one, such as evaluation=corloc")
     metric: Metric = build_group(config, "evaluation")
     return metric
+
+
+def build_validation(config: DictConfig) -> Dataset | None:
+    """Build the dataset that is scored during training; None if there is none.
+
+    Raises:
+        ValueError: if one of its settings is missing, or it is no dataset.
+        FileNotFoundError: if a file is missing.
+    """
+    return None if config.validation is None else _build_dataset(config, "validation")
+
+
+def build_optimizer(config: DictConfig) -> Callable[[list[dict[str, Any]]], optim.Optimizer]:
+    """Build what makes the optimizer of parameter groups.
+
+    Raises:
+        ValueError: if it is no optimizer of torch, or its arguments are rejected.
+    """
+    node = _plain_node(config, "optimizer")
+    check_targets(node, config.allow_targets, "optimizer")
+    maker = find_target(node[TARGET], config.allow_targets, "optimizer") if TARGET in node else None
+    if not (inspect.isclass(maker) and issubclass(maker, optim.Optimizer)):
+        raise ValueError("optimizer must name a class of torch.optim by _target_, such as optimizer=adamw")
+    made: functools.partial[optim.Optimizer] = build({**node, PARTIAL: True}, config.allow_targets, "optimizer")
+    made([nn.Parameter(torch.zeros(1))])  # its own checks of its numbers, before anything is loaded
+    return made
 
 
 def build_group(config: DictConfig, group: str) -> Any:

@@ -14,27 +14,24 @@ from omegaconf import MISSING
 LOCATIONS = (
     "input",
     "output.dir",
-    "dataset.root",
-    "dataset.images",
-    "dataset.masks",
+    *(f"{group}.{name}" for group in ("dataset", "validation") for name in ("root", "images", "masks")),
     "hydra.sweep.dir",
     "hydra.run.dir",
 )
-# Settings that name a method whose yaml is composed in their place: method.base=lost is Hydra's method@method.base=lost.
-NESTED = {"method.base": "method", "method.first": "method"}
+# Settings that name a yaml of another group, composed in their place: method.base=lost is Hydra's method@method.base=lost.
+NESTED = {"method.base": "method", "method.first": "method", "validation": "dataset"}
 FILES = (
     "predictions",
     "backbone.weights",
     "method.head",
-    *(f"{nested}.head" for nested in NESTED),  # what a method has, one within a method has
-    "dataset.annotations",
-    "dataset.image_list",
+    *(f"{nested}.head" for nested, group in NESTED.items() if group == "method"),  # what a method has, one within it has
+    *(f"{group}.{name}" for group in ("dataset", "validation") for name in ("annotations", "image_list")),
 )
 PATHS = (*LOCATIONS, *FILES)
 
 # Groups of which nothing may be chosen (Hydra has no backbone=null), and those that are always chosen.
 OPTIONAL = ("backbone", "postprocess", "evaluation", "dataset", "experiment")
-CHOSEN = ("method", "solver", "output")
+CHOSEN = ("method", "solver", "output", "trainer", "optimizer")
 
 
 @dataclass
@@ -118,8 +115,60 @@ class EvaluateConfig(CommandConfig):
     output: EvaluateOutputConfig = field(default_factory=EvaluateOutputConfig)
 
 
+@dataclass
+class ScheduleConfig:
+    """Fields of ``eigenseg.training.Schedule``: a factor of the learning rate."""
+
+    kind: str = "constant"  # constant, linear, cosine (to final at the last step), steps (times gamma, every so many steps)
+    warmup: int = 0  # steps of a linear rise
+    final: float = 0.0
+    every: int = 100
+    gamma: float = 0.1
+
+
+@dataclass
+class TrainerConfig:
+    """Fields of ``eigenseg.training.TrainingSettings``."""
+
+    seed: int = 0
+    max_steps: int = 1000  # in all, those before a resume included
+    max_seconds: float | None = None  # stop with a checkpoint; the same command continues
+    batch_size: int = 8  # images that a process computes together
+    accumulate: int = 1  # batches of a step
+    precision: str = "32-true"  # bf16-mixed, 64-true
+    clip: float | None = None  # largest norm of the gradient
+    ema: float | None = None  # decay of the average of the weights that is evaluated and exported
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    log_every: int = 10  # steps
+    checkpoint_every: int = 100
+    evaluate_every: int = 0  # 0: at the end alone
+    deterministic: bool = True
+    tensorboard: bool = True
+
+
+@dataclass
+class TrainOutputConfig:
+    """What train writes where."""
+
+    dir: str | None = None  # null: outputs/train, in a sweep the job's own folder
+    report: bool = True  # report.html
+
+
+@dataclass
+class TrainConfig(CommandConfig):
+    """Root of ``eigenseg train``; ``postprocess`` is ignored."""
+
+    input: str | None = None  # images without annotations, in place of a dataset: file, folder, glob pattern, .txt list
+    validation: Any = None  # the dataset that evaluation scores during training
+    lower_is_better: bool = False  # of the evaluation's main number, which chooses the best weights
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    optimizer: Any = MISSING
+    output: TrainOutputConfig = field(default_factory=TrainOutputConfig)
+
+
 def register() -> None:
     """Make the roots known to Hydra under the names that the yamls call them."""
     store = ConfigStore.instance()
     store.store(name="eigenseg_extract", node=ExtractConfig)
     store.store(name="eigenseg_evaluate", node=EvaluateConfig)
+    store.store(name="eigenseg_train", node=TrainConfig)

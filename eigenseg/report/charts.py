@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
@@ -51,6 +51,30 @@ def histogram(values: Sequence[float], label: str) -> str:
         )
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=label, ylabel="items", xlim=(low, high))
+        return to_svg(figure)
+
+
+def curves(series: Mapping[str, Sequence[tuple[int, float]]], label: str) -> str:
+    """Curves over training steps.
+
+    Args:
+        series: (step, value) by name; a single one needs no name.
+        label: of the vertical axis.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        for i, (name, points) in enumerate(series.items()):
+            steps, values = [point[0] for point in points], [point[1] for point in points]
+            mark = "o" if len(points) == 1 else None  # a line of one point would not be seen
+            axes.plot(steps, values, label=name, color=COLORS[i % len(COLORS)], linewidth=1.3, marker=mark)
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize="small")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="step", ylabel=label)
         return to_svg(figure)
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from eigenseg.data.checkpoints import read_metadata
 from eigenseg.data.checks import check_choice
 from eigenseg.data.features import FeatureGrid
 from eigenseg.data.geometry import Geometry
@@ -31,6 +33,7 @@ from eigenseg.discovery.spectral.checks import valid_or_all
 from eigenseg.discovery.spectral.result import peak_index
 from eigenseg.segment.found.background import TIE, background, check_background_parameters
 from eigenseg.segment.found.head import FoundHead, load_head, random_head
+from eigenseg.segment.found.training import FoundRecipe, FoundTraining
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +58,8 @@ class FOUND:
     Args:
         mode: see above.
         head: file or ``FoundHead`` for ``mode="head"``, or ``"random"``, for tests and ablations.
-        head_facet: the facet that the head was trained on. Published: keys.
+        head_facet: the facet that the head was trained on; None: what its file says, else keys, as published.
+        recipe: of the head's training (``trainable``); None: as published.
         outputs: ``"single"`` is the largest 4-connected component, ``"multi"`` all of them, the largest first.
         level: where components are computed: ``"patch"``, published for boxes (CorLoc), or ``"pixel"``, published for
             saliency, where the upsampled map is thresholded at 0.5.
@@ -80,7 +84,8 @@ class FOUND:
         epsilon: float = 1e-10,
         weighted: bool = True,
         padding: Padding = "keep",
-        head_facet: str = "key",
+        head_facet: str | None = None,
+        recipe: FoundRecipe | None = None,
     ) -> None:
         check_choice("mode", mode, ("background", "head"))
         check_choice("outputs", outputs, ("single", "multi"))
@@ -95,9 +100,9 @@ class FOUND:
         if mode == "background" and head is not None:
             raise ValueError(f"head={head!r} is used with mode='head' only, got mode='background'")
         self.mode, self.head, self.outputs, self.level, self.padding = mode, head, outputs, level, padding
-        check_facet("head_facet", head_facet)
-        self.head_facet = head_facet
-        self.needs_facet = head_facet if mode == "head" else None
+        if head_facet is not None:
+            check_facet("head_facet", head_facet)
+        self.head_facet, self.recipe = head_facet, recipe
         self.threshold, self.epsilon, self.weighted = threshold, epsilon, weighted
         self.needs_attention = mode == "background"  # a head uses tokens alone
         self._head: FoundHead | None = None
@@ -107,6 +112,9 @@ class FOUND:
             logger.warning("FOUND has a random head (seed 0): its results are meaningless")
         elif head is not None:
             self._head = load_head(head)
+        self.needs_facet = (head_facet or "key") if mode == "head" else None
+        if isinstance(head, (str, os.PathLike)) and head != "random":
+            self.needs_facet = _facet_of(Path(head).expanduser(), head_facet)
 
     @torch.no_grad()
     def __call__(self, features: FeatureGrid, images: Sequence[ImageArray]) -> list[Instances]:
@@ -115,13 +123,23 @@ class FOUND:
         Raises:
             ValueError: if the features are of another facet or width than the head's, or carry no attention.
         """
-        if self.mode == "head" and features.kind != self.head_facet:
-            raise ValueError(facet_error("FOUND", self.head_facet, features.kind))
+        if self.needs_facet is not None and features.kind != self.needs_facet:
+            raise ValueError(facet_error("FOUND", self.needs_facet, features.kind))
         if not len(features):
             return []
         valid = valid_or_all(valid_tokens(features, self.padding), features.tokens)
         maps = self._by_head(features, valid) if self.mode == "head" else self._by_background(features, valid)
         return [self._instances(maps, features.geometries[i], i) for i in range(len(features))]
+
+    def trainable(self) -> FoundTraining:
+        """The head's training, with this method's background as first target."""
+
+        def with_head(facet: str, head: FoundHead) -> FOUND:
+            parts = (self.outputs, self.level, self.threshold, self.epsilon, self.weighted, self.padding)
+            return FOUND("head", head, *parts, facet, self.recipe)
+
+        settings = (self.threshold, self.epsilon, self.weighted, self.padding)
+        return FoundTraining(self.recipe or FoundRecipe(), *settings, with_head)
 
     def _by_background(self, features: FeatureGrid, valid: Tensor) -> _Maps:
         attention = require_attention(features.attention, "FOUND")
@@ -192,6 +210,14 @@ class FOUND:
             extras={"seed_point": points},
             metadata=metadata,
         )
+
+
+def _facet_of(path: Path, given: str | None) -> str:
+    """The facet that a file's metadata names, the given one, or the published one."""
+    written = read_metadata(path).get("facet")
+    if written and given and written != given:
+        raise ValueError(f"head_facet={given} and {path}, which says that it was trained on facet {written!r}, differ")
+    return written or given or "key"
 
 
 class _Maps(NamedTuple):

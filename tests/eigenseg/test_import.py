@@ -42,6 +42,7 @@ PACKAGES = (
     "eigenseg.segment.metrics",
     "eigenseg.segment.parts",
     "eigenseg.segment.refine",
+    "eigenseg.training",
     "eigenseg.video",
     "eigenseg.video.metrics",
 )
@@ -62,7 +63,7 @@ def test_importing_the_solver_loads_torch_and_numpy_alone() -> None:
     assert loaded_by("from eigenseg.discovery.spectral import solve_ncut, build_affinity") == {"torch", "numpy"}
 
 
-@pytest.mark.parametrize("command", ["extract", "evaluate"])
+@pytest.mark.parametrize("command", ["extract", "evaluate", "train"])
 def test_help_loads_hydra_and_no_torch(command: str) -> None:
     code = f"from eigenseg.cli.main import main\nassert main([{command!r}, '--help']) == 0"
     assert loaded_by(code) == {"hydra", "omegaconf"}

@@ -389,18 +389,12 @@ def test_a_run_into_a_folder_that_another_one_holds_is_rejected(run: Run, photos
     assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK_FILE]
 
 
-def test_the_command_of_a_later_version_says_that_it_is_not_there(run: Run) -> None:
-    code, _, err = run("train", "method=tokencut")
-    assert code == 2
-    assert "error: eigenseg train is not in this version" in err
-
-
 def test_help_version_and_unknown_commands(run: Run) -> None:
     assert run()[0] == 2
     assert "eigenseg extract input=photos/" in run("--help")[1]
     assert run("--version")[:2] == run("extract", "--version")[:2] == (0, f"eigenseg {__version__}\n")
     assert (
-        "unknown command 'extrakt'; did you mean extract? known: extract, evaluate, collect, export, train"
+        "unknown command 'extrakt'; did you mean extract? known: extract, evaluate, train, collect, export"
         in run("extrakt")[2]
     )
 

@@ -11,7 +11,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from eigenseg.cli.hydra_app import arrange
-from eigenseg.config.schema import LOCATIONS, NESTED, PATHS, EvaluateConfig, ExtractConfig
+from eigenseg.config.schema import LOCATIONS, NESTED, PATHS, EvaluateConfig, ExtractConfig, TrainConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 GROUPS = ("backbone", "method", "solver", "dataset", "evaluation", "postprocess")
@@ -25,20 +25,24 @@ def settings_of_constructors() -> dict[str, Any]:
             constructor: Any = get_object(OmegaConf.load(path)["_target_"])
             for name, parameter in inspect.signature(constructor).parameters.items():
                 annotations[f"{group}.{name}"] = str(parameter.annotation)
-    of_methods = {key: value for key, value in annotations.items() if key.startswith("method.")}
-    # A method within a method has all settings of its own.
-    nested = {key.replace("method", place, 1): value for place in NESTED for key, value in of_methods.items()}
+    # What is composed in another place, such as a method within a method, has all settings of its own.
+    nested = {
+        key.replace(group, place, 1): value
+        for place, group in NESTED.items()
+        for key, value in annotations.items()
+        if key.startswith(f"{group}.")
+    }
     return {**annotations, **nested}
 
 
 def test_every_constructor_argument_that_takes_a_path_is_a_path_setting_and_no_other_is() -> None:
     annotations = settings_of_constructors()
     takes_path = {name for name, annotation in annotations.items() if "PathLike" in annotation}
-    assert takes_path == {path for path in PATHS if path.split(".")[0] in GROUPS}
+    assert takes_path == {path for path in PATHS if path.split(".")[0] in (*GROUPS, "validation")}
 
 
 def test_path_settings_of_the_roots_are_theirs() -> None:
-    roots = {*vars(ExtractConfig()), *vars(EvaluateConfig()), "hydra"}
+    roots = {*vars(ExtractConfig()), *vars(EvaluateConfig()), *vars(TrainConfig()), "hydra"}
     assert {path.split(".")[0] for path in PATHS} <= roots | set(GROUPS)
     assert set(LOCATIONS) < set(PATHS)
 

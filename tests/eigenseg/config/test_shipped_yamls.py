@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
 
 import pytest
 import timm
+import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from torch import nn
 
 from eigenseg import Predictor
-from eigenseg.config.build import build, build_dataset, build_metric, build_parts
-from eigenseg.config.compose import compose
+from eigenseg.config.build import build, build_dataset, build_metric, build_optimizer, build_parts
+from eigenseg.config.compose import compose, plain
+from eigenseg.config.schema import TrainerConfig
 from eigenseg.discovery import ColorTexture, ViTBackbone
 from eigenseg.discovery.spectral import solve_ncut, solve_ncut_arpack, solve_ncut_dense, solve_ncut_lobpcg
+from eigenseg.segment.found import FoundRecipe
 from eigenseg.segment.refine import BilateralSolver, DenseCRF
+from eigenseg.training import Schedule, TrainingSettings
 from eigenseg.video.metrics import SlotScores
 
 SOLVERS = {"krylov": solve_ncut, "dense": solve_ncut_dense, "arpack": solve_ncut_arpack, "lobpcg": solve_ncut_lobpcg}
@@ -46,8 +52,9 @@ def shipped(group: str) -> list[str]:
 
 def test_no_yaml_is_outside_the_groups_that_are_tested_here() -> None:
     groups = {str(path.relative_to(CONFIGS).parent) for path in CONFIGS.rglob("*.yaml")}
-    assert groups == {".", "backbone", "method", "solver", "dataset", "evaluation", "experiment", "output", "postprocess"}
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"extract", "evaluate"}
+    kinds = {"backbone", "method", "solver", "dataset", "evaluation", "output", "postprocess", "trainer", "optimizer"}
+    assert groups == {".", "experiment", *kinds}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"extract", "evaluate", "train"}
 
 
 @pytest.mark.parametrize("method", shipped("method"))
@@ -188,6 +195,42 @@ def test_gray_masks_need_no_root_where_both_folders_are_given(dataset: str, tmp_
     folders = [f"dataset.images={tmp_path}/photos", f"dataset.masks={tmp_path}/masks"]
     config = compose(overrides=[f"dataset={dataset}", *folders], command="evaluate")
     assert list(build_dataset(config).items) == ["a.png"]
+
+
+@pytest.mark.parametrize("optimizer", shipped("optimizer"))
+def test_every_optimizer_is_built_with_its_yamls_values(optimizer: str) -> None:
+    config = compose(overrides=[f"optimizer={optimizer}", "optimizer.lr=0.25"], command="train")
+    (group,) = build_optimizer(config)([nn.Parameter(torch.zeros(1))]).param_groups
+    for name, value in config.optimizer.items():
+        if name not in ("_target_", "_partial_"):
+            assert group[name] == value, name
+
+
+@pytest.mark.parametrize("trainer", shipped("trainer"))
+def test_every_trainer_is_one_of_the_loops_settings(trainer: str) -> None:
+    settings = plain(compose(overrides=[f"trainer={trainer}"], command="train"))["trainer"]
+    schedule = Schedule(**settings.pop("schedule"))
+    assert vars(TrainingSettings(**settings, schedule=schedule)).items() >= settings.items()
+
+
+def test_the_recipe_of_found_is_the_default_of_trainer_and_optimizer() -> None:
+    """Spec: batch 50, 500 iterations, AdamW with 5e-2, StepLR 50 / 0.95."""
+    config = compose(command="train")
+    assert (config.trainer.batch_size, config.trainer.max_steps, config.optimizer.lr) == (50, 500, 0.05)
+    assert (config.trainer.schedule.kind, config.trainer.schedule.every, config.trainer.schedule.gamma) == (
+        "steps",
+        50,
+        0.95,
+    )
+    assert config.optimizer._target_ == "torch.optim.AdamW"
+    assert build(config.method).recipe == FoundRecipe()
+    other = compose("tokencut", command="train")
+    assert (other.trainer.batch_size, other.trainer.max_steps, other.optimizer.lr) == (8, 1000, 1e-4)
+
+
+def test_the_schema_of_the_trainer_has_the_defaults_of_the_loop() -> None:
+    schema, defaults = dataclasses.asdict(TrainerConfig()), dataclasses.asdict(TrainingSettings())
+    assert schema == {name: value for name, value in defaults.items() if name != "workers"}
 
 
 def test_a_constructors_own_error_comes_out_as_it_was_raised() -> None:
