@@ -45,6 +45,7 @@ class CocoAnnotation(TypedDict):
     bbox: Box
     area: float
     iscrowd: NotRequired[int | bool]
+    score: NotRequired[float]
     segmentation: NotRequired[Segmentation]
 
 

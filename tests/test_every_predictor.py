@@ -27,12 +27,21 @@ from eigenseg.data.stages import Batching
 from eigenseg.discovery import ColorTexture
 from eigenseg.discovery.predicting import ImageModel
 from eigenseg.pipeline import extract
+from eigenseg.segment.detector import Architecture, ClassAgnosticDetector, Detections
 from eigenseg.video import VideoMethod
 
 BrightModel = printed("image model", "BrightModel")
 
+
+def small_detector() -> ClassAgnosticDetector:
+    """With random weights: a few boxes anywhere."""
+    size = Architecture("resnet18", "group", 32, 32, (32,), 16, (50, 50), (8, 16, 32, 64, 96))
+    return ClassAgnosticDetector("random", architecture=size, detections=Detections(max_objects=5), size=64, max_size=96)
+
+
 IMAGE_MODELS: dict[str, Callable[[], ImageModel]] = {
     "bright_model": BrightModel,
+    "class_agnostic_detector": small_detector,
 }
 VIDEO_METHODS: dict[str, Callable[[], VideoMethod]] = {
     "per_frame_tokencut": lambda: PerFrame(TokenCut()),

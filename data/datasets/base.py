@@ -81,6 +81,7 @@ class ObjectAnnotation:
         crowd: (n,) bool, regions with many objects (COCO's iscrowd).
         difficult, truncated: (n,) bool, as PASCAL VOC flags them.
         image_id: the image's id in COCO result files, where it has one.
+        scores: (n,) float64, of pseudo-labels; None where people annotated.
 
     Raises:
         ValueError: if lengths differ, or a box is not finite or has its maximum before its minimum.
@@ -96,6 +97,7 @@ class ObjectAnnotation:
     difficult: NDArray[np.bool_] = None  # type: ignore[assignment]
     truncated: NDArray[np.bool_] = None  # type: ignore[assignment]
     image_id: int | None = None
+    scores: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
@@ -107,7 +109,7 @@ class ObjectAnnotation:
             values = getattr(self, name)
             values = np.zeros(len(boxes)) if values is None else values
             object.__setattr__(self, name, np.asarray(values, dtype=dtype))
-        for name in ("labels", "areas", "crowd", "difficult", "truncated", "masks"):
+        for name in ("labels", "areas", "crowd", "difficult", "truncated", "masks", "scores"):
             values = getattr(self, name)
             if values is not None and len(values) != len(boxes):
                 raise ValueError(f"{name} has {len(values)} entries for {len(boxes)} boxes")
@@ -127,6 +129,7 @@ class ObjectAnnotation:
             difficult=self.difficult[chosen],
             truncated=self.truncated[chosen],
             image_id=self.image_id,
+            scores=None if self.scores is None else self.scores[chosen],
         )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,7 +41,8 @@ class CocoInstances:
         annotations: another json, instead; a path, relative to the working folder.
         image_list: a text file, relative to the working folder; only the images whose file names end its lines are kept, in
             the list's order.
-        masks: whether masks are read; without them only boxes are scored. Published pseudo-label files with swapped width
+        masks: whether masks are read; without them only boxes are scored. ``orphans`` are ids of annotations of images that
+            the json does not list; they are never read. Published pseudo-label files with swapped width
             and height are recognized by their masks.
 
     Raises:
@@ -104,6 +106,7 @@ class CocoInstances:
                 areas=np.array([entry["area"] for entry in entries], dtype=np.float64),
                 crowd=np.array([entry.get("iscrowd", 0) for entry in entries], dtype=bool),
                 image_id=image["id"],
+                scores=_scores(entries),
             )
         except ValueError as error:
             raise ValueError(f"{self._file}: image {image['id']}: {error}") from None
@@ -139,6 +142,8 @@ class CocoInstances:
             if entry["category_id"] not in self.category_index:
                 raise ValueError(f"{path}: annotation {entry['id']} has the unknown category {entry['category_id']}")
             self._annotations[entry["image_id"]].append(entry)
+        listed = {image["id"] for image in images}
+        self.orphans = [entry["id"] for entry in entries if entry["image_id"] not in listed]
         self.items = [image["file_name"] for image in self._images]
         check_unique(self.items, f"{path}: file name")
 
@@ -171,3 +176,10 @@ def check_unique(values: list[Any], what: str) -> None:
         if value in seen:
             raise ValueError(f"{what} {value!r} occurs twice")
         seen.add(value)
+
+
+def _scores(entries: Sequence[CocoAnnotation]) -> NDArray[np.float64] | None:
+    """Scores of pseudo-labels; an entry without one counts 1, and None if no entry has one."""
+    if not any("score" in entry for entry in entries):
+        return None
+    return np.array([entry.get("score", 1.0) for entry in entries], dtype=np.float64)

@@ -23,8 +23,12 @@ NESTED = {"method.base": "method", "method.first": "method", "validation": "data
 FILES = (
     "predictions",
     "backbone.weights",
-    "method.head",
-    *(f"{nested}.head" for nested, group in NESTED.items() if group == "method"),  # what a method has, one within it has
+    # What a method has, one within a method has.
+    *(
+        f"{method}.{file}"
+        for method in ("method", *(nested for nested, group in NESTED.items() if group == "method"))
+        for file in ("head", "weights", "backbone_weights")
+    ),
     *(f"{group}.{name}" for group in ("dataset", "validation") for name in ("annotations", "image_list")),
 )
 PATHS = (*LOCATIONS, *FILES)

@@ -262,3 +262,26 @@ def test_a_missing_lvis_json_is_named_with_lviss_own_source(tmp_path: Path) -> N
     message = r"LVIS v1 train needs .*/annotations/lvis_v1_train\.json, .*https://www\.lvisdataset\.org/dataset"
     with pytest.raises(FileNotFoundError, match=message):
         LvisInstances(lvis(tmp_path), split="train")
+
+
+def test_scores_of_pseudo_labels_are_read_and_stay_with_their_objects(tmp_path: Path) -> None:
+    annotations = content()["annotations"]
+    annotations[0]["score"], annotations[2]["score"] = 0.25, 1
+    dataset = CocoInstances(tree(tmp_path, annotations=annotations))
+    scores = dataset.annotation(1).scores
+    assert scores is not None
+    assert scores.tolist() == [0.25, 1, 1]  # one without a score counts 1
+    kept = dataset.annotation(1).keep(np.array([False, False, True])).scores
+    assert kept is not None
+    assert kept.tolist() == [1]
+    assert CocoInstances(tree(tmp_path)).annotation(1).scores is None
+    annotations[0]["score"] = None
+    with pytest.raises(ValueError, match="score must be a number, got null"):
+        CocoInstances(tree(tmp_path, annotations=annotations)).annotation(1)
+
+
+def test_annotations_of_images_that_are_not_listed_are_known_by_id(tmp_path: Path) -> None:
+    annotations = content()["annotations"]
+    assert CocoInstances(tree(tmp_path)).orphans == []
+    annotations[1]["image_id"] = 77
+    assert CocoInstances(tree(tmp_path, annotations=annotations)).orphans == [2]

@@ -55,7 +55,7 @@ def numbers(folder: Path) -> dict[str, Any]:
         (["runtime.batchsize=3"], "unknown setting 'runtime.batchsize'; did you mean runtime.batch_size? eigenseg"),
         (["inputs=x"], "unknown setting 'inputs'; did you mean input? eigenseg"),
         (["--multrun"], "unknown option --multrun; did you mean --multirun? settings are"),
-        (["method=per_frame", "method.base=nope"], "unknown method 'nope'; known: deep_spectral"),
+        (["method=per_frame", "method.base=nope"], "unknown method 'nope'; known: class_agnostic_detector"),
         (["dataset=voc2007"], "input=photos and dataset=voc2007 both say what to read; give one of them"),
         (["experiment=tokencut_voc07", "dataset=voc2012"], "input=photos and dataset=voc2012 both say what to read"),
         (["experiment=tokencut_voc07", "dataset.root=voc"], "input=photos and dataset=voc2007 both say what to read"),

@@ -67,7 +67,10 @@ def test_an_applications_own_hydra_is_untouched(tmp_path: Path) -> None:
         ({"overrides": ["runtime.batch_size=[1"]}, r"runtime.batch_size=\[1 cannot be read; a list is written"),
         ({"overrides": ["solver=null"]}, "solver must not be null; choose one"),
         ({"overrides": ["hydra.searchpath=[file://x]"]}, "hydra.searchpath is not a setting"),
-        ({"overrides": ["method=per_frame", "method.base=nope"]}, "known: deep_spectral, .*maskcut_reference, tokencut$"),
+        (
+            {"overrides": ["method=per_frame", "method.base=nope"]},
+            "known: class_agnostic_detector, .*deep_spectral, .*maskcut_reference, tokencut$",
+        ),
         ({"overrides": {"method.taux": 1}}, "unknown setting 'method.taux'"),
     ],
 )

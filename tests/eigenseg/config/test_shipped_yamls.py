@@ -59,11 +59,30 @@ def test_no_yaml_is_outside_the_groups_that_are_tested_here() -> None:
 
 @pytest.mark.parametrize("method", shipped("method"))
 def test_every_method_is_built_with_its_yamls_values(method: str) -> None:
-    config = compose(method, "color_texture")
+    # Trained weights are the user's; random ones stand for them here.
+    trained = ["method.weights=random"] if method.startswith("class_agnostic_detector") else []
+    config = compose(method, "color_texture", trained)
     built = build(config.method)
     for name, value in config.method.items():
         if name not in ("_target_", "solver") and not isinstance(value, DictConfig):
             assert getattr(built, name) == value, name
+
+
+@pytest.mark.parametrize("method", ["class_agnostic_detector", "class_agnostic_detector_small"])
+def test_every_setting_of_the_detector_reaches_it(method: str) -> None:
+    config = compose(method, overrides=["method.weights=random"])
+    assert config.backbone is None
+    built = build_parts(config)["method"]
+    for group in ("architecture", "detections", "recipe"):
+        values = OmegaConf.to_container(config.method[group])
+        assert isinstance(values, dict)
+        del values["_target_"]
+        given = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in vars(getattr(built, group)).items()
+        }
+        assert given == values
+        if method == "class_agnostic_detector":
+            assert getattr(built, group) == type(getattr(built, group))()  # the published values are the defaults
 
 
 @pytest.mark.parametrize("backbone", shipped("backbone"))
