@@ -62,7 +62,7 @@ def test_a_trained_head_goes_straight_into_extract(run: Run, photos: Path) -> No
     assert code == 0, err
     assert out.startswith("3 images")
     _, _, err = run("extract", "input=photos", *BACKBONE, *head, "backbone.facet=token", "output.dir=other")
-    assert "trained on facet 'key', got 'token'" in err
+    assert "trained on facet 'key', the backbone gives 'token'" in err
 
 
 def test_a_run_that_was_stopped_continues_and_other_settings_are_refused(run: Run, photos: Path) -> None:

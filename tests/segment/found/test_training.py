@@ -206,7 +206,7 @@ def test_the_heads_file_says_which_facet_it_is_for(tmp_path: Path) -> None:
     tokens = FeatureGrid(keys, (3, 4), "token", features.geometries)
     image = [np.zeros((*features.geometries[0].image_size, 3), np.uint8)]
     FOUND("head", path)(tokens, image)
-    with pytest.raises(ValueError, match="trained on facet 'token', got 'key'; set backbone.facet=token"):
+    with pytest.raises(ValueError, match="trained on facet 'token', the backbone gives 'key'; set backbone.facet=token"):
         FOUND("head", path)(features, image)
     with pytest.raises(ValueError, match="head_facet=key and .*, which says that it was trained on facet 'token', differ"):
         FOUND("head", path, head_facet="key")
